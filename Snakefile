@@ -1,0 +1,34 @@
+# Every figure of the papers under config/studies, from data to scorecard.
+#
+#   snakemake                 everything, at the scale of config/config.yaml
+#   snakemake low_rank        one study
+#   snakemake scorecard       the verdicts of all claims
+#   snakemake --config scale=paper studies=[low_rank] seeds=3
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+localrules:
+    all,
+    scorecard,
+
+
+rule all:
+    input:
+        [plan.targets(study) for study in plan.studies],
+        f"{plan.results}/scorecard.html",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/figure.smk"
+include: "workflow/rules/report.smk"

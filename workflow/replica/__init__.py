@@ -1,0 +1,1 @@
+"""Replica: the methods, metrics, certificates and claims of eight papers, and their pipeline."""

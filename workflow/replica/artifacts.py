@@ -1,0 +1,206 @@
+"""Atomic, checksummed, provenance-stamped Parquet and safetensors; the only module that writes.
+
+Every file is written under a temporary name in its own folder, flushed to the disk and renamed,
+so that a final name always holds a whole file. Nothing is pickled.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    # torch takes two seconds to import, and a job that only draws a table does not need it.
+    import torch
+
+STAMP = b"replica"
+
+
+class CorruptArtifact(RuntimeError):
+    """A file is truncated, or its contents do not match the checksum in its own stamp."""
+
+
+class CannotWrite(RuntimeError):
+    """A file could not be written; nothing was left under its final name."""
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it and rename it to `path`.
+
+    Raises:
+        CannotWrite: the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full: free some space",
+            errno.EDQUOT: "the disk quota is used up: free some space",
+            errno.EROFS: "the file system is read-only: choose another results folder",
+            errno.EACCES: "permission denied: make the folder writable",
+        }
+        if error.errno not in reasons:
+            raise
+        raise CannotWrite(
+            f"Cannot write {path}: {reasons[error.errno]}, then run the same command again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def table_digest(table: pa.Table) -> str:
+    """sha256 over the columns, types and values of a table, without its metadata."""
+    # By value and not by buffer: Parquet gives back the same values in other buffers.
+    frame = table.replace_schema_metadata(None).to_pandas()
+    digest = hashlib.sha256(json.dumps([str(field) for field in table.schema]).encode())
+    digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy())
+    return digest.hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, "torch.Tensor"]) -> str:
+    """sha256 over the names, types, shapes and values of tensors, in the order of their names."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+        digest.update(array.contiguous().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def write_table(path: Path | str, frame: pd.DataFrame, stamp: Mapping[str, object]) -> None:
+    """Write a tidy table as Parquet (zstd) with `stamp` and the checksum of its contents.
+
+    Raises:
+        CannotWrite: see `atomic`.
+    """
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    # The digest is taken of what a reader gets, not of what pandas held.
+    content = json.dumps({**stamp, "sha256": table_digest(table)}, sort_keys=True)
+    table = table.replace_schema_metadata({STAMP: content.encode()})
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """Read a table written by `write_table`.
+
+    Raises:
+        CorruptArtifact: the file is truncated or its checksum does not match.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        table = pq.read_table(path)
+        stamp = json.loads((table.schema.metadata or {}).get(STAMP, b"{}"))
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _corrupt(path, "it cannot be read as Parquet") from error
+    if stamp.get("sha256") != table_digest(table):
+        raise _corrupt(path, "its checksum does not match its contents")
+    return table.replace_schema_metadata(None).to_pandas()
+
+
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, "torch.Tensor"], stamp: Mapping[str, object]
+) -> None:
+    """Write named tensors (any device) as safetensors with `stamp` and a checksum.
+
+    Raises:
+        CannotWrite: see `atomic`.
+    """
+    from safetensors.torch import save
+
+    host = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    content = json.dumps({**stamp, "sha256": tensors_digest(host)}, sort_keys=True)
+    write_bytes(path, save(host, metadata={STAMP.decode(): content}))
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, "torch.Tensor"], dict]:
+    """Read what `write_tensors` wrote: the tensors (on the CPU) and the stamp.
+
+    Raises:
+        CorruptArtifact: the file is truncated or its checksum does not match.
+        FileNotFoundError: there is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            stamp = json.loads((handle.metadata() or {}).get(STAMP.decode(), "{}"))
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise _corrupt(path, "it cannot be read as safetensors") from error
+    if stamp.get("sha256") != tensors_digest(tensors):
+        raise _corrupt(path, "its checksum does not match its contents")
+    return tensors, stamp
+
+
+def read_stamp(path: Path | str) -> dict:
+    """Read the provenance stamp of an artifact without reading its data.
+
+    Raises:
+        CorruptArtifact: the file has no readable header or no stamp.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            content = (pq.read_schema(path).metadata or {})[STAMP]
+        elif path.suffix == ".safetensors":
+            with open(path, "rb") as handle:
+                (length,) = struct.unpack("<Q", handle.read(8))
+                if length > path.stat().st_size:
+                    raise ValueError("header longer than the file")
+                content = json.loads(handle.read(length))["__metadata__"][STAMP.decode()]
+        else:
+            content = path.read_bytes()
+        stamp = json.loads(content)
+    except (pa.ArrowInvalid, KeyError, ValueError, struct.error) as error:
+        raise _corrupt(path, "it has no readable stamp") from error
+    return stamp
+
+
+def content_digest(path: Path | str) -> str:
+    """sha256 of the data of an artifact, leaving out its stamp (which holds times and hosts).
+
+    Two runs that computed the same numbers have the same content digest.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        return table_digest(pq.read_table(path))
+    if path.suffix == ".safetensors":
+        return tensors_digest(read_tensors(path)[0])
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _corrupt(path: Path | str, reason: str) -> CorruptArtifact:
+    return CorruptArtifact(
+        f"{path} is damaged ({reason}): delete it and run the same command again; "
+        "it will be rebuilt."
+    )

@@ -1,0 +1,1 @@
+"""Data sets: the registry, their retrieval, and one canonical form on disk."""

@@ -1,0 +1,139 @@
+"""How figures look: one style, one colour a series, bands over seeds, a footer that says what it is.
+
+Colours come from the colour-blind-safe palette of seaborn; dashes and markers tell the same
+series apart in greyscale.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from replica.artifacts import atomic
+
+STYLE = Path(__file__).with_name("replica.mplstyle")
+_PALETTE = sns.color_palette("colorblind").as_hex()
+COLOURS = {
+    "loss": _PALETTE[0],
+    "fit": _PALETTE[2],
+    "penalty": _PALETTE[1],
+    "dnc": "#000000",
+    "srg0": _PALETTE[3],
+    "srgopt": _PALETTE[4],
+    "published": "#555555",
+}
+LABELS = {
+    "loss": "loss",
+    "fit": "fit",
+    "penalty": "penalty",
+    "dnc": "DNC",
+    "srg0": "SRG0 (ours)",
+    "srgopt": "SRGopt (ours)",
+}
+DASHES = {"dnc": "--", "srg0": "-.", "srgopt": ":", "loss": "-", "fit": "--", "penalty": ":"}
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+
+
+def apply_style() -> None:
+    """Use the style file for all figures that follow."""
+    plt.style.use(STYLE)
+
+
+def ordered_colours(count: int) -> list[str]:
+    """Colours for an ordered series (layers, depths), from dark to light, readable in grey."""
+    return sns.color_palette("viridis", max(count, 2)).as_hex()[:count]
+
+
+def ordered_dash(position: int) -> str | tuple:
+    """A dash pattern for the same series."""
+    return ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))][position % 6]
+
+
+def band(
+    ax: Axes, frame: pd.DataFrame, x: str, y: str, *, log: bool = False, **line: object
+) -> None:
+    """Mean over seeds as a line, with a band of one standard deviation.
+
+    Args:
+        ax: axes.
+        frame: long rows of one series.
+        x, y: columns.
+        log: mean and deviation of log10(y), for a logarithmic axis; zeros are left out.
+        line: passed to `plot`; `color` also colours the band.
+    """
+    values = frame[frame[y] > 0] if log else frame
+    y_values = np.log10(values[y]) if log else values[y]
+    grouped = y_values.groupby(values[x])
+    mean, std = grouped.mean(), grouped.std().fillna(0.0)
+    low, high = mean - std, mean + std
+    if log:
+        mean, low, high = 10**mean, 10**low, 10**high
+    (drawn,) = ax.plot(mean.index, mean, **line)
+    ax.fill_between(mean.index, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
+def reference_line(ax: Axes, series: str, y: float, label: str | None = None) -> None:
+    """A horizontal line of a closed form."""
+    text = f"{label or LABELS[series]} = {y:.4f}"
+    ax.axhline(y, color=COLOURS[series], linestyle=DASHES[series], linewidth=1.1, label=text)
+
+
+def published_points(ax: Axes, published: pd.DataFrame, series: str, **marks: object) -> None:
+    """Published numbers of one series over ours, as open markers."""
+    rows = published[published["series"] == series] if len(published) else published
+    if len(rows):
+        style = {"color": COLOURS["published"], "marker": "o", "mfc": "none", "linestyle": "none"}
+        x = pd.to_numeric(rows["x"])
+        ax.errorbar(x, rows["y"], yerr=rows["y_err"].fillna(0), **style | marks)
+
+
+def matrix(ax: Axes, values: np.ndarray, title: str) -> None:
+    """A matrix as an image, with a scale of its own, symmetric about zero."""
+    limit = np.abs(values).max() or 1.0
+    image = ax.imshow(values, vmin=-limit, vmax=limit, aspect="auto", rasterized=True)
+    ax.grid(False)
+    ax.set_title(title)
+    ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
+
+
+def settings_line(fig: Figure, text: str) -> None:
+    """The settings of the runs, small, above the panels."""
+    fig.suptitle(text, fontsize=7.5, color="0.25")
+
+
+def footer_text(caption: Mapping[str, str]) -> str:
+    """Scale, status and what is reconstructed, from the words of a caption."""
+    place = caption["place"] if caption["place"] and caption["status"] != "reconstructed" else ""
+    parts = [place, f"scale {caption['scale']}", f"status {caption['status']}"]
+    if caption["reconstructed"]:
+        parts.append(f"reconstructed: {caption['reconstructed'].strip()}")
+    return "; ".join(part for part in parts if part)
+
+
+def footer(fig: Figure, text: str) -> None:
+    """Print what a figure is below it."""
+    columns = int(fig.get_size_inches()[0] * 17)
+    lines, line = [], ""
+    for word in text.split():
+        if len(line) + len(word) + 1 > columns:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}".strip()
+    fig.supxlabel("\n".join([*lines, line]), fontsize=6.5, color="0.35", x=0.01, ha="left")
+
+
+def save(fig: Figure, stem: Path) -> None:
+    """Write `stem.svg` and `stem.pdf`; the same figure gives the same bytes."""
+    for ending, dates in [("svg", {"Date": None}), ("pdf", {"CreationDate": None})]:
+        with atomic(stem.with_suffix(f".{ending}")) as temporary:
+            fig.savefig(temporary, format=ending, metadata=dates)
+    plt.close(fig)

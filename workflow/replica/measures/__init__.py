@@ -1,0 +1,1 @@
+"""Measures: collapse metrics, spectra and outcomes of finished runs."""

@@ -1,0 +1,45 @@
+"""What the table of a figure is made from."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Histories and measures of all runs of one figure, each run's rows below the last's.
+
+    Attributes:
+        study, figure, scale: where the table belongs.
+        status: `published`, `scaled` or `reconstructed`.
+        histories: loss, fit and penalty by step; see `replica.training.runs.HISTORY`.
+        measures: metrics by snapshot, layer and side of the ReLU; see `replica.measures.runs`.
+    """
+
+    study: str
+    figure: str
+    scale: str
+    status: str
+    histories: pd.DataFrame
+    measures: pd.DataFrame
+
+
+def tidy(inputs: Inputs, panel: str, frame: pd.DataFrame, series: object) -> pd.DataFrame:
+    """Rows of one panel with the columns that every figure table has.
+
+    Args:
+        inputs: study, figure, scale and status.
+        panel: name of the panel.
+        frame: rows in long format.
+        series: name of the series, or one name a row.
+    """
+    head = {"study": inputs.study, "figure": inputs.figure, "panel": panel}
+    tail = {"scale": inputs.scale, "status": inputs.status}
+    table = frame.assign(**head, series=series, **tail)
+    first = [*head, "series", *tail]
+    return table[[*first, *(name for name in frame.columns if name not in first)]]
+
+
+def last_step(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last step of each run."""
+    return frame[frame["step"] == frame["steps"]]

@@ -1,0 +1,1 @@
+"""Models: the deep unconstrained features model, networks with its head, feature hooks."""

@@ -1,0 +1,334 @@
+"""The plan of a reproduction: every job that the configuration asks for, and its key.
+
+A job's key is a digest of its own specification, of the code that it really uses and of the
+keys of the jobs that it builds on. The workflow hands it to each job as a parameter, so a job
+runs again exactly when something it depends on has changed, and every artifact carries the key
+that it was made under. This module is read at every start of Snakemake: it imports nothing slow.
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from replica.data.registry import DatasetEntry, load_registry
+from replica.provenance import code_digest, key_of, parse
+from replica.specs import (
+    Config,
+    ConfigError,
+    DufmSpec,
+    FigureSpec,
+    NetworkHeadSpec,
+    RunSpec,
+    StudySpec,
+    expand,
+    load_config,
+    load_studies,
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training job: some or all seeds of one run."""
+
+    study: str
+    run: str
+    part: str
+    spec: RunSpec
+    seeds: tuple[int, ...]
+
+    @property
+    def stem(self) -> str:
+        """Path of its files below `results/<scale>/<study>/<kind of file>/`."""
+        return f"{self.run}/{self.part}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the workflow file needs: parts, targets, keys, resources."""
+
+    root: Path
+    config: Config
+    studies: dict[str, StudySpec]
+    registry: dict[str, DatasetEntry]
+    parts: dict[tuple[str, str, str], Part]
+    _keys: dict[tuple, str] = field(default_factory=dict)
+
+    @property
+    def results(self) -> str:
+        """Folder of this scale, relative to the project."""
+        return f"results/{self.config.scale}"
+
+    def parts_of(self, study: str, templates: Iterable[str]) -> list[Part]:
+        """The training jobs of some run templates of a study, in the order of the files."""
+        wanted = set(templates)
+        return [
+            part
+            for part in self.parts.values()
+            if part.study == study and part.run.partition("-")[0] in wanted
+        ]
+
+    def figure(self, study: str, figure: str) -> FigureSpec:
+        """The specification of a figure."""
+        return self.studies[study].figures[figure]
+
+    # ------------------------------------------------------------------ files
+
+    def figure_inputs(self, study: str, figure: str) -> dict[str, list[str]]:
+        """Histories and measures that the table of a figure is made from."""
+        stems = [part.stem for part in self.parts_of(study, self.figure(study, figure).runs)]
+        base = f"{self.results}/{study}"
+        return {
+            "histories": [f"{base}/runs/{stem}.history.parquet" for stem in stems],
+            "measures": [f"{base}/measures/{stem}.parquet" for stem in stems],
+        }
+
+    def figure_files(self, study: str) -> list[str]:
+        """The drawings and tables of a study."""
+        return [
+            f"{self.results}/{study}/figures/{figure}.{ending}"
+            for figure in self.studies[study].figures
+            for ending in ("parquet", "svg", "pdf")
+        ]
+
+    def tables(self, study: str) -> list[str]:
+        """The figure tables of a study, in the order of its file."""
+        figures = self.studies[study].figures
+        return [f"{self.results}/{study}/figures/{figure}.parquet" for figure in figures]
+
+    def targets(self, study: str) -> list[str]:
+        """All that `snakemake <study>` makes."""
+        return [*self.figure_files(study), f"{self.results}/{study}/claims.parquet"]
+
+    def card(self, spec: RunSpec) -> list[str]:
+        """The card of the data set that a run needs; empty if it needs none."""
+        if isinstance(spec, DufmSpec):
+            return []
+        return [f"{self.config.data_dir}/prepared/{spec.dataset}/card.json"]
+
+    # ------------------------------------------------------------------- keys
+
+    def key(self, stage: str, *name: str) -> str:
+        """The key of a job: `key("train", study, run, part)`, `key("table", study, figure)`, ...
+
+        Stages: dataset (name), train and measure (study, run, part), table and plot (study,
+        figure), claims (study), scorecard ().
+        """
+        if (stage, *name) not in self._keys:
+            self._keys[stage, *name] = key_of(stage=stage, **getattr(self, f"_{stage}")(*name))
+        return self._keys[stage, *name]
+
+    def code(self, stage: str, *name: str) -> str:
+        """Digest of the code of a job; see `replica.provenance.code_digest`."""
+        study = name[0] if name else ""
+        entry = {
+            "dataset": lambda: "replica.data.prepare:prepare_dataset",
+            "train": lambda: f"replica.training.runs:train_{self.parts[name].spec.kind}",
+            "measure": lambda: f"replica.measures.runs:measure_{self.parts[name].spec.kind}",
+            "table": lambda: f"replica.studies.{study}:table_{name[1]}",
+            "plot": lambda: f"replica.studies.{study}:draw_{name[1]}",
+            "scorecard": lambda: "replica.report:scorecard_html",
+        }[stage]()
+        return code_digest(entry, self._script(stage))
+
+    def _script(self, stage: str) -> Path:
+        return self.root / f"workflow/scripts/{stage}.py"
+
+    def _dataset(self, name: str) -> dict[str, Any]:
+        return {"entry": self.registry[name].model_dump(), "code": self.code("dataset", name)}
+
+    def _train(self, *name: str) -> dict[str, Any]:
+        part = self.parts[name]
+        data = "" if isinstance(part.spec, DufmSpec) else self.key("dataset", part.spec.dataset)
+        return {
+            "name": name,
+            "spec": part.spec.model_dump(),
+            "seeds": part.seeds,
+            "data": data,
+            "code": self.code("train", *name),
+        }
+
+    def _measure(self, *name: str) -> dict[str, Any]:
+        return {"run": self.key("train", *name), "code": self.code("measure", *name)}
+
+    def _table(self, study: str, figure: str) -> dict[str, Any]:
+        parts = self.parts_of(study, self.figure(study, figure).runs)
+        return {
+            "figure": figure,
+            "caption": self.caption(study, figure),
+            "measures": [self.key("measure", p.study, p.run, p.part) for p in parts],
+            "code": self.code("table", study, figure),
+        }
+
+    def _plot(self, study: str, figure: str) -> dict[str, Any]:
+        published = self.published(study)
+        return {
+            "table": self.key("table", study, figure),
+            "published": (self.root / published).read_text() if published else "",
+            "style": (self.root / "workflow/replica/replica.mplstyle").read_text(),
+            "code": self.code("plot", study, figure),
+        }
+
+    def _claims(self, study: str) -> dict[str, Any]:
+        claims = self.studies[study].claims
+        figures = sorted({figure for claim in claims.values() for figure in claim.figures})
+        script = self._script("claims")
+        return {
+            "claims": {name: claim.model_dump() for name, claim in claims.items()},
+            "tables": [self.key("table", study, figure) for figure in figures],
+            "code": [code_digest(f"replica.studies.{study}:claim_{c}", script) for c in claims],
+        }
+
+    def _scorecard(self) -> dict[str, Any]:
+        return {
+            "claims": [self.key("claims", study) for study in self.studies],
+            "titles": {slug: study.title for slug, study in self.studies.items()},
+            "code": self.code("scorecard"),
+        }
+
+    # ------------------------------------------------------------ words, sizes
+
+    def published(self, study: str) -> str:
+        """The file of published numbers of a study, or "" where nothing was published."""
+        path = f"config/published/{study}.csv"
+        return path if (self.root / path).exists() else ""
+
+    def status(self, study: str, figure: str) -> str:
+        """`reconstructed` if the figure itself is ours, else `scaled` or `published`.
+
+        `published` means that every run has the settings of the paper scale; single values that
+        no source settles are named in the figure's `reconstructed` text and on the plot.
+        """
+        spec = self.figure(study, figure)
+        if spec.ours:
+            return "reconstructed"
+        for run in spec.runs:
+            template = self.studies[study].runs[run]
+            if template.settings(self.config.scale) != template.settings("paper"):
+                return "scaled"
+        changed = self.config.overrides.get(study, {})
+        return "scaled" if self.config.seeds or set(changed) & set(spec.runs) else "published"
+
+    def resources(self, part: Part) -> dict[str, int]:
+        """What a training job asks for: memory (MB), time (minutes), threads, GPUs."""
+        spec = part.spec
+        if isinstance(spec, NetworkHeadSpec) and spec.backbone.kind == "resnet20":
+            return {"mem_mb": 8000, "runtime": 240, "threads": 4, "gpu": 1}
+        members = len(part.seeds)
+        if isinstance(spec, DufmSpec):
+            if isinstance(spec.lambda_w, list):
+                members *= len(spec.lambda_w)
+            members *= len(spec.threshold_ratio or [1])
+            size = members * (spec.width * spec.K * spec.n + spec.L * spec.width**2)
+            # States, gradients and snapshots, in float64.
+            memory = 900 + 8 * size * (6 + spec.snapshots) // 2**20
+        else:
+            memory = 1200
+        return {"mem_mb": memory, "runtime": 60, "threads": 1, "gpu": 0}
+
+    def caption(self, study: str, figure: str) -> dict[str, str]:
+        """The words of a figure's caption in the report."""
+        spec, paper = self.figure(study, figure), self.studies[study]
+        settings = []
+        for run in spec.runs:
+            template = paper.runs[run]
+            values = template.settings(self.config.scale)
+            listed = ", ".join(f"{k} = {v}" for k, v in values.items() if k not in ("kind", "grid"))
+            grid = "".join(f", {k} in {v}" for k, v in values.get("grid", {}).items())
+            settings.append(f"{run}: {listed}{grid}")
+        return {
+            "title": spec.title,
+            "paper": f"{paper.authors}: {paper.title} ({paper.venue}, arXiv {paper.arxiv})",
+            "place": spec.place,
+            "shows": spec.shows,
+            "ran": "; ".join(settings) or "closed forms, no training",
+            "status": self.status(study, figure),
+            "reconstructed": spec.reconstructed,
+            "scale": self.config.scale,
+        }
+
+    def artifacts(self) -> dict[str, str]:
+        """Every stamped file of this configuration with the key it must carry."""
+        expected: dict[str, str] = {}
+        for (study, run, part), job in self.parts.items():
+            base = f"{self.results}/{study}"
+            key = self.key("train", study, run, part)
+            expected[f"{base}/runs/{job.stem}.safetensors"] = key
+            expected[f"{base}/runs/{job.stem}.history.parquet"] = key
+            measure = self.key("measure", study, run, part)
+            expected[f"{base}/measures/{job.stem}.parquet"] = measure
+        for slug, study in self.studies.items():
+            for figure in study.figures:
+                key = self.key("table", slug, figure)
+                expected[f"{self.results}/{slug}/figures/{figure}.parquet"] = key
+            expected[f"{self.results}/{slug}/claims.parquet"] = self.key("claims", slug)
+        expected[f"{self.results}/scorecard.parquet"] = self.key("scorecard")
+        return expected
+
+
+def make_plan(root: Path | str, values: dict[str, Any]) -> Plan:
+    """Validate the configuration and lay out every job.
+
+    Args:
+        root: the project's folder.
+        values: the user's configuration, from `config/config.yaml` and the command line.
+
+    Raises:
+        ConfigError: one sentence for the user.
+    """
+    root = Path(root)
+    config = load_config(values)
+    registry = load_registry(root / "config/datasets.yaml")
+    available = load_studies(root / "config/studies")
+    chosen = list(available) if config.studies == "all" else list(config.studies)
+    for slug in [*chosen, *config.overrides]:
+        if slug not in available:
+            raise ConfigError(
+                f"config/config.yaml: the study {slug!r} does not exist; "
+                f"there are {', '.join(available)}."
+            )
+    for slug, changes in config.overrides.items():
+        for run in changes:
+            if run not in available[slug].runs:
+                raise ConfigError(
+                    f"config/config.yaml: overrides.{slug}.{run}: there is no such run; "
+                    f"there are {', '.join(available[slug].runs)}."
+                )
+    parts = {}
+    for slug in chosen:
+        study = available[slug]
+        _check_functions(study)
+        for template in study.runs:
+            for run, spec in expand(study, template, config).items():
+                if isinstance(spec, NetworkHeadSpec) and spec.dataset not in registry:
+                    raise ConfigError(
+                        f"config/studies/{slug}.yaml: runs.{template}: the data set "
+                        f"{spec.dataset!r} is not in config/datasets.yaml; "
+                        f"there are {', '.join(registry)}."
+                    )
+                for part in _split(slug, run, spec):
+                    parts[slug, run, part.part] = part
+    return Plan(root, config, {slug: available[slug] for slug in chosen}, registry, parts)
+
+
+def _split(study: str, run: str, spec: RunSpec) -> list[Part]:
+    """All seeds of a small model in one job; one job a seed for large ones."""
+    if isinstance(spec, NetworkHeadSpec) and spec.backbone.kind == "resnet20":
+        return [Part(study, run, f"seed{seed}", spec, (seed,)) for seed in range(spec.seeds)]
+    return [Part(study, run, "all", spec, tuple(range(spec.seeds)))]
+
+
+@functools.cache
+def _definitions(study: str) -> frozenset[str]:
+    return frozenset(parse(f"replica.studies.{study}").definitions)
+
+
+def _check_functions(study: StudySpec) -> None:
+    wanted = [f"{verb}_{figure}" for figure in study.figures for verb in ("table", "draw")]
+    wanted += [f"claim_{claim}" for claim in study.claims]
+    if missing := [name for name in wanted if name not in _definitions(study.study)]:
+        raise ConfigError(
+            f"config/studies/{study.study}.yaml names figures or claims whose functions are not "
+            f"in workflow/replica/studies/{study.study}.py: {', '.join(missing)}."
+        )

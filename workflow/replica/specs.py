@@ -1,0 +1,397 @@
+"""Typed specifications: what a user may write in `config/`, and what each run is.
+
+The pydantic models here are the single source of the configuration's schema; a mistake is
+reported as one sentence that names the file, the key, what was given and what is allowed.
+"""
+
+import difflib
+import itertools
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+Scale = Literal["smoke", "laptop", "paper"]
+SCALES: tuple[str, ...] = get_args(Scale)
+Origin = Literal[
+    "published", "second-hand", "follow-up code", "derived", "reconstructed", "suggested"
+]
+Status = Literal["published", "scaled", "reconstructed"]
+Lambdas = PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message is one sentence for the user."""
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --------------------------------------------------------------------------------------
+# Runs
+
+
+class DufmSpec(Strict):
+    """Gradient descent on the L-layer deep unconstrained features model.
+
+    Objective (collapse metrics, section 1): (1/2N)|H_{L+1} - Y|^2 + sum_l (lambda_w/2)|W_l|^2
+    + (lambda_h/2)|H_1|^2. All seeds, and all values of lambda, are trained as one stack.
+    """
+
+    kind: Literal["dufm"]
+    K: Annotated[int, Field(ge=2)] = Field(description="number of classes")
+    L: Annotated[int, Field(ge=2)] = Field(description="number of weight matrices")
+    n: PositiveInt = Field(description="samples per class; within-class metrics need n >= 2")
+    width: PositiveInt = Field(description="width d of H_1 and of every hidden layer")
+    lambda_w: Lambdas | None = Field(
+        default=None, description="penalty on every W_l; a list trains one member per value"
+    )
+    lambda_h: PositiveFloat | None = Field(
+        default=None, description="penalty on H_1; the same as lambda_w where absent"
+    )
+    threshold_ratio: Annotated[list[PositiveFloat], Field(min_length=1)] | None = Field(
+        default=None,
+        description="instead of lambda_w: multiples of the collapse threshold of (K, L, n)",
+    )
+    lr: PositiveFloat = Field(description="step size of gradient descent")
+    steps: PositiveInt = Field(description="full-batch steps")
+    h_std: PositiveFloat = Field(description="standard deviation of H_1 at the start")
+    w_gain: PositiveFloat = Field(description="W_l starts as N(0, w_gain^2 / width)")
+    seeds: PositiveInt = Field(description="number of independent runs")
+    precision: Literal["float32", "float64"] = "float32"
+    snapshots: Annotated[int, Field(ge=2)] = Field(
+        default=25, description="states kept along the run, spaced evenly in log(step)"
+    )
+    matrices: bool = Field(
+        default=False, description="keep the class-mean matrices of the last state as a measure"
+    )
+
+    @model_validator(mode="after")
+    def _one_penalty(self) -> "DufmSpec":
+        if (self.lambda_w is None) == (self.threshold_ratio is None):
+            raise ValueError("give exactly one of lambda_w and threshold_ratio")
+        return self
+
+
+class MlpBackbone(Strict):
+    """Fully connected layers with ReLU between them, a linear output, and biases."""
+
+    kind: Literal["mlp"]
+    widths: Annotated[list[PositiveInt], Field(min_length=2)] = Field(
+        description="input, hidden and output widths; the last one is the width of H_1"
+    )
+    gain: PositiveFloat = Field(description="weights start as N(0, gain^2 / inputs), biases as 0")
+
+
+class ResNet20Backbone(Strict):
+    """ResNet20 for 32x32 images with a linear 64 -> 64 layer after the pooling."""
+
+    kind: Literal["resnet20"]
+
+
+class NetworkHeadSpec(Strict):
+    """A network whose features feed a DUFM head, trained jointly with DUFM-like penalties.
+
+    Objective: the mean squared error of the DUFM, (lambda_w/2)|W_l|^2 on the head's matrices
+    and (lambda_h/2)(N/b)|H_1|^2 on the features of a batch of b of the N samples.
+    """
+
+    kind: Literal["network_head"]
+    dataset: Name = Field(description="a key of config/datasets.yaml")
+    classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] | None = Field(
+        default=None, description="labels to keep; all of them where absent"
+    )
+    per_class: PositiveInt | None = Field(
+        default=None, description="training samples per class (the first ones); all where absent"
+    )
+    backbone: Annotated[MlpBackbone | ResNet20Backbone, Field(discriminator="kind")]
+    L: Annotated[int, Field(ge=2)] = Field(description="matrices of the head")
+    width: PositiveInt = Field(description="width of the head")
+    lambda_w: PositiveFloat = Field(description="penalty on the head's matrices")
+    lambda_h: PositiveFloat = Field(description="penalty on the features H_1, per sample")
+    lambda_backbone: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="weight decay of the backbone"
+    )
+    lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    batch: PositiveInt | Literal["full"] = Field(description="samples a step")
+    epochs: PositiveInt = Field(description="passes over the data; steps where batch is full")
+    head_gain: PositiveFloat = Field(description="head starts as N(0, head_gain^2 / width)")
+    seeds: PositiveInt
+    precision: Literal["float32", "float64", "mixed"] = "float32"
+    snapshots: Annotated[int, Field(ge=2)] = 12
+    matrices: bool = False
+
+
+RunSpec = DufmSpec | NetworkHeadSpec
+RUN_KINDS: dict[str, type[Strict]] = {"dufm": DufmSpec, "network_head": NetworkHeadSpec}
+
+
+# --------------------------------------------------------------------------------------
+# Studies
+
+
+class RunTemplate(Strict):
+    """One run at the published settings, and what is different at the smaller scales.
+
+    `laptop` changes `paper`, `smoke` changes `laptop`. `grid` in any of them makes one run per
+    combination. `origin` says where each value of `paper` comes from.
+    """
+
+    paper: dict[str, Any]
+    laptop: dict[str, Any] = {}
+    smoke: dict[str, Any] = {}
+    origin: dict[Origin, list[str]]
+
+    @model_validator(mode="after")
+    def _every_value_has_an_origin(self) -> "RunTemplate":
+        given = set(self.paper) | set(self.paper.get("grid", {}))
+        named = list(itertools.chain.from_iterable(self.origin.values()))
+        if missing := sorted(given - {"kind", "grid"} - set(named)):
+            raise ValueError(f"origin does not say where these values come from: {missing}")
+        if unknown := sorted(set(named) - given):
+            raise ValueError(f"origin names keys that paper does not set: {unknown}")
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"origin names a key twice: {twice}")
+        return self
+
+    def settings(self, scale: str) -> dict[str, Any]:
+        """The settings at a scale, the smaller ones laid over the larger."""
+        layers = {"paper": [], "laptop": [self.laptop], "smoke": [self.laptop, self.smoke]}
+        merged = dict(self.paper)
+        for layer in layers[scale]:
+            # A grid over a key and a plain value of it exclude each other.
+            if "grid" in merged and "grid" not in layer:
+                merged["grid"] = {k: v for k, v in merged["grid"].items() if k not in layer}
+            merged |= layer
+        return merged
+
+
+class FigureSpec(Strict):
+    """A figure: the runs that it needs, and what its caption says."""
+
+    title: str
+    shows: str = Field(description="what the paper shows there")
+    place: str = Field(description="where it stands in the paper; empty if it is ours")
+    runs: list[Name] = []
+    reconstructed: str = Field(
+        default="", description="what no source settles, in words printed on the plot"
+    )
+    ours: bool = Field(default=False, description="the figure itself is reconstructed")
+
+
+class ClaimSpec(Strict):
+    """A claim of the paper: its words, its source, and the figures whose tables decide it."""
+
+    statement: str
+    source: str
+    figures: Annotated[list[Name], Field(min_length=1)]
+
+
+class StudySpec(Strict):
+    """One paper."""
+
+    study: Name
+    title: str
+    authors: str
+    venue: str
+    arxiv: str
+    runs: dict[Name, RunTemplate] = {}
+    figures: dict[Name, FigureSpec]
+    claims: dict[Name, ClaimSpec]
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> "StudySpec":
+        for figure, spec in self.figures.items():
+            for run in spec.runs:
+                if run not in self.runs:
+                    raise ValueError(f"figure {figure} names the unknown run {run!r}")
+        for claim, spec in self.claims.items():
+            for figure in spec.figures:
+                if figure not in self.figures:
+                    raise ValueError(f"claim {claim} names the unknown figure {figure!r}")
+        return self
+
+
+# --------------------------------------------------------------------------------------
+# The user's file
+
+
+class Config(Strict):
+    """`config/config.yaml`, and what `--config` puts over it."""
+
+    scale: Scale = Field(default="laptop", description="smoke, laptop or paper")
+    studies: list[Name] | Literal["all"] = Field(
+        default="all", description="slugs of the studies to make, or all"
+    )
+    seeds: PositiveInt | None = Field(
+        default=None, description="seeds of every run; each run's own number where null"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto takes a GPU where there is one"
+    )
+    data_dir: str = Field(default="data", description="downloads and prepared data sets")
+    mirrors: list[str] = Field(
+        default=[], description="folders or http(s) addresses tried before the official ones"
+    )
+    overrides: dict[Name, dict[Name, dict[str, Any]]] = Field(
+        default={}, description="study -> run -> key -> value, laid over the study's file"
+    )
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file; a syntax error becomes a `ConfigError` with the line."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {path}.") from None
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f", line {place.line + 1}" if place else ""
+        problem = getattr(error, "problem", error)
+        raise ConfigError(f"{path}{line}: not valid YAML ({problem}).") from None
+
+
+def load_config(values: dict[str, Any], origin: str = "config/config.yaml") -> Config:
+    """Validate the user's configuration (file and command line together)."""
+    return validate(Config, values, origin)
+
+
+def load_studies(folder: Path) -> dict[str, StudySpec]:
+    """Read every `config/studies/<slug>.yaml`."""
+    studies = {}
+    for path in sorted(folder.glob("*.yaml")):
+        study = validate(StudySpec, read_yaml(path), str(path))
+        if study.study != path.stem:
+            raise ConfigError(f"{path}: study is {study.study!r} but the file is {path.stem!r}.")
+        studies[study.study] = study
+    return studies
+
+
+def expand(
+    study: StudySpec, run: str, config: Config, origin: str | None = None
+) -> dict[str, RunSpec]:
+    """The validated runs of a template at the configured scale: {full name: spec}.
+
+    A grid {width: [8, 16]} of the run `sweep` gives `sweep-width8` and `sweep-width16`.
+    """
+    where = f"{origin or f'config/studies/{study.study}.yaml'}: runs.{run} at scale {config.scale}"
+    settings = study.runs[run].settings(config.scale)
+    changes = config.overrides.get(study.study, {}).get(run, {})
+    settings |= changes
+    if config.seeds is not None:
+        settings["seeds"] = config.seeds
+    grid = {k: v for k, v in settings.pop("grid", {}).items() if k not in changes}
+    for key, listed in grid.items():
+        if not isinstance(listed, list) or not listed:
+            raise ConfigError(f"{where}: grid.{key} must be a list with at least one value.")
+    runs = {}
+    for values in itertools.product(*grid.values()):
+        point = dict(zip(grid, values, strict=True))
+        suffix = "".join(f"-{key}{value}" for key, value in point.items())
+        runs[run + suffix] = validate_run({**settings, **point}, where)
+    return runs
+
+
+def validate_run(values: dict[str, Any], where: str) -> RunSpec:
+    """Validate one run; `where` opens the sentence of an error."""
+    kind = values.get("kind")
+    if kind not in RUN_KINDS:
+        raise ConfigError(f"{where}: kind = {kind!r} is not one of {', '.join(RUN_KINDS)}.")
+    return validate(RUN_KINDS[kind], values, where)
+
+
+def validate(model: type[BaseModel], values: Any, where: str) -> Any:
+    """Validate `values` against `model`.
+
+    Raises:
+        ConfigError: one sentence: where, which key, what was given, what is allowed.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected keys with values, got {values!r}.")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_sentence(model, error)}") from None
+
+
+def _sentence(model: type[BaseModel], error: ValidationError) -> str:
+    # A union reports each of its members; the deepest report is the one that got furthest.
+    first = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
+    # Members of a union put their type into the path; the user knows keys only.
+    key = ".".join(
+        str(part) for part in first["loc"] if not re.search(r"constrained|\[", str(part))
+    )
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        allowed = sorted(_keys(model, first["loc"][:-1]))
+        close = difflib.get_close_matches(str(first["loc"][-1]), allowed, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"unknown key {key}{hint}; allowed here: {', '.join(allowed)}."
+    if first["type"] == "missing":
+        return f"the key {key} is missing."
+    if not key:
+        return f"{message}."
+    return f"{key} = {first['input']!r} is not allowed: {_lower(message)}."
+
+
+def _keys(model: Any, path: tuple[Any, ...]) -> set[str]:
+    """Field names of the model that `path` leads to, as far as it can be followed."""
+    current = model
+    for part in path:
+        models = list(_models(current))
+        fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        if fields:
+            current = Union[tuple(fields)]  # noqa: UP007
+        elif by_kind := [m for m in models if _kind(m) == part]:
+            current = by_kind[0]
+    return set(itertools.chain.from_iterable(m.model_fields for m in _models(current)))
+
+
+def _models(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return set(itertools.chain.from_iterable(_models(part) for part in get_args(annotation)))
+
+
+def _kind(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation)[0] if field and get_args(field.annotation) else None
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """The JSON schemas that editors use, by file name under `config/schema/`."""
+    study = StudySpec.model_json_schema()
+    variants = []
+    for model in RUN_KINDS.values():
+        schema = model.model_json_schema()
+        study["$defs"] |= schema.pop("$defs", {})
+        # A scale gives any subset of the keys; what is missing comes from the larger scales.
+        schema.pop("required", None)
+        schema["properties"]["grid"] = {
+            "type": "object",
+            "description": "one run per combination of the listed values",
+            "additionalProperties": {"type": "array", "minItems": 1},
+        }
+        variants.append(schema)
+    for scale in SCALES:
+        study["$defs"]["RunTemplate"]["properties"][scale] |= {"anyOf": variants}
+    return {"config.schema.json": Config.model_json_schema(), "study.schema.json": study}

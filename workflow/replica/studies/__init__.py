@@ -1,0 +1,1 @@
+"""Studies: one module a paper, with its figures, drawings and claims."""

@@ -1,0 +1,767 @@
+"""Neural Collapse versus Low-rank Bias: Is Deep Neural Collapse Really Optimal?
+
+Súkeník, Mondelli, Lampert; NeurIPS 2024; arXiv 2405.14468. The captions of Figs. 1, 2, 3, 5 and 6
+are known; the paper's own definition of the SRG solution is not, so SRG0 and SRGopt are ours.
+"""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+from statsmodels.stats.proportion import proportion_confint
+
+from replica import drawing
+from replica.measures.inputs import Inputs, last_step, tidy
+from replica.measures.outcomes import outcomes
+from replica.theory import dnc, srg
+from replica.verdicts import Verdict, decide, undecidable
+
+Tables = Mapping[str, pd.DataFrame]
+RUN = ["run", "seed", "lambda_w"]
+
+# ======================================================================================
+# Figure 1: the matrices of the SRG and DNC solutions, L = 4, K = 10, r = 5
+
+
+def table_fig1_srg_matrices(inputs: Inputs) -> pd.DataFrame:
+    """Entries of M_3 and M_4 of SRG0, M_4 after the ReLU, the Gram matrices, and DNC's.
+
+    Each matrix is the solution at n = 1, λ = .004, cut to its non-zero rows (`index`, `index2`).
+    """
+    r, n, lam = 5, 1, 0.004
+    K = srg.classes(r)
+    H1, Ws = srg.srg0_matrices(r, n, K, lam, [lam] * 4)
+    _, _, M3, M4, _ = srg.class_means(H1, Ws, n)
+    D1, Vs = dnc.dnc_matrices(K, n, K, lam, [lam] * 4)
+    _, _, D3, D4, _ = srg.class_means(D1, Vs, n)
+    matrices = {
+        "M_3 of SRG": M3[:r],
+        "M_4 of SRG before the ReLU": M4,
+        "Gram of M_4 of SRG": M4.T @ M4,
+        "Gram of M_4 of DNC": D4.T @ D4,
+        "M_4 of SRG after the ReLU": np.maximum(M4, 0),
+        "M_3 of DNC": D3,
+    }
+    parts = []
+    for name, values in matrices.items():
+        rows, columns = np.indices(values.shape).reshape(2, -1)
+        frame = {"index": rows, "index2": columns, "value": values.ravel()}
+        settings = {"K": K, "L": 4, "n": n, "lambda_w": lam, "lambda_h": lam, "seed": -1}
+        parts.append(tidy(inputs, name, pd.DataFrame(frame).assign(**settings), "matrix"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_fig1_srg_matrices(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """The four images of the paper's figure."""
+    figure, axes = plt.subplots(1, 4, figsize=(12, 2.9))
+    for ax, name in zip(axes, list(table["panel"].unique())[:4], strict=True):
+        drawing.matrix(ax, _matrix(table[table["panel"] == name]), name)
+        ax.set(xlabel="class", ylabel="row" if name.startswith("M_") else "class")
+    drawing.settings_line(figure, "L = 4, K = 10, r = 5, n = 1, λ = .004; SRG is SRG0 (ours)")
+    return figure
+
+
+# ======================================================================================
+# Figure 2, top: the 4-DUFM with ten classes
+
+
+def table_fig2_top_dufm_k10(inputs: Inputs) -> pd.DataFrame:
+    """Loss, DNC1 and spectra of the runs, their outcomes, and the three closed forms."""
+    return _loss_dnc1_spectra(inputs)
+
+
+def draw_fig2_top_dufm_k10(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Loss, DNC1 and singular values; a second row repeats loss and spectra at n = 1."""
+    runs = list(table["run"].unique())
+    figure, axes = plt.subplots(len(runs), 3, figsize=(11, 2.9 * len(runs)), squeeze=False)
+    for row, run in zip(axes, runs, strict=True):
+        part = table[table["run"] == run]
+        _draw_loss(row[0], part)
+        row[0].set_title(f"training loss, n = {part['n'].iloc[0]}")
+        if part["n"].iloc[0] > 1:
+            _draw_dnc1(row[1], part)
+        else:
+            row[1].axis("off")
+            words = "DNC1 says nothing at n = 1:\nthere is no variability within a class"
+            row[1].text(0.5, 0.5, words, ha="center", va="center", color="0.4")
+        _draw_spectra(row[2], part)
+        lines = published[published["x"] == "final"]
+        lines = lines[lines["series"].str.endswith(f"n={part['n'].iloc[0]}")]
+        for y in lines["y"]:
+            row[0].plot([1], [y], "o", mfc="none", color=drawing.COLOURS["published"])
+    drawing.settings_line(figure, _settings(table))
+    return figure
+
+
+# ======================================================================================
+# Figure 2, bottom: a network with a four-layer head
+
+
+def table_fig2_bottom_resnet_cifar10(inputs: Inputs) -> pd.DataFrame:
+    """The same rows as for Figure 2, top."""
+    return _loss_dnc1_spectra(inputs)
+
+
+def draw_fig2_bottom_resnet_cifar10(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Loss, DNC1 and singular values of the head's layers."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2))
+    _draw_loss(axes[0], table)
+    dataset = table["dataset"].dropna().iloc[0]
+    axes[0].set_title(f"training loss with penalties, {dataset}")
+    _draw_dnc1(axes[1], table)
+    _draw_spectra(axes[2], table)
+    drawing.settings_line(figure, _settings(table))
+    return figure
+
+
+# ======================================================================================
+# Figure 3, left: L_SRG / L_DNC
+
+
+def table_fig3_left_loss_ratio(inputs: Inputs) -> pd.DataFrame:
+    """Loss ratios of SRG0 and SRGopt and the cost ratio ρ, for r = 4..12 and L = 3, 4, 5.
+
+    λ is 2 % and 20 % of the collapse threshold of each (K, L), at n = 1: at one λ for all, L_DNC
+    would saturate at ½ for many classes.
+    """
+    rows = []
+    for L in (3, 4, 5):
+        for r in range(4, 13):
+            K = srg.classes(r)
+            rows.append({"r": r, "K": K, "L": L, "variant": "rho", "ratio": srg.cost_ratio(r, L)})
+            for fraction in (0.02, 0.2):
+                lam = fraction * dnc.equal_lambda_threshold(K, L, 1)
+                reference = dnc.dnc_optimum(K, 1, lam, [lam] * L).loss
+                losses = {
+                    "SRG0": srg.srg0_optimum(r, 1, lam, [lam] * L).loss,
+                    "SRGopt": srg.srgopt_optimum(r, 1, lam, [lam] * L).loss,
+                }
+                for variant, loss in losses.items():
+                    row = {"r": r, "K": K, "L": L, "variant": variant, "lambda_w": lam}
+                    rows.append(row | {"lambda_fraction": fraction, "ratio": loss / reference})
+    frame = pd.DataFrame(rows).assign(seed=-1, n=1)
+    return tidy(inputs, "ratio", frame, [f"L = {L}" for L in frame["L"]])
+
+
+def draw_fig3_left_loss_ratio(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Ratio against r, one colour a depth; SRG0 dash-dotted, SRGopt dotted."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    depths = sorted(table["L"].unique())
+    for ax, fraction in zip(axes, (0.02, 0.2), strict=True):
+        for position, (L, colour) in enumerate(
+            zip(depths, drawing.ordered_colours(len(depths)), strict=True)
+        ):
+            for variant, key in [("SRG0", "srg0"), ("SRGopt", "srgopt")]:
+                rows = table[(table["L"] == L) & (table["variant"] == variant)]
+                rows = rows[rows["lambda_fraction"] == fraction]
+                label = f"L = {L}, {drawing.LABELS[key]}"
+                mark, dash = drawing.MARKERS[position], drawing.DASHES[key]
+                ax.plot(rows["r"], rows["ratio"], dash, marker=mark, color=colour, label=label)
+        ax.axhline(1, color=drawing.COLOURS["dnc"], linestyle="--", linewidth=1, label="DNC")
+        ax.set(xlabel="r,  K = r(r-1)/2 classes", title=f"λ = {fraction:.0%} of the threshold")
+    axes[0].set_ylabel("L_SRG / L_DNC")
+    axes[0].legend(fontsize=6.5)
+    drawing.settings_line(figure, "closed forms, n = 1, equal λ")
+    return figure
+
+
+# ======================================================================================
+# Figure 3, middle: average rank against weight decay
+
+
+def table_fig3_middle_rank_decay(inputs: Inputs) -> pd.DataFrame:
+    """Mean of rank(M_l) over l = 2..L before the ReLU, by run; and the outcome of the run."""
+    ended = _outcomes(inputs)
+    ranks = last_step(inputs.measures)
+    ranks = ranks[(ranks["metric"] == "rank_rel") & (ranks["relu"] == "pre") & ranks["layer"].ge(2)]
+    mean = ranks.groupby(RUN, as_index=False)["value"].mean()
+    rows = ended.merge(mean, on=RUN, how="left").assign(metric="rank_rel")
+    rows["log2_lambda"] = np.log2(rows["lambda_w"])
+    return tidy(inputs, "rank", rows, [f"K = {K}" for K in rows["K"]])
+
+
+def draw_fig3_middle_rank_decay(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Average rank against log2 λ, and each run as a small mark."""
+    figure, ax = plt.subplots(figsize=(5.2, 3.6))
+    numbers = sorted(table["K"].unique())
+    for position, (K, colour) in enumerate(
+        zip(numbers, drawing.ordered_colours(len(numbers)), strict=True)
+    ):
+        rows = table[table["K"] == K]
+        good = rows[~rows["status_run"].isin(["zero", "bad_minimum", "diverged"])]
+        mark = drawing.MARKERS[position]
+        drawing.band(ax, good, "log2_lambda", "value", color=colour, marker=mark, label=f"K = {K}")
+        rest = rows.drop(good.index)
+        label = "zero or bad minimum (left out)" if len(rest) else None
+        ax.plot(rest["log2_lambda"], rest["value"], "x", color="0.5", label=label)
+    ax.set(xlabel="log2 λ", ylabel="average rank of M_l, l = 2..L", ylim=(0, None))
+    ax.legend()
+    drawing.settings_line(figure, _settings(table, wrap=True))
+    return figure
+
+
+# ======================================================================================
+# Figure 3, right: probability of ending in DNC against the width
+
+
+def table_fig3_right_dnc_probability(inputs: Inputs) -> pd.DataFrame:
+    """Each run with its outcome (panel run), and the share of DNC by width with Wilson intervals.
+
+    Runs that have not settled are in `n_runs`; they are not DNC.
+    """
+    ended = _outcomes(inputs)
+    parts = [tidy(inputs, "run", ended, "run")]
+    rows = []
+    for width, runs in ended.groupby("width"):
+        found = int((runs["status_run"] == "dnc").sum())
+        low, high = proportion_confint(found, len(runs), method="wilson")
+        unsettled = int((runs["status_run"] == "unconverged").sum())
+        row = {"width": width, "n_runs": len(runs), "n_unconverged": unsettled, "seed": -1}
+        rows.append(row | {"share": found / len(runs), "ci_low": low, "ci_high": high})
+    parts.append(tidy(inputs, "probability", pd.DataFrame(rows), "P(DNC)"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_fig3_right_dnc_probability(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Share of DNC by width with 95 % Wilson intervals, and how all runs ended."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+    rows = table[table["panel"] == "probability"].sort_values("width")
+    error = [
+        (rows["share"] - rows["ci_low"]).clip(lower=0),
+        (rows["ci_high"] - rows["share"]).clip(lower=0),
+    ]
+    axes[0].errorbar(
+        rows["width"],
+        rows["share"],
+        yerr=error,
+        marker="o",
+        capsize=3,
+        color=drawing.COLOURS["loss"],
+    )
+    axes[0].set(xscale="log", xlabel="width d", ylabel="share of runs that end in DNC")
+    axes[0].set_ylim(-0.03, 1.03)
+    runs = table[table["panel"] == "run"]
+    counts = pd.crosstab(runs["width"], runs["status_run"])
+    bottom = np.zeros(len(counts))
+    position = np.arange(len(counts))
+    hatches = ["", "//", "..", "xx", "--", "++"]
+    for i, (name, colour) in enumerate(
+        zip(counts, drawing.ordered_colours(counts.shape[1]), strict=True)
+    ):
+        label = str(name).replace("_", " ")
+        axes[1].bar(
+            position,
+            counts[name],
+            bottom=bottom,
+            color=colour,
+            hatch=hatches[i],
+            label=label,
+            ec="w",
+        )
+        bottom += counts[name].to_numpy()
+    axes[1].set_xticks(position, [f"{int(width)}" for width in counts.index])
+    axes[1].set(xlabel="width d", ylabel="runs", title="how each run ended")
+    axes[1].legend()
+    for ax in (axes[0],):
+        ax.set_xticks(rows["width"], [f"{int(width)}" for width in rows["width"]], minor=False)
+        ax.minorticks_off()
+    drawing.settings_line(figure, _settings(runs))
+    return figure
+
+
+# ======================================================================================
+# Figure 5: three, four and five classes
+
+
+def table_fig5_small_k(inputs: Inputs) -> pd.DataFrame:
+    """All runs' outcomes; of the best run of each K its loss by step and its matrices."""
+    ended = _outcomes(inputs)
+    parts = [tidy(inputs, "outcome", ended, "final loss")]
+    for K, runs in ended.groupby("K"):
+        settled = runs[runs["status_run"] != "diverged"]
+        best = settled.loc[[settled["final_loss"].idxmin()], RUN]
+        loss = inputs.histories.merge(best, on=RUN)
+        parts.append(tidy(inputs, "loss", loss, loss["metric"].to_numpy()))
+        final = last_step(inputs.measures).merge(best, on=RUN)
+        means = final[(final["metric"] == "class_mean") & (final["relu"] == "pre")]
+        for layer in (3, 4):
+            rows = means[means["layer"] == layer]
+            parts.append(tidy(inputs, f"M_{layer}", rows, f"K = {K}"))
+        M3 = _matrix(means[means["layer"] == 3])
+        gram = M3.T @ M3
+        rows, columns = np.indices(gram.shape).reshape(2, -1)
+        frame = pd.DataFrame({"index": rows, "index2": columns, "value": gram.ravel()})
+        parts.append(
+            tidy(inputs, "Gram of M_3", frame.assign(K=K, seed=best["seed"].iloc[0]), f"K = {K}")
+        )
+        ranks = final[(final["metric"] == "rank_rel")]
+        parts.append(tidy(inputs, "rank", ranks, ranks["relu"].to_numpy()))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_fig5_small_k(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """A row per K: loss split into fit and penalty, M_3, M_4 and the Gram matrix of M_3."""
+    numbers = sorted(table["K"].dropna().astype(int).unique())
+    figure, axes = plt.subplots(len(numbers), 4, figsize=(12, 2.5 * len(numbers) + 0.5))
+    for row, K in zip(axes, numbers, strict=True):
+        part = table[table["K"] == K]
+        loss = part[part["panel"] == "loss"]
+        for name in ("loss", "fit", "penalty"):
+            rows = loss[loss["series"] == name]
+            colour, dash = drawing.COLOURS[name], drawing.DASHES[name]
+            row[0].plot(rows["step"], rows["value"], dash, color=colour, label=name)
+        reference = part[part["panel"] == "outcome"]["loss_dnc"].iloc[0]
+        drawing.reference_line(row[0], "dnc", reference)
+        row[0].set(xscale="symlog", yscale="log", xlabel="steps", ylabel=f"K = {K}")
+        width, seed = int(loss["width"].iloc[0]), int(loss["seed"].iloc[0])
+        final = loss[loss["series"] == "loss"]["value"].iloc[-1]
+        row[0].set_title(f"best run: width {width}, seed {seed}, loss {final:.4f}")
+        row[0].legend()
+        for ax, panel in zip(row[1:], ("M_3", "M_4", "Gram of M_3"), strict=True):
+            drawing.matrix(ax, _matrix(part[part["panel"] == panel]), panel)
+            ax.set(xlabel="class", ylabel="class" if panel.startswith("Gram") else "unit")
+    drawing.settings_line(figure, _settings(table[table["panel"] == "outcome"]))
+    return figure
+
+
+# ======================================================================================
+# Figure 6: fifteen classes and seven layers
+
+
+def table_fig6_k15_l7(inputs: Inputs) -> pd.DataFrame:
+    """Outcomes of all runs; of the best one the spectra of all layers and the matrices."""
+    ended = _outcomes(inputs)
+    parts = [tidy(inputs, "outcome", ended, "final loss")]
+    settled = ended[ended["status_run"] != "diverged"]
+    best = settled.loc[[settled["final_loss"].idxmin()], RUN]
+    final = last_step(inputs.measures).merge(best, on=RUN)
+    spectra = final[final["metric"] == "singular_value"]
+    names = [f"M_{l} {side}" for l, side in zip(spectra["layer"], spectra["relu"], strict=True)]
+    parts.append(tidy(inputs, "spectrum", spectra, names))
+    ranks = final[final["metric"] == "rank_rel"]
+    parts.append(tidy(inputs, "rank", ranks, ranks["relu"].to_numpy()))
+    means = final[(final["metric"] == "class_mean") & (final["relu"] == "pre")]
+    for layer in (2, 6):
+        parts.append(tidy(inputs, f"M_{layer}", means[means["layer"] == layer], "matrix"))
+    M6 = _matrix(means[means["layer"] == 6])
+    gram = M6.T @ M6
+    rows, columns = np.indices(gram.shape).reshape(2, -1)
+    frame = pd.DataFrame({"index": rows, "index2": columns, "value": gram.ravel()})
+    frame = frame.assign(K=15, seed=best["seed"].iloc[0])
+    parts.append(tidy(inputs, "Gram of M_6", frame, "matrix"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_fig6_k15_l7(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Singular values and images of M_2 and M_6, the Gram matrix, spectra around the ReLU."""
+    figure, axes = plt.subplots(2, 3, figsize=(10.5, 5.6))
+    spectrum = table[table["panel"] == "spectrum"]
+    for ax, names in [(axes[0, 0], ["M_2 pre"]), (axes[1, 1], ["M_6 pre", "M_6 post"]),
+                      (axes[1, 2], ["M_7 pre", "M_7 post"])]:  # fmt: skip
+        for position, name in enumerate(names):
+            rows = spectrum[spectrum["series"] == name]
+            label = name.replace(" pre", "").replace(" post", " after the ReLU")
+            mark = drawing.MARKERS[position]
+            colour = drawing.ordered_colours(3)[position]
+            ax.plot(rows["index"], rows["value"], color=colour, marker=mark, label=label)
+        ax.set(
+            xlabel="index",
+            ylabel="singular value",
+            title=" and ".join(n.split()[0] for n in names[:1]),
+        )
+        ax.set_ylim(0, None)
+        ax.legend()
+    for ax, panel in [(axes[0, 1], "M_2"), (axes[0, 2], "M_6"), (axes[1, 0], "Gram of M_6")]:
+        drawing.matrix(ax, _matrix(table[table["panel"] == panel]), panel)
+        ax.set(xlabel="class", ylabel="class" if panel.startswith("Gram") else "unit")
+    runs = table[table["panel"] == "outcome"]
+    best = f"best of {len(runs)}: loss {runs['final_loss'].min():.5f}, "
+    best += f"L_DNC {runs['loss_dnc'].iloc[0]:.5f}"
+    drawing.settings_line(figure, f"{_settings(runs)}\n{best}")
+    return figure
+
+
+# ======================================================================================
+# Claims
+
+
+def claim_c1(tables: Tables) -> Verdict:
+    """Gradient descent goes below DNC."""
+    table = tables["fig2_top_dufm_k10"]
+    runs = table[table["panel"] == "outcome"]
+    ratio = runs["final_loss"] / runs["loss_dnc"]
+    shares, best = [], []
+    for run, own in runs.groupby("run", sort=False):
+        share = (ratio[own.index] < 0.995).mean()
+        shares.append(share)
+        best.append(ratio[own.index].min())
+        text = f"{run} (n = {own['n'].iloc[0]}): best {best[-1]:.4f}, share below DNC {share:.2f}"
+        best[-1] = (best[-1], text)
+    detail = "; ".join(text for _, text in best) + "; the paper's share is not known"
+    words = {
+        "value": best[0][0],
+        "published": "a loss below that of DNC",
+        "tolerance": "best loss/L_DNC < 0.97 and share of runs below 0.995 L_DNC >= 0.4",
+    }
+    if _first_look(table):
+        return undecidable(detail, **words)
+    return decide(best[0][0] < 0.97 and shares[0] >= 0.4, detail=detail, **words)
+
+
+def claim_c2(tables: Tables) -> Verdict:
+    """The runs collapse within classes."""
+    table = tables["fig2_top_dufm_k10"]
+    rows = table[(table["panel"] == "dnc1")]
+    run = rows["run"].iloc[0]
+    rows = rows[rows["run"] == run]
+    steps = np.sort(rows["step"].unique())
+    early = steps[np.abs(steps - 0.1 * rows["steps"].iloc[0]).argmin()]
+    worst = rows.groupby(["step", "seed"])["value"].max().groupby("step").mean()
+    end, before = worst[steps[-1]], worst[early]
+    words = {
+        "value": float(end),
+        "published": "DNC1 goes to 0 in all layers",
+        "tolerance": "mean over runs of the largest nc1_ratio < 1e-4 and < 1e-2 x that at 10 % of "
+        "the steps",
+    }
+    detail = f"{end:.1e} at the end, {before:.1e} at step {early} (n = {rows['n'].iloc[0]})"
+    if _first_look(table):
+        return undecidable(detail, **words)
+    if end >= 1e-2 * before and end < 1e-4 and before < 1e-4:
+        detail += "; at 10 % of the steps it is already at the floor of the precision"
+    return decide(bool(end < 1e-4 and end < 1e-2 * before), detail=detail, **words)
+
+
+def claim_c3(tables: Tables) -> Verdict:
+    """Low rank before the last ReLU, full rank after it."""
+    table = tables["fig2_top_dufm_k10"]
+    runs = table[(table["panel"] == "outcome") & (table["final_loss"] < 0.995 * table["loss_dnc"])]
+    ranks = table[table["panel"] == "rank"].merge(runs[RUN], on=RUN)
+    words = {
+        "published": "rank(M_L) < K, rank(σ(M_L)) = K",
+        "tolerance": "among runs below DNC: share with rank(M_l) < K for l = 2..L and "
+        "rank(σ(M_L)) = K at least 0.9",
+    }
+    if _first_look(table) or not len(runs):
+        reason = "no run below DNC" if not len(runs) else "the runs have not settled"
+        return undecidable(reason, value=None, **words)
+    good = _low_then_full(ranks, range(2, 5))
+    lowest = int(ranks[ranks["relu"] == "pre"]["value"].min())
+    detail = f"{int(good.sum())} of {len(good)} runs below DNC; smallest rank {lowest} of 10"
+    return decide(bool(good.mean() >= 0.9), value=float(good.mean()), detail=detail, **words)
+
+
+def claim_c4(tables: Tables) -> Verdict:
+    """The same in a network with a four-layer head."""
+    table = tables["fig2_bottom_resnet_cifar10"]
+    runs = table[table["panel"] == "outcome"]
+    reference = runs["loss_dnc"].iloc[0]
+    below = int((runs["final_loss"] < reference).sum())
+    nc1 = last_step(table[table["panel"] == "dnc1"]).groupby("seed")["value"].max()
+    good = _low_then_full(table[table["panel"] == "rank"], range(2, 5))
+    merged = int((runs["final_fit"] > 0.04).sum())
+    dataset = table["dataset"].dropna().iloc[0]
+    detail = (
+        f"{dataset}: {below} of {len(runs)} runs below L_DNC = {reference:.5f} (losses "
+        f"{runs['final_loss'].min():.4f}-{runs['final_loss'].max():.4f}, {merged} with merged "
+        f"classes); nc1_ratio <= {nc1.max():.1e}; low then full rank in {int(good.sum())} of "
+        f"{len(good)}"
+    )
+    words = {
+        "value": float(runs["final_loss"].min()),
+        "published": f"below L_DNC = {reference:.5f}",
+        "tolerance": "loss < L_DNC for >= 3 of 5 runs; nc1_ratio < 0.05 in all layers; "
+        "rank(M_l) < 10 for l = 2..4, rank(σ(M_4)) = 10",
+    }
+    if _first_look(table):
+        return undecidable(detail, **words)
+    parts = bool(nc1.max() < 0.05 and good.all())
+    enough = below >= 0.6 * len(runs)
+    if dataset != "cifar10" and parts and not enough:
+        return undecidable(f"rank and DNC1 hold, the loss part is undecided: {detail}", **words)
+    return decide(parts and enough, detail=detail, **words)
+
+
+def claim_c5(tables: Tables) -> Verdict:
+    """L_SRG / L_DNC falls with r and with L."""
+    table = tables["fig3_left_loss_ratio"]
+    curves = table[table["variant"] != "rho"]
+    failures, worst = [], {}
+    for (variant, fraction), rows in curves.groupby(["variant", "lambda_fraction"]):
+        grid = rows.pivot(index="r", columns="L", values="ratio")
+        name = f"{variant} at {fraction:.0%}"
+        failures += [
+            f"{name}, L = {L}: not falling in r" for L in grid if (grid[L].diff() > 0).any()
+        ]
+        if (grid.diff(axis=1) > 0).any(axis=None):
+            failures.append(f"{name}: not falling in L")
+        if (grid[[4, 5]] >= 1).any(axis=None):
+            failures.append(f"{name}: not below 1 at L >= 4")
+        worst[name] = grid[[4, 5]].max(axis=None)
+    detail = "; ".join(failures) or "all curves fall in r and in L"
+    detail += "; largest ratio at L >= 4: " + ", ".join(f"{k} {v:.3f}" for k, v in worst.items())
+    return decide(
+        not failures,
+        value=max(worst.values()),
+        published="falls with the number of classes and with depth",
+        tolerance="SRG0 and SRGopt: strictly falling in r and in L; < 1 for L >= 4, r >= 4",
+        detail=detail,
+    )
+
+
+def claim_c6(tables: Tables) -> Verdict:
+    """The average rank falls as weight decay grows."""
+    table = tables["fig3_middle_rank_decay"]
+    lines, values, ok = [], [], True
+    for K, rows in table.groupby("K"):
+        kept = rows[~rows["status_run"].isin(["zero", "bad_minimum", "diverged"])]
+        mean = kept.groupby("log2_lambda")["value"].mean()
+        rho = float(spearmanr(mean.index, mean).statistic) if len(mean) > 2 else np.nan
+        drop = float(mean.iloc[0] - mean.iloc[-1]) if len(mean) > 1 else np.nan
+        ok = ok and rho <= -0.8 and drop >= 0.5
+        values.append(rho)
+        curve = ", ".join(f"{x:.0f}: {y:.1f}" for x, y in mean.items())
+        left = len(rows) - len(kept)
+        lines.append(f"K = {K}: mean rank by log2 λ {curve}; {left} runs left out")
+    words = {
+        "value": max(values),
+        "published": "falls",
+        "tolerance": "Spearman(log2 λ, mean rank) <= -0.8 and a fall of at least 0.5, zero and bad "
+        "minima left out",
+    }
+    if _first_look(table):
+        return undecidable("; ".join(lines), **words)
+    return decide(bool(ok), detail="; ".join(lines), **words)
+
+
+def claim_c7(tables: Tables) -> Verdict:
+    """P(DNC) rises with the width."""
+    table = tables["fig3_right_dnc_probability"]
+    rows = table[table["panel"] == "probability"].sort_values("width")
+    rho = float(spearmanr(rows["width"], rows["share"]).statistic) if len(rows) > 2 else np.nan
+    rise = float(rows["share"].iloc[-1] - rows["share"].iloc[0])
+    shares = ", ".join(
+        f"{int(w)}: {s:.2f}" for w, s in zip(rows["width"], rows["share"], strict=True)
+    )
+    unsettled = int(rows["n_unconverged"].sum())
+    detail = f"share by width {shares}; {unsettled} of {int(rows['n_runs'].sum())} runs unsettled"
+    words = {
+        "value": rho,
+        "published": "rises with width",
+        "tolerance": "Spearman(width, P(DNC)) >= 0.8 and P(largest) - P(smallest) >= 0.5",
+    }
+    if _first_look(table):
+        return undecidable(detail, **words)
+    return decide(rho >= 0.8 and rise >= 0.5, detail=detail, **words)
+
+
+def claim_c8(tables: Tables) -> Verdict:
+    """Low-rank solutions beat DNC for K = 3, 4, 5."""
+    table = tables["fig5_small_k"]
+    runs = table[table["panel"] == "outcome"]
+    lines, ok, ratios = [], True, []
+    for K, own in runs.groupby("K"):
+        best = own.loc[own["final_loss"].idxmin()]
+        rank = table[(table["panel"] == "rank") & (table["K"] == K) & (table["layer"] == 3)]
+        rank = int(rank[rank["relu"] == "pre"]["value"].iloc[0])
+        ratio = best["final_loss"] / best["loss_dnc"]
+        ratios.append(ratio)
+        ok = ok and ratio < 0.995 and rank < K
+        lines.append(
+            f"K = {int(K)}: best of {len(own)} at {ratio:.4f} L_DNC, width {int(best['width'])}, "
+            f"rank(M_3) = {rank}"
+        )
+    words = {
+        "value": float(max(ratios)),
+        "published": "solutions below DNC of lower rank",
+        "tolerance": "best run of each K below 0.995 L_DNC with rank(M_3) < K",
+    }
+    if _first_look(table):
+        return undecidable("; ".join(lines), **words)
+    return decide(bool(ok), detail="; ".join(lines), **words)
+
+
+def claim_c9(tables: Tables) -> Verdict:
+    """K = 15, L = 7: low rank from M_2 to M_6."""
+    table = tables["fig6_k15_l7"]
+    runs = table[table["panel"] == "outcome"]
+    best = runs.loc[runs["final_loss"].idxmin()]
+    ranks = table[table["panel"] == "rank"].set_index(["relu", "layer"])["value"]
+    inner = [int(ranks["pre"][l]) for l in range(2, 7)]
+    last = int(ranks["post"][7])
+    below = int((runs["final_loss"] < runs["loss_dnc"]).sum())
+    words = {
+        "value": float(best["final_loss"] / best["loss_dnc"]),
+        "published": "low rank from M_2 to M_6",
+        "tolerance": "best run: loss < L_DNC; rank(M_l) < 15 for l = 2..6; rank(σ(M_7)) = 15",
+    }
+    detail = (
+        f"best loss {best['final_loss']:.5f}, L_DNC {best['loss_dnc']:.5f}; ranks of M_2..M_6 "
+        f"{inner}, of σ(M_7) {last}; {below} of {len(runs)} runs below DNC"
+    )
+    if _first_look(table):
+        return undecidable(detail, **words)
+    ok = best["final_loss"] < best["loss_dnc"] and max(inner) < 15 and last == 15
+    return decide(bool(ok), detail=detail, **words)
+
+
+def claim_c10(tables: Tables) -> Verdict:
+    """Exact algebra of the SRG solution for r = 5."""
+    table = tables["fig1_srg_matrices"]
+    named = {name: _matrix(rows) for name, rows in table.groupby("panel")}
+    M3 = named["M_3 of SRG"]
+    entries = [row[np.abs(row) > 1e-12] for row in M3]
+    counts = {len(row) for row in entries}
+    equal = max(np.ptp(row) for row in entries) < 1e-12
+    before = np.linalg.matrix_rank(named["M_4 of SRG before the ReLU"])
+    after = np.linalg.matrix_rank(named["M_4 of SRG after the ReLU"])
+    collapse = np.linalg.matrix_rank(named["Gram of M_4 of DNC"])
+    ok = counts == {4} and equal and (before, after, collapse) == (5, 10, 10)
+    return decide(
+        bool(ok),
+        value=float(before),
+        published="4 equal entries a row; rank 5 before, 10 after; DNC 10",
+        tolerance="exact",
+        detail=f"non-zero entries a row {sorted(counts)}, equal: {equal}; rank of M_4 {before}, of "
+        f"σ(M_4) {after}, of DNC {collapse}; on our SRG0",
+    )
+
+
+def claim_c11(tables: Tables) -> Verdict:
+    """Beyond two layers or two classes DNC stops being optimal."""
+    table = tables["fig3_left_loss_ratio"]
+    curves = table[table["variant"] != "rho"]
+    best = curves.groupby(["L", "r"])["ratio"].max()
+    deep = best[best.index.get_level_values("L") >= 4]
+    three = curves[(curves["L"] == 3) & (curves["variant"] == "SRGopt")]
+    wins = sorted(three[three["ratio"] < 1]["K"].unique())
+    return decide(
+        bool((deep < 1).all()),
+        value=float(deep.max()),
+        published="DNC is not optimal beyond two layers or two classes",
+        tolerance="some construction below L_DNC for every L >= 4 and K = r(r-1)/2 >= 6",
+        detail=f"L >= 4, K >= 6: largest ratio {deep.max():.3f}; L = 3: SRGopt wins for K in "
+        f"{[int(K) for K in wins]} of the grid; K = 3, 4, 5 rest on trained runs (c8)",
+    )
+
+
+# ======================================================================================
+# Pieces that several figures share
+
+
+def _outcomes(inputs: Inputs) -> pd.DataFrame:
+    return outcomes(inputs.histories, inputs.measures).rename(columns={"outcome": "status_run"})
+
+
+def _loss_dnc1_spectra(inputs: Inputs) -> pd.DataFrame:
+    loss = inputs.histories
+    parts = [tidy(inputs, "loss", loss, loss["metric"].to_numpy())]
+    nc1 = inputs.measures[inputs.measures["metric"] == "nc1_ratio"]
+    names = [f"layer {l} ({side})" for l, side in zip(nc1["layer"], nc1["relu"], strict=True)]
+    parts.append(tidy(inputs, "dnc1", nc1, names))
+    final = last_step(inputs.measures)
+    for panel, metric in [("spectrum", "singular_value"), ("rank", "rank_rel")]:
+        rows = final[final["metric"] == metric]
+        names = [f"layer {l} ({side})" for l, side in zip(rows["layer"], rows["relu"], strict=True)]
+        parts.append(tidy(inputs, panel, rows, names))
+    ended = _outcomes(inputs)
+    parts.append(tidy(inputs, "outcome", ended, "final loss"))
+    columns = ["run", "K", "L", "n", "lambda_h", "lambda_w", "steps"]
+    for row in ended.drop_duplicates("run")[columns].to_dict("records"):
+        penalties = (row["n"], row["lambda_h"], [row["lambda_w"]] * row["L"])
+        lines = {"dnc": dnc.dnc_optimum(row["K"], *penalties).loss}
+        r = (1 + np.sqrt(1 + 8 * row["K"])) / 2
+        if r == int(r):
+            lines["srg0"] = srg.srg0_optimum(int(r), *penalties).loss
+            lines["srgopt"] = srg.srgopt_optimum(int(r), *penalties).loss
+        frame = pd.DataFrame([{**row, "seed": -1, "value": value} for value in lines.values()])
+        parts.append(tidy(inputs, "reference", frame, list(lines)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _low_then_full(ranks: pd.DataFrame, layers: range) -> pd.Series:
+    """By run: rank(M_l) < K in all layers, and rank(σ(M_L)) = K."""
+    before = ranks[(ranks["relu"] == "pre") & ranks["layer"].isin(layers)]
+    after = ranks[(ranks["relu"] == "post") & (ranks["layer"] == ranks["L"])]
+    low = (before["value"] < before["K"]).groupby([before[name] for name in RUN]).all()
+    full = (after["value"] == after["K"]).groupby([after[name] for name in RUN]).all()
+    return low & full
+
+
+def _matrix(rows: pd.DataFrame) -> np.ndarray:
+    return rows.pivot(index="index", columns="index2", values="value").to_numpy()
+
+
+def _first_look(table: pd.DataFrame) -> bool:
+    return table["scale"].iloc[0] == "smoke"
+
+
+def _draw_loss(ax: plt.Axes, part: pd.DataFrame) -> None:
+    loss = part[part["panel"] == "loss"]
+    for name in ("loss", "fit", "penalty"):
+        rows = loss[loss["series"] == name]
+        colour, dash = drawing.COLOURS[name], drawing.DASHES[name]
+        drawing.band(ax, rows, "step", "value", log=True, color=colour, linestyle=dash, label=name)
+    for line in part[part["panel"] == "reference"].itertuples():
+        drawing.reference_line(ax, line.series, line.value)
+    ax.set(xscale="symlog", yscale="log", xlabel="gradient steps", ylabel="loss")
+    ax.set_xlim(0, None)
+    ax.legend(fontsize=6.5)
+
+
+def _draw_dnc1(ax: plt.Axes, part: pd.DataFrame) -> None:
+    rows = part[part["panel"] == "dnc1"]
+    rows = rows[rows["relu"] == np.where(rows["layer"] >= 2, "post", "pre")]
+    layers = sorted(rows["layer"].unique())
+    for position, (layer, colour) in enumerate(
+        zip(layers, drawing.ordered_colours(len(layers)), strict=True)
+    ):
+        dash, own = drawing.ordered_dash(position), rows[rows["layer"] == layer]
+        label = f"l = {int(layer)}"
+        drawing.band(ax, own, "step", "value", log=True, color=colour, linestyle=dash, label=label)
+    ax.set(xscale="symlog", yscale="log", xlabel="gradient steps")
+    ax.set_ylabel("within / between-class variability")
+    ax.set_title("DNC1 by layer")
+    ax.set_xlim(0, None)
+    ax.legend()
+
+
+def _draw_spectra(ax: plt.Axes, part: pd.DataFrame) -> None:
+    rows = part[part["panel"] == "spectrum"]
+    wanted = [(int(l), "pre") for l in sorted(rows["layer"].unique())]
+    wanted.append((wanted[-1][0], "post"))
+    for position, ((layer, side), colour) in enumerate(
+        zip(wanted, [*drawing.ordered_colours(len(wanted) - 1), "0.5"], strict=True)
+    ):
+        own = rows[(rows["layer"] == layer) & (rows["relu"] == side)]
+        label = f"M_{layer}" if side == "pre" else f"σ(M_{layer})"
+        mark, dash = drawing.MARKERS[position], drawing.ordered_dash(position)
+        drawing.band(
+            ax, own, "index", "value", color=colour, marker=mark, linestyle=dash, label=label
+        )
+    ax.set(xlabel="index", ylabel="singular value", title="singular values at the end")
+    ax.set_ylim(0, None)
+    ax.legend()
+
+
+def _settings(table: pd.DataFrame, wrap: bool = False) -> str:
+    runs = table.dropna(subset="status_run").drop_duplicates(RUN)
+    names = {"K": "K", "L": "L", "n": "n", "width": "width", "lambda_w": "λ", "lr": "step size"}
+    words = [f"{label} = {_values(runs[name])}" for name, label in names.items()]
+    if not np.allclose(runs["lambda_w"], runs["lambda_h"]):
+        words.append(f"λ_H1 = {_values(runs['lambda_h'])}")
+    words.append(f"{_values(runs['steps'])} steps")
+    if wrap:
+        words[4] = "\n" + words[4]
+    counts = runs["status_run"].value_counts()
+    ends = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in counts.index)
+    return ", ".join(words) + f"; {len(runs)} runs: {ends}"
+
+
+def _values(column: pd.Series) -> str:
+    values = sorted(column.dropna().unique())
+    shown = [f"{int(v)}" if v == int(v) else f"{v:.3g}" for v in values]
+    return "/".join(shown) if len(shown) <= 4 else f"{shown[0]}…{shown[-1]}"

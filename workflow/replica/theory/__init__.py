@@ -1,0 +1,1 @@
+"""Closed forms: losses, thresholds and explicit solutions."""

@@ -1,0 +1,1 @@
+"""Training: stacked ensembles of small models, a plain supervised loop, checkpoints."""

@@ -1,0 +1,193 @@
+"""Many small models of one shape, trained as one stacked computation.
+
+The members share nothing but the loop: each has its own start, its own stream of batches, its
+own step size and penalties. A member that diverges is frozen and named; the others go on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from replica.progress import progress
+from replica.training.checkpoint import Checkpoint
+
+State = dict[str, Tensor]
+# A loss so large is a divergence even where it is still a number.
+DIVERGED = 1e6
+
+
+class TrainingDiverged(RuntimeError):
+    """No member of an ensemble, or not the only model, has a finite loss any more."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves.
+
+    Attributes:
+        snapshots: step -> the stacked parameters (S, ...), on the CPU.
+        steps: (T,) the logged steps.
+        fit, penalty: (T, S) float64, NaN from the step on at which a member diverged.
+        diverged_at: (S,) int64, the step at which divergence was noticed, -1 for never.
+    """
+
+    snapshots: dict[int, State]
+    steps: np.ndarray
+    fit: np.ndarray
+    penalty: np.ndarray
+    diverged_at: Tensor
+
+
+def log_spaced(steps: int, count: int) -> list[int]:
+    """About `count` steps from 0 to `steps`, spaced evenly in log(step), both ends included."""
+    inner = np.geomspace(1, steps, max(count - 1, 1)).round().astype(int)
+    return sorted({0, *inner.tolist(), steps})
+
+
+def train(
+    params: State,
+    advance: Callable[[int], None],
+    evaluate: Callable[[State], tuple[Tensor, Tensor]],
+    *,
+    steps: int,
+    log_steps: Sequence[int],
+    snapshot_steps: Sequence[int],
+    checkpoint: Checkpoint,
+    extra: Mapping[str, Tensor] | None = None,
+    check_every: int = 100,
+    name: str = "training",
+) -> Trained:
+    """Advance a stack of models `steps` times; log, keep states, save checkpoints, resume.
+
+    Args:
+        params: name -> (S, ...), changed in place.
+        advance: takes the step number (from 1) and changes `params` in place.
+        evaluate: parameters -> (fit (S,), penalty (S,)).
+        steps: number of steps.
+        log_steps: steps at which fit and penalty are logged.
+        snapshot_steps: steps at which the parameters are kept.
+        checkpoint: where the state is saved, and when.
+        extra: further stacked state that `advance` changes in place, such as momentum.
+        check_every: steps between two looks for members that diverged.
+        name: for the progress line.
+
+    Raises:
+        TrainingDiverged: no member is left; names the step and the last checkpoint.
+        SystemExit: SIGTERM came; the state is saved.
+    """
+    members = len(next(iter(params.values())))
+    live = {**params, **(extra or {})}
+    history = {k: np.full((len(log_steps), members), np.nan) for k in ("fit", "penalty")}
+    diverged_at = torch.full((members,), -1)
+    snapshots: dict[int, State] = {}
+    log_rows = {step: row for row, step in enumerate(log_steps)}
+    keep = set(snapshot_steps)
+    done = -1
+
+    def state() -> State:
+        saved = {f"live/{k}": v for k, v in live.items()}
+        saved |= {f"kept/{s}/{k}": v for s, kept in snapshots.items() for k, v in kept.items()}
+        saved |= {f"history/{k}": torch.from_numpy(v) for k, v in history.items()}
+        return saved | {"diverged_at": diverged_at, "done": torch.tensor(done)}
+
+    if (saved := checkpoint.load()) is not None:
+        for key, value in live.items():
+            value.copy_(saved[f"live/{key}"])
+        for key in history:
+            history[key][:] = saved[f"history/{key}"].numpy()
+        for key, value in saved.items():
+            if key.startswith("kept/"):
+                _, step, parameter = key.split("/", 2)
+                snapshots.setdefault(int(step), {})[parameter] = value
+        diverged_at.copy_(saved["diverged_at"])
+        done = int(saved["done"])
+
+    def look(step: int) -> Tensor:
+        """Freeze members that diverged; returns the loss of each."""
+        fit, penalty = (value.double().cpu() for value in evaluate(params))
+        loss = fit + penalty
+        bad = ~(loss.abs() < DIVERGED) & (diverged_at < 0)
+        if bad.any():
+            diverged_at[bad] = step
+            for value in live.values():
+                value[bad.to(value.device)] = 0
+        if (diverged_at >= 0).all():
+            raise TrainingDiverged(
+                f"Every member of {name} has diverged, the last one at step {step}; "
+                f"lower lr{_last_checkpoint(checkpoint)}."
+            )
+        if step in log_rows:
+            alive = diverged_at < 0
+            history["fit"][log_rows[step], alive] = fit[alive].numpy()
+            history["penalty"][log_rows[step], alive] = penalty[alive].numpy()
+        return loss
+
+    def visit(step: int) -> None:
+        nonlocal done
+        if step in log_rows or step in keep or step % check_every == 0:
+            look(step)
+        if step in keep:
+            snapshots[step] = {k: v.detach().to("cpu", copy=True) for k, v in params.items()}
+        done = step
+
+    with checkpoint.catching_sigterm(), progress(name, steps, max(done, 0)) as tick:
+        if done < 0:
+            visit(0)
+        for step in range(done + 1, steps + 1):
+            advance(step)
+            visit(step)
+            if step % check_every == 0:
+                tick(step, lambda: f"loss {_best(evaluate(params)):.6g}")
+            if checkpoint.stopping or (step % check_every == 0 and checkpoint.due()):
+                checkpoint.save(state)
+    return Trained(
+        snapshots, np.asarray(log_steps), history["fit"], history["penalty"], diverged_at
+    )
+
+
+def sgd(
+    params: State,
+    objective: Callable[[State, int], Tensor],
+    *,
+    lr: Tensor,
+    momentum: float = 0.0,
+) -> tuple[Callable[[int], None], State]:
+    """Gradient descent by automatic differentiation, for any stacked model.
+
+    Args:
+        params: name -> (S, ...), changed in place.
+        objective: (parameters, step) -> the loss of each member, (S,). Members must not mix.
+        lr: (S,).
+        momentum: v <- momentum v + gradient; the step is lr v.
+
+    Returns:
+        `advance` for `train`, and the momentum buffers for its `extra` (empty without momentum).
+    """
+    velocity = {f"momentum/{k}": torch.zeros_like(v) for k, v in params.items()} if momentum else {}
+    names = list(params)
+
+    def advance(step: int) -> None:
+        leaves = {name: params[name].detach().requires_grad_() for name in names}
+        # The members' losses depend on their own parameters alone: the gradient of the sum is
+        # the gradient of each.
+        gradients = torch.autograd.grad(objective(leaves, step).sum(), list(leaves.values()))
+        for key, gradient in zip(names, gradients, strict=True):
+            if momentum:
+                gradient = velocity[f"momentum/{key}"].mul_(momentum).add_(gradient)
+            rate = lr.to(gradient).reshape(-1, *[1] * (gradient.dim() - 1))
+            params[key].sub_(rate * gradient)
+
+    return advance, velocity
+
+
+def _best(values: tuple[Tensor, Tensor]) -> float:
+    return float((values[0] + values[1]).min())
+
+
+def _last_checkpoint(checkpoint: Checkpoint) -> str:
+    if checkpoint.path is None or not checkpoint.path.exists():
+        return ""
+    return f" (the last good state is {checkpoint.path})"

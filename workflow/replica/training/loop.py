@@ -1,0 +1,239 @@
+"""A supervised training loop to be read from top to bottom.
+
+The data lies on the device as two tensors; batches are drawn and augmented there. Everything that
+decides the next step is in the checkpoint, so a stopped run goes on bit for bit on a CPU.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from replica.progress import progress
+from replica.training.checkpoint import Checkpoint
+from replica.training.ensemble import TrainingDiverged
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        lr: highest learning rate.
+        epochs, batch: passes over the data, samples a step.
+        optimiser: sgd, adam or adamw.
+        momentum: of sgd.
+        decay: weight decay by prefix of the parameters' names; the longest prefix that fits
+            counts, others have none.
+        schedule: constant, multistep (divided by ten at `milestones`, shares of the run) or cosine
+            (to zero).
+        warmup: share of the run in which the rate rises linearly.
+        augment: pixels of zero padding for random crops, and random flips; None for neither.
+        precision: mixed computes in bfloat16 on a GPU, and in float32 on a CPU.
+    """
+
+    lr: float
+    epochs: int
+    batch: int
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = 0.0
+    decay: Mapping[str, float] | None = None
+    schedule: Literal["constant", "multistep", "cosine"] = "constant"
+    milestones: Sequence[float] = (1 / 3, 2 / 3)
+    warmup: float = 0.0
+    augment: int | None = None
+    precision: Literal["float32", "mixed"] = "float32"
+
+
+# (model, inputs, labels, indices of the samples) -> the parts of the loss; their sum is minimised
+Objective = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training leaves: rows (epoch, metric, value), and states by epoch, on the CPU."""
+
+    history: list[tuple[int, str, float]]
+    snapshots: dict[int, dict[str, Tensor]]
+
+
+def train(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    objective: Objective,
+    recipe: Recipe,
+    *,
+    seed: int,
+    snapshot_epochs: Sequence[int],
+    checkpoint: Checkpoint,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    name: str = "training",
+) -> Run:
+    """Train `model` in place.
+
+    Args:
+        model: on the device of the data.
+        inputs: (N, ...) on the device.
+        labels: (N,) on the device.
+        objective: parts of the loss of a batch; their sum is minimised, their means over an epoch
+            are logged.
+        recipe: how.
+        seed: of the order of samples and the augmentation.
+        snapshot_epochs: epochs after which the state is kept; 0 is the start.
+        checkpoint: where the state is saved, and when.
+        evaluate: further numbers to log after each epoch.
+        name: for the progress line.
+
+    Raises:
+        TrainingDiverged: the loss is not finite; names the step and the last good checkpoint.
+        SystemExit: SIGTERM came; the state is saved.
+    """
+    optimiser = make_optimiser(model, recipe)
+    steps_per_epoch = math.ceil(len(inputs) / recipe.batch)
+    total = recipe.epochs * steps_per_epoch
+    mixed = recipe.precision == "mixed" and inputs.device.type == "cuda"
+    history: list[tuple[int, str, float]] = []
+    snapshots: dict[int, dict[str, Tensor]] = {}
+    first_epoch = 1
+
+    if (saved := checkpoint.load()) is not None:
+        first_epoch = _restore(saved, model, optimiser, history, snapshots) + 1
+    elif 0 in snapshot_epochs:
+        snapshots[0] = _on_cpu(model)
+
+    with checkpoint.catching_sigterm(), progress(name, recipe.epochs, first_epoch - 1) as tick:
+        for epoch in range(first_epoch, recipe.epochs + 1):
+            # The streams of an epoch are made from its number: nothing to save and restore.
+            generator = torch.Generator().manual_seed((seed + 0x9E3779B9 * epoch) % 2**63)
+            order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+            sums: dict[str, Tensor] = {}
+            model.train()
+            for i, rows in enumerate(order.split(recipe.batch)):
+                step = (epoch - 1) * steps_per_epoch + i
+                for group in optimiser.param_groups:
+                    group["lr"] = recipe.lr * rate(recipe, step / total)
+                x = inputs[rows]
+                if recipe.augment is not None:
+                    x = flip(crop(x, recipe.augment, generator), generator)
+                with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed):
+                    parts = objective(model, x, labels[rows])
+                loss = sum(parts.values())
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                optimiser.step()
+                for part, value in parts.items():
+                    sums[part] = sums.get(part, 0) + value.detach().double() * len(rows)
+            means = {part: (value / len(inputs)).item() for part, value in sums.items()}
+            if not all(math.isfinite(value) for value in means.values()):
+                raise TrainingDiverged(
+                    f"The loss of {name} is not finite after step {epoch * steps_per_epoch} "
+                    f"(epoch {epoch}): {means}; lower lr. The last good state is "
+                    f"{checkpoint.path or 'not saved'}."
+                )
+            if evaluate is not None:
+                model.eval()
+                means |= evaluate(model)
+            history += [(epoch, metric, value) for metric, value in means.items()]
+            if epoch in snapshot_epochs:
+                snapshots[epoch] = _on_cpu(model)
+            words = ", ".join(f"{metric} {value:.4g}" for metric, value in means.items())
+            tick(epoch, lambda words=words: words)
+            if checkpoint.due() and (checkpoint.stopping or epoch < recipe.epochs):
+                saved = _state(model, optimiser, history, snapshots, epoch)
+                checkpoint.save(lambda saved=saved: saved)
+    return Run(history, snapshots)
+
+
+def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimiser, with a parameter group for each weight decay."""
+    groups: dict[float, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        fitting = [prefix for prefix in recipe.decay or {} if name.startswith(prefix)]
+        decay = recipe.decay[max(fitting, key=len)] if fitting else 0.0
+        groups.setdefault(decay, []).append(parameter)
+    listed = [{"params": parameters, "weight_decay": d} for d, parameters in groups.items()]
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(listed, lr=recipe.lr, momentum=recipe.momentum)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
+    return kind(listed, lr=recipe.lr)
+
+
+def rate(recipe: Recipe, done: float) -> float:
+    """The learning rate at a share `done` of the run, as a share of the highest."""
+    if done < recipe.warmup:
+        return (done + 1e-3) / (recipe.warmup + 1e-3)
+    if recipe.schedule == "cosine":
+        return (1 + math.cos(math.pi * (done - recipe.warmup) / (1 - recipe.warmup))) / 2
+    if recipe.schedule == "multistep":
+        return 0.1 ** sum(done >= milestone for milestone in recipe.milestones)
+    return 1.0
+
+
+def crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Zero-pad images (b, C, H, W) and cut each at its own random place, all at once."""
+    b, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    place = torch.randint(2 * padding + 1, (2, b), generator=generator).to(images.device)
+    rows = place[0, :, None] + torch.arange(height, device=images.device)
+    columns = place[1, :, None] + torch.arange(width, device=images.device)
+    each = torch.arange(b, device=images.device)
+    return padded[each[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image (b, C, H, W) from left to right with probability one half."""
+    heads = torch.rand(len(images), generator=generator).to(images.device) < 0.5
+    return torch.where(heads[:, None, None, None], images.flip(3), images)
+
+
+def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+
+
+def _state(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    history: list[tuple[int, str, float]],
+    snapshots: dict[int, dict[str, Tensor]],
+    epoch: int,
+) -> dict[str, Tensor]:
+    saved = {f"model/{k}": v for k, v in model.state_dict().items()}
+    for index, buffers in optimiser.state_dict()["state"].items():
+        for k, v in buffers.items():
+            if v is not None:
+                saved[f"optimiser/{index}/{k}"] = torch.as_tensor(v)
+    saved |= {f"kept/{e}/{k}": v for e, kept in snapshots.items() for k, v in kept.items()}
+    for row, (at, metric, value) in enumerate(history):
+        saved[f"history/{row}/{at}/{metric}"] = torch.tensor(value, dtype=torch.float64)
+    return saved | {"epoch": torch.tensor(epoch)}
+
+
+def _restore(
+    saved: dict[str, Tensor],
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    history: list[tuple[int, str, float]],
+    snapshots: dict[int, dict[str, Tensor]],
+) -> int:
+    model.load_state_dict(
+        {k.removeprefix("model/"): v for k, v in saved.items() if k[:6] == "model/"}
+    )
+    buffers: dict[int, dict[str, Tensor]] = {}
+    rows = {}
+    for key, value in saved.items():
+        kind, *rest = key.split("/", 3 if key.startswith("history/") else 2)
+        if kind == "optimiser":
+            buffers.setdefault(int(rest[0]), {})[rest[1]] = value
+        elif kind == "kept":
+            snapshots.setdefault(int(rest[0]), {})[rest[1]] = value
+        elif kind == "history":
+            rows[int(rest[0])] = (int(rest[1]), rest[2], value.item())
+    content = optimiser.state_dict()
+    optimiser.load_state_dict({**content, "state": buffers})
+    history += [rows[row] for row in sorted(rows)]
+    return int(saved["epoch"])

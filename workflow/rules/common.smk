@@ -1,0 +1,59 @@
+# The plan of this configuration, and the small functions that rules take their inputs from.
+
+import sys
+
+from replica.plan import make_plan
+from replica.specs import ConfigError
+
+try:
+    plan = make_plan(workflow.basedir, config)
+except ConfigError as error:
+    # One sentence, not a traceback: the user has to mend the configuration.
+    sys.exit(f"Configuration: {error}")
+
+
+wildcard_constraints:
+    study="|".join(plan.studies),
+    scale=plan.config.scale,
+    run=r"[A-Za-z][A-Za-z0-9_.-]*",
+    part=r"all|seed\d+",
+    figure=r"[a-z0-9_]+",
+    dataset=r"[A-Za-z][A-Za-z0-9_]*",
+
+
+def part_of(wildcards):
+    return plan.parts[wildcards.study, wildcards.run, wildcards.part]
+
+
+def card_of(wildcards):
+    return plan.card(part_of(wildcards).spec)
+
+
+def key(stage):
+    """A params function: the key of the job of this stage that the wildcards name."""
+    return lambda wildcards: plan.key(stage, *wildcard_names(stage, wildcards))
+
+
+def code(stage):
+    return lambda wildcards: plan.code(stage, *wildcard_names(stage, wildcards))
+
+
+def wildcard_names(stage, wildcards):
+    names = {
+        "dataset": ["dataset"],
+        "train": ["study", "run", "part"],
+        "measure": ["study", "run", "part"],
+        "table": ["study", "figure"],
+        "plot": ["study", "figure"],
+        "claims": ["study"],
+        "scorecard": [],
+    }
+    return [getattr(wildcards, name) for name in names[stage]]
+
+
+def train_resource(name):
+    return lambda wildcards, attempt: plan.resources(part_of(wildcards))[name] * attempt
+
+
+def train_constant(name):
+    return lambda wildcards: plan.resources(part_of(wildcards))[name]

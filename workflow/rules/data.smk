@@ -1,0 +1,42 @@
+# Data sets: fetched with a checksum, then brought into one form on disk with a small card.
+
+
+localrules:
+    fetch_dataset,
+    prepare_dataset,
+
+
+rule fetch_dataset:
+    output:
+        receipt=f"{plan.config.data_dir}/raw/{{dataset}}/receipt.json",
+    params:
+        entry=lambda wildcards: plan.registry[wildcards.dataset].model_dump(mode="json"),
+        mirrors=plan.config.mirrors,
+    log:
+        "results/logs/fetch_dataset/{dataset}.log",
+    benchmark:
+        "results/benchmarks/fetch_dataset/{dataset}.tsv"
+    resources:
+        mem_mb=600,
+        runtime=120,
+    script:
+        "../scripts/fetch.py"
+
+
+rule prepare_dataset:
+    input:
+        receipt=rules.fetch_dataset.output.receipt,
+    output:
+        card=f"{plan.config.data_dir}/prepared/{{dataset}}/card.json",
+    params:
+        key=key("dataset"),
+        entry=lambda wildcards: plan.registry[wildcards.dataset].model_dump(mode="json"),
+    log:
+        "results/logs/prepare_dataset/{dataset}.log",
+    benchmark:
+        "results/benchmarks/prepare_dataset/{dataset}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/dataset.py"

@@ -1,0 +1,58 @@
+# Figures: a tidy table, and its drawing. Restyling a drawing never recomputes its table.
+
+
+localrules:
+    figure_table,
+    figure_plot,
+
+
+rule figure_table:
+    input:
+        unpack(lambda wildcards: plan.figure_inputs(wildcards.study, wildcards.figure)),
+    output:
+        table=report(
+            "results/{scale}/{study}/figures/{figure}.parquet",
+            caption="../report/figure.rst",
+            category="{study}",
+            labels={"figure": "{figure}", "as": "table (Parquet)"},
+        ),
+    params:
+        key=key("table"),
+        code=code("table"),
+        status=lambda wildcards: plan.status(wildcards.study, wildcards.figure),
+        caption=lambda wildcards: plan.caption(wildcards.study, wildcards.figure),
+    log:
+        "results/{scale}/logs/figure_table/{study}/{figure}.log",
+    benchmark:
+        "results/{scale}/benchmarks/figure_table/{study}/{figure}.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    script:
+        "../scripts/table.py"
+
+
+rule figure_plot:
+    input:
+        table=rules.figure_table.output.table,
+    output:
+        svg=report(
+            "results/{scale}/{study}/figures/{figure}.svg",
+            caption="../report/figure.rst",
+            category="{study}",
+            labels={"figure": "{figure}", "as": "drawing"},
+        ),
+        pdf="results/{scale}/{study}/figures/{figure}.pdf",
+    params:
+        key=key("plot"),
+        published=lambda wildcards: plan.published(wildcards.study),
+        caption=lambda wildcards: plan.caption(wildcards.study, wildcards.figure),
+    log:
+        "results/{scale}/logs/figure_plot/{study}/{figure}.log",
+    benchmark:
+        "results/{scale}/benchmarks/figure_plot/{study}/{figure}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/plot.py"

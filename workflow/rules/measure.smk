@@ -1,0 +1,25 @@
+# Measures: tidy tables of metrics, computed from the states that a run kept.
+
+
+rule measure_run:
+    input:
+        card=card_of,
+        states=rules.train_run.output.states,
+    output:
+        measures="results/{scale}/{study}/measures/{run}/{part}.parquet",
+    params:
+        key=key("measure"),
+        code=code("measure"),
+        spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
+        seeds=lambda wildcards: list(part_of(wildcards).seeds),
+    log:
+        "results/{scale}/logs/measure_run/{study}/{run}/{part}.log",
+    benchmark:
+        "results/{scale}/benchmarks/measure_run/{study}/{run}/{part}.tsv"
+    threads: train_constant("threads")
+    resources:
+        mem_mb=train_resource("mem_mb"),
+        runtime=lambda wildcards, attempt: 20 * attempt,
+        gpu=train_constant("gpu"),
+    script:
+        "../scripts/measure.py"

@@ -1,0 +1,68 @@
+# Claims, their scorecard, and a target for each study.
+
+
+localrules:
+    claims,
+    scorecard_table,
+
+
+rule claims:
+    input:
+        tables=lambda wildcards: plan.tables(wildcards.study),
+    output:
+        claims="results/{scale}/{study}/claims.parquet",
+    params:
+        key=key("claims"),
+        claims=lambda wildcards: {
+            name: claim.model_dump()
+            for name, claim in plan.studies[wildcards.study].claims.items()
+        },
+    log:
+        "results/{scale}/logs/claims/{study}.log",
+    benchmark:
+        "results/{scale}/benchmarks/claims/{study}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/claims.py"
+
+
+rule scorecard_table:
+    input:
+        claims=[f"{plan.results}/{study}/claims.parquet" for study in plan.studies],
+    output:
+        table=f"{plan.results}/scorecard.parquet",
+        page=report(
+            f"{plan.results}/scorecard.html",
+            caption="../report/scorecard.rst",
+            category="scorecard",
+        ),
+    params:
+        key=key("scorecard"),
+        titles={slug: study.title for slug, study in plan.studies.items()},
+        scale=plan.config.scale,
+    log:
+        f"{plan.results}/logs/scorecard.log",
+    benchmark:
+        f"{plan.results}/benchmarks/scorecard.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    script:
+        "../scripts/scorecard.py"
+
+
+rule scorecard:
+    input:
+        rules.scorecard_table.output,
+
+
+for study in plan.studies:
+
+    rule:
+        name:
+            study
+        localrule: True
+        input:
+            plan.targets(study),

@@ -1,0 +1,27 @@
+# Training: one job for all seeds of a small model, one job a seed for a large one.
+
+
+rule train_run:
+    input:
+        card=card_of,
+    output:
+        states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
+        history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
+    params:
+        key=key("train"),
+        code=code("train"),
+        spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
+        seeds=lambda wildcards: list(part_of(wildcards).seeds),
+        # Not declared as an output: Snakemake deletes outputs before each attempt.
+        checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",
+    log:
+        "results/{scale}/logs/train_run/{study}/{run}/{part}.log",
+    benchmark:
+        "results/{scale}/benchmarks/train_run/{study}/{run}/{part}.tsv"
+    threads: train_constant("threads")
+    resources:
+        mem_mb=train_resource("mem_mb"),
+        runtime=train_resource("runtime"),
+        gpu=train_constant("gpu"),
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,25 @@
+"""Compute the metrics of the states that a run kept."""
+
+from replica import artifacts, provenance
+from replica.measures import runs
+from replica.specs import validate_run
+
+job = snakemake
+with provenance.one_sentence(job.log[0]):
+    spec = validate_run(job.params.spec, job.wildcards.run)
+    stamp = provenance.begin(
+        spec=job.params.spec,
+        key=job.params.key,
+        code=job.params.code,
+        seeds=job.params.seeds,
+        device="cpu",
+    )
+    states, _ = artifacts.read_tensors(job.input.states)
+    table = getattr(runs, f"measure_{spec.kind}")(
+        spec,
+        states,
+        run=job.wildcards.run,
+        threads=job.threads,
+        card=next(iter(job.input.card), None),
+    )
+    artifacts.write_table(job.output.measures, table, stamp.finish())

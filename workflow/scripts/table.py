@@ -1,0 +1,32 @@
+"""Make the tidy table of a figure."""
+
+from importlib import import_module
+
+import pandas as pd
+
+from replica import artifacts, provenance
+from replica.measures.inputs import Inputs
+
+job = snakemake
+study, figure = job.wildcards.study, job.wildcards.figure
+with provenance.one_sentence(job.log[0]):
+    stamp = provenance.begin(
+        spec={"study": study, "figure": figure, "scale": job.wildcards.scale},
+        key=job.params.key,
+        code=job.params.code,
+        seeds=[],
+        device="cpu",
+    )
+    frames = {
+        kind: [artifacts.read_table(path) for path in job.input.get(kind, [])]
+        for kind in ("histories", "measures")
+    }
+    inputs = Inputs(
+        study=study,
+        figure=figure,
+        scale=job.wildcards.scale,
+        status=job.params.status,
+        **{k: pd.concat(v, ignore_index=True) if v else pd.DataFrame() for k, v in frames.items()},
+    )
+    table = getattr(import_module(f"replica.studies.{study}"), f"table_{figure}")(inputs)
+    artifacts.write_table(job.output.table, table, stamp.finish())
