@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A machine that is busy is slow: a deadline per example would be a timed test.
+settings.register_profile("replica", deadline=None, derandomize=True)
+settings.load_profile("replica")
 
 ROOT = Path(__file__).resolve().parents[1]
 

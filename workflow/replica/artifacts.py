@@ -134,7 +134,8 @@ def write_tensors(
     """
     from safetensors.torch import save
 
-    host = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # Copies: safetensors refuses two names for one piece of memory.
+    host = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
     content = json.dumps({**stamp, "sha256": tensors_digest(host)}, sort_keys=True)
     write_bytes(path, save(host, metadata={STAMP.decode(): content}))
 

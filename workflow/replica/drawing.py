@@ -1,4 +1,4 @@
-"""How figures look: one style, one colour a series, bands over seeds, a footer that says what it is.
+"""How figures look: one style, one colour a series, bands over seeds, a footer with the status.
 
 Colours come from the colour-blind-safe palette of seaborn; dashes and markers tell the same
 series apart in greyscale.
@@ -17,6 +17,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from replica.artifacts import atomic
 
@@ -81,6 +82,13 @@ def band(
     ax.fill_between(mean.index, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 
 
+def log_y(ax: Axes) -> None:
+    """A logarithmic y axis, unless nothing positive is drawn (a short run that arrived nowhere)."""
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for line in ax.lines]
+    if any((values > 0).any() for values in drawn):
+        ax.set_yscale("log")
+
+
 def reference_line(ax: Axes, series: str, y: float, label: str | None = None) -> None:
     """A horizontal line of a closed form."""
     text = f"{label or LABELS[series]} = {y:.4f}"
@@ -101,6 +109,8 @@ def matrix(ax: Axes, values: np.ndarray, title: str) -> None:
     limit = np.abs(values).max() or 1.0
     image = ax.imshow(values, vmin=-limit, vmax=limit, aspect="auto", rasterized=True)
     ax.grid(False)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.set_title(title)
     ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
 

@@ -9,16 +9,18 @@ localrules:
 rule fetch_dataset:
     output:
         receipt=f"{plan.config.data_dir}/raw/{{dataset}}/receipt.json",
-    params:
-        entry=lambda wildcards: plan.registry[wildcards.dataset].model_dump(mode="json"),
-        mirrors=plan.config.mirrors,
     log:
         "results/logs/fetch_dataset/{dataset}.log",
     benchmark:
         "results/benchmarks/fetch_dataset/{dataset}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     resources:
         mem_mb=600,
         runtime=120,
+    params:
+        entry=lambda wildcards: plan.registry[wildcards.dataset].model_dump(mode="json"),
+        mirrors=plan.config.mirrors,
     script:
         "../scripts/fetch.py"
 
@@ -28,15 +30,17 @@ rule prepare_dataset:
         receipt=rules.fetch_dataset.output.receipt,
     output:
         card=f"{plan.config.data_dir}/prepared/{{dataset}}/card.json",
-    params:
-        key=key("dataset"),
-        entry=lambda wildcards: plan.registry[wildcards.dataset].model_dump(mode="json"),
     log:
         "results/logs/prepare_dataset/{dataset}.log",
     benchmark:
         "results/benchmarks/prepare_dataset/{dataset}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        key=key("dataset"),
+        entry=lambda wildcards: plan.registry[wildcards.dataset].model_dump(mode="json"),
     script:
         "../scripts/dataset.py"

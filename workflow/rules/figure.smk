@@ -16,18 +16,20 @@ rule figure_table:
             category="{study}",
             labels={"figure": "{figure}", "as": "table (Parquet)"},
         ),
+    log:
+        "results/{scale}/logs/figure_table/{study}/{figure}.log",
+    benchmark:
+        "results/{scale}/benchmarks/figure_table/{study}/{figure}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     params:
         key=key("table"),
         code=code("table"),
         status=lambda wildcards: plan.status(wildcards.study, wildcards.figure),
         caption=lambda wildcards: plan.caption(wildcards.study, wildcards.figure),
-    log:
-        "results/{scale}/logs/figure_table/{study}/{figure}.log",
-    benchmark:
-        "results/{scale}/benchmarks/figure_table/{study}/{figure}.tsv"
-    resources:
-        mem_mb=2000,
-        runtime=10,
     script:
         "../scripts/table.py"
 
@@ -43,16 +45,18 @@ rule figure_plot:
             labels={"figure": "{figure}", "as": "drawing"},
         ),
         pdf="results/{scale}/{study}/figures/{figure}.pdf",
-    params:
-        key=key("plot"),
-        published=lambda wildcards: plan.published(wildcards.study),
-        caption=lambda wildcards: plan.caption(wildcards.study, wildcards.figure),
     log:
         "results/{scale}/logs/figure_plot/{study}/{figure}.log",
     benchmark:
         "results/{scale}/benchmarks/figure_plot/{study}/{figure}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        key=key("plot"),
+        published=lambda wildcards: plan.published(wildcards.study),
+        caption=lambda wildcards: plan.caption(wildcards.study, wildcards.figure),
     script:
         "../scripts/plot.py"

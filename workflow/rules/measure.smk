@@ -7,19 +7,21 @@ rule measure_run:
         states=rules.train_run.output.states,
     output:
         measures="results/{scale}/{study}/measures/{run}/{part}.parquet",
-    params:
-        key=key("measure"),
-        code=code("measure"),
-        spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
-        seeds=lambda wildcards: list(part_of(wildcards).seeds),
     log:
         "results/{scale}/logs/measure_run/{study}/{run}/{part}.log",
     benchmark:
         "results/{scale}/benchmarks/measure_run/{study}/{run}/{part}.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: train_constant("threads")
     resources:
         mem_mb=train_resource("mem_mb"),
         runtime=lambda wildcards, attempt: 20 * attempt,
         gpu=train_constant("gpu"),
+    params:
+        key=key("measure"),
+        code=code("measure"),
+        spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
+        seeds=lambda wildcards: list(part_of(wildcards).seeds),
     script:
         "../scripts/measure.py"

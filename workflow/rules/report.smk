@@ -11,19 +11,21 @@ rule claims:
         tables=lambda wildcards: plan.tables(wildcards.study),
     output:
         claims="results/{scale}/{study}/claims.parquet",
+    log:
+        "results/{scale}/logs/claims/{study}.log",
+    benchmark:
+        "results/{scale}/benchmarks/claims/{study}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
     params:
         key=key("claims"),
         claims=lambda wildcards: {
             name: claim.model_dump()
             for name, claim in plan.studies[wildcards.study].claims.items()
         },
-    log:
-        "results/{scale}/logs/claims/{study}.log",
-    benchmark:
-        "results/{scale}/benchmarks/claims/{study}.tsv"
-    resources:
-        mem_mb=1000,
-        runtime=10,
     script:
         "../scripts/claims.py"
 
@@ -38,17 +40,19 @@ rule scorecard_table:
             caption="../report/scorecard.rst",
             category="scorecard",
         ),
-    params:
-        key=key("scorecard"),
-        titles={slug: study.title for slug, study in plan.studies.items()},
-        scale=plan.config.scale,
     log:
         f"{plan.results}/logs/scorecard.log",
     benchmark:
         f"{plan.results}/benchmarks/scorecard.tsv"
+    conda:
+        "../../envs/environment.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        key=key("scorecard"),
+        titles={slug: study.title for slug, study in plan.studies.items()},
+        scale=plan.config.scale,
     script:
         "../scripts/scorecard.py"
 
@@ -63,6 +67,6 @@ for study in plan.studies:
     rule:
         name:
             study
-        localrule: True
         input:
             plan.targets(study),
+        localrule: True

@@ -7,6 +7,17 @@ rule train_run:
     output:
         states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
         history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
+    log:
+        "results/{scale}/logs/train_run/{study}/{run}/{part}.log",
+    benchmark:
+        "results/{scale}/benchmarks/train_run/{study}/{run}/{part}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: train_constant("threads")
+    resources:
+        mem_mb=train_resource("mem_mb"),
+        runtime=train_resource("runtime"),
+        gpu=train_constant("gpu"),
     params:
         key=key("train"),
         code=code("train"),
@@ -14,14 +25,5 @@ rule train_run:
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
         # Not declared as an output: Snakemake deletes outputs before each attempt.
         checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",
-    log:
-        "results/{scale}/logs/train_run/{study}/{run}/{part}.log",
-    benchmark:
-        "results/{scale}/benchmarks/train_run/{study}/{run}/{part}.tsv"
-    threads: train_constant("threads")
-    resources:
-        mem_mb=train_resource("mem_mb"),
-        runtime=train_resource("runtime"),
-        gpu=train_constant("gpu"),
     script:
         "../scripts/train.py"

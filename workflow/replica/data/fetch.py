@@ -17,7 +17,8 @@ import requests
 from replica.data.registry import DatasetEntry
 from replica.progress import progress
 
-CHUNK = 2**18
+# Small, because what is in flight of a chunk is lost when a connection drops.
+CHUNK = 2**14
 TRIES = 3
 
 

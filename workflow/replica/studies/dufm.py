@@ -116,7 +116,7 @@ def draw_rec_width(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         ax.set_title(title)
     axes[0].set_ylim(-0.03, 1.03)
     for ax in axes[1:]:
-        ax.set_yscale("log")
+        drawing.log_y(ax)
     axes[0].legend()
     drawing.settings_line(figure, _settings(table))
     return figure
@@ -157,7 +157,7 @@ def draw_rec_backbone(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             colour = drawing.ordered_colours(L)[position]
             marker = drawing.MARKERS[position]
             drawing.band(
-                row[2], rows, "index", "value", color=colour, marker=marker, label=f"M_{layer}"
+                row[2], rows, "index", "value", color=colour, marker=marker, label=f"M_{int(layer)}"
             )
         row[2].set(title="singular values of M_l", xlabel="index", ylim=(0, None))
         row[2].set_xticks(sorted(spectrum["index"].unique()))
@@ -290,6 +290,7 @@ def claim_c2(tables: Tables) -> Verdict:
     final = last_step(metrics)
     nc1 = _largest(final, "nc1_ratio")
     cond = _largest(final[final["layer"] >= 2], "cond")
+    after = _largest(final[final["relu"] == "post"], "cond")
     sine = _largest(final, "wsine")
     half = _largest(_at_half(metrics), "wsine").reindex(sine.index)
     falling = float((sine < half).mean())
@@ -303,8 +304,9 @@ def claim_c2(tables: Tables) -> Verdict:
     detail = (
         f"{len(runs)} runs; among those that arrived at each depth, largest (median): nc1_ratio "
         f"{nc1.max():.1e} ({nc1.median():.1e}), cond - 1 {cond.max() - 1:.3f} "
-        f"({cond.median() - 1:.3f}), weighted sine {sine.max():.3f} ({sine.median():.3f}), falling "
-        f"in {falling:.0%}; median loss gap {arrived['value'].median():.1e}"
+        f"({cond.median() - 1:.3f}; after the ReLU {after.max() - 1:.3f}), weighted sine "
+        f"{sine.max():.3f} ({sine.median():.3f}), falling in {falling:.0%}; median loss gap "
+        f"{arrived['value'].median():.1e}"
     )
     return decide(bool(ok), value=share, published=published, tolerance=tolerance, detail=detail)
 
@@ -349,8 +351,9 @@ def claim_c4(tables: Tables) -> Verdict:
     cond = _largest(final[final["layer"] >= 2], "cond")
     gap = runs["value"]
     detail = (
-        f"{len(runs)} runs on {', '.join(metrics['dataset'].unique())}; nc1_ratio <= {nc1.max():.1e}, "
-        f"at most {falls.max():.1e} of its start; cond <= {cond.max():.3f}; "
+        f"{len(runs)} runs on {', '.join(metrics['dataset'].unique())}; "
+        f"nc1_ratio <= {nc1.max():.1e}, at most {falls.max():.1e} of its start; "
+        f"cond <= {cond.max():.3f}; "
         f"objective/L_DNC - 1 from {gap.min():.1e} to {gap.max():.1e}"
     )
     if table["scale"].iloc[0] == "smoke":
@@ -480,7 +483,14 @@ def _draw_metric(ax: Axes, part: pd.DataFrame, metric: str) -> None:
         one = rows[rows["layer"] == layer]
         dash = drawing.ordered_dash(position)
         drawing.band(
-            ax, one, "step", "value", log=True, color=colour, linestyle=dash, label=f"l = {layer}"
+            ax,
+            one,
+            "step",
+            "value",
+            log=True,
+            color=colour,
+            linestyle=dash,
+            label=f"l = {int(layer)}",
         )
     ax.set(xscale="symlog", yscale="log", title=METRICS[metric])
     ax.set_xlim(0, None)
@@ -497,7 +507,7 @@ def _settings(table: pd.DataFrame) -> str:
     counts = ended["status_run"].value_counts()
     words.append(f"{len(ended)} runs")
     words += [f"{counts[o]} {o.replace('_', ' ')}" for o in counts.index]
-    ratios = table["ratio"].dropna() if "ratio" in table else pd.Series(dtype=float)
+    ratios = table["ratio"].dropna().round(6) if "ratio" in table else pd.Series(dtype=float)
     if len(ratios):
         words.append(f"λ / threshold = {_values(ratios)}")
     return ", ".join(words)

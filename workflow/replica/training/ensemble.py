@@ -120,9 +120,9 @@ def train(
                 f"lower lr{_last_checkpoint(checkpoint)}."
             )
         if step in log_rows:
-            alive = diverged_at < 0
-            history["fit"][log_rows[step], alive] = fit[alive].numpy()
-            history["penalty"][log_rows[step], alive] = penalty[alive].numpy()
+            alive = (diverged_at < 0).numpy()
+            history["fit"][log_rows[step], alive] = fit.numpy()[alive]
+            history["penalty"][log_rows[step], alive] = penalty.numpy()[alive]
         return loss
 
     def visit(step: int) -> None:

@@ -1,0 +1,393 @@
+"""Data arrive whole or not at all, and take one form."""
+
+import gzip
+import hashlib
+import io
+import itertools
+import os
+import pickle
+import struct
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from replica.artifacts import CorruptArtifact
+from replica.data.fetch import CHUNK, FetchError, fetch_dataset
+from replica.data.prepare import DataError, load, prepare_dataset, unpacked, verify
+from replica.data.registry import DatasetEntry, load_registry
+from replica.specs import ConfigError
+
+QUICK = {"pause": 0.01, "timeout": 5.0}
+
+
+def md5(data: bytes) -> str:
+    return f"md5:{hashlib.md5(data).hexdigest()}"
+
+
+def entry(kind="text_file", files=None, **more) -> DatasetEntry:
+    checks = {name: md5(data) for name, data in (files or {}).items()}
+    return DatasetEntry(name="toy", title="Toy", kind=kind, licence="none", files=checks, **more)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder on loopback; misbehaves as told, and remembers what was asked."""
+
+    def __init__(self, folder: Path, *, ranges: bool = True, drop_first: int = 0) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.ranges, self.drops, self.asked = folder, ranges, drop_first, []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, wanted = self.server, self.headers.get("Range")
+        server.asked.append((self.path, wanted))
+        path = server.folder / self.path.lstrip("/")
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data, start = path.read_bytes(), 0
+        if wanted and server.ranges:
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if start >= len(data):
+                self.send_error(416)
+                return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        body = data[start:]
+        if server.drops:
+            server.drops -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve(tmp_path):
+    servers = []
+
+    def start(files, **how):
+        folder = tmp_path / f"server{len(servers)}"
+        for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        servers.append(Server(folder, **how))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+DATA = {"input.txt": os.urandom(300_000)}
+
+# ------------------------------------------------------------------------------- fetching
+
+
+def test_a_folder_or_a_server_gives_the_file(serve, tmp_path):
+    server = serve({"toy/input.txt": DATA["input.txt"]})
+    for number, mirror in enumerate([server.url, str(server.folder), f"{server.folder}/toy"]):
+        (path,) = fetch_dataset(entry(files=DATA), [mirror], tmp_path / str(number), **QUICK)
+        assert path.read_bytes() == DATA["input.txt"]
+        assert os.listdir(path.parent) == ["input.txt"]
+
+
+def test_what_is_there_is_not_fetched_again(serve, tmp_path):
+    server = serve(DATA)
+    for _ in range(2):
+        fetch_dataset(entry(files=DATA), [server.url], tmp_path / "raw", **QUICK)
+    assert len(server.asked) == 2  # once below the name of the data set (404), once above it
+
+
+def test_a_damaged_file_is_fetched_again(serve, tmp_path):
+    server = serve(DATA)
+    (path,) = fetch_dataset(entry(files=DATA), [server.url], tmp_path / "raw", **QUICK)
+    path.write_bytes(DATA["input.txt"][:-1])
+    fetch_dataset(entry(files=DATA), [server.url], tmp_path / "raw", **QUICK)
+    assert path.read_bytes() == DATA["input.txt"]
+
+
+def test_missing_on_one_mirror_found_on_the_next(serve, tmp_path):
+    empty, good = serve({"other": b""}), serve(DATA)
+    toy = entry(files=DATA, urls=[good.url + "/"])
+    (path,) = fetch_dataset(toy, [empty.url], tmp_path / "raw", **QUICK)
+    assert path.read_bytes() == DATA["input.txt"] and empty.asked and good.asked
+
+
+def test_a_dropped_connection_goes_on_where_it_stopped(serve, tmp_path):
+    server = serve(DATA, drop_first=1)
+    toy = entry(files=DATA, urls=[server.url])
+    (path,) = fetch_dataset(toy, [], tmp_path / "raw", **QUICK)
+    assert path.read_bytes() == DATA["input.txt"]
+    (_, first), (_, second) = server.asked
+    # The server sent half; at most one chunk of it was lost.
+    assert first is None and 150_000 - CHUNK <= int(second[len("bytes=") : -1]) <= 150_000
+
+
+def test_a_server_without_ranges_starts_anew(serve, tmp_path):
+    server = serve(DATA, drop_first=1, ranges=False)
+    (path,) = fetch_dataset(entry(files=DATA, urls=[server.url]), [], tmp_path / "raw", **QUICK)
+    assert path.read_bytes() == DATA["input.txt"]
+
+
+@pytest.mark.parametrize("wrong", [b"something else", DATA["input.txt"][:-1]])
+def test_a_wrong_or_truncated_file_is_refused_and_named(serve, tmp_path, wrong):
+    server = serve({"input.txt": wrong})
+    with pytest.raises(FetchError, match=r"input.txt of the data set toy.*checksum") as caught:
+        fetch_dataset(entry(files=DATA, urls=[server.url]), [], tmp_path / "raw", **QUICK)
+    assert "mirrors" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_no_network_is_one_sentence_and_leaves_nothing(tmp_path):
+    toy = entry(files=DATA, urls=["http://127.0.0.1:9/"])
+    with pytest.raises(FetchError, match=r"no connection.*Connect to the network"):
+        fetch_dataset(toy, [str(tmp_path / "nowhere")], tmp_path / "raw", **QUICK)
+    assert not (tmp_path / "raw").exists()
+
+
+# ------------------------------------------------------------------------------ preparing
+
+
+def prepared(tmp_path, kind, files, **more):
+    raw = tmp_path / "raw"
+    raw.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (raw / name).write_bytes(data)
+    card = prepare_dataset(entry(kind, files, **more), raw, tmp_path / "prepared")
+    verify(card)
+    return load(card)
+
+
+def idx(array: np.ndarray) -> bytes:
+    head = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape)
+    return gzip.compress(head + array.tobytes())
+
+
+def tar(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as file:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            file.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def test_idx_files(tmp_path):
+    files = {
+        "train-images.gz": idx(IMAGES[:, 0]),
+        "train-labels.gz": idx(LABELS.astype(np.uint8)),
+    }
+    data = prepared(tmp_path, "idx", files, classes=3)
+    np.testing.assert_array_equal(data.arrays["train.images"], IMAGES[:, :1])
+    np.testing.assert_array_equal(data.arrays["train.labels"], LABELS)
+    assert isinstance(data.arrays["train.images"], np.memmap)
+    facts = data.card["splits"]["train"]
+    assert facts["class_counts"] == [2, 2, 2]
+    assert facts["mean"][0] == pytest.approx(IMAGES[:, 0].mean())
+    assert facts["std"][0] == pytest.approx(IMAGES[:, 0].std())
+
+
+def cifar(batch: bytes, checksum: str | None = None):
+    return {"c.tar.gz": tar({"c/batch": batch})}, {"train": {"c/batch": checksum or md5(batch)}}
+
+
+def test_cifar_archive(tmp_path):
+    batch = pickle.dumps({b"data": IMAGES.reshape(6, -1), b"labels": LABELS.tolist()})
+    files, members = cifar(batch)
+    data = prepared(tmp_path, "cifar", files, classes=3, members=members)
+    np.testing.assert_array_equal(data.arrays["train.images"], IMAGES)
+    np.testing.assert_array_equal(data.arrays["train.labels"], LABELS)
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_an_unknown_pickle_is_never_opened(tmp_path):
+    planted = tmp_path / "planted"
+    files, members = cifar(pickle.dumps(Trap(planted)), md5(b"the batch that was meant"))
+    with pytest.raises(DataError, match="was not opened"):
+        prepared(tmp_path, "cifar", files, classes=3, members=members)
+    assert not planted.exists()
+
+
+def test_svhn_files(tmp_path):
+    from scipy.io import savemat
+
+    out = io.BytesIO()
+    savemat(out, {"X": IMAGES.transpose(2, 3, 1, 0), "y": np.array([10, 1, 2, 10, 1, 2])[:, None]})
+    data = prepared(tmp_path, "svhn", {"train_32x32.mat": out.getvalue()}, classes=3)
+    np.testing.assert_array_equal(data.arrays["train.images"], IMAGES)
+    np.testing.assert_array_equal(data.arrays["train.labels"], LABELS)
+
+
+def test_imdb_archive(tmp_path):
+    members = {}
+    for split, name, i in itertools.product(("train", "test"), ("neg", "pos"), (0, 2, 10)):
+        members[f"aclImdb/{split}/{name}/{i}_7.txt"] = f"{split} {name} {i}".encode()
+    data = prepared(tmp_path, "imdb", {"a.tar.gz": tar(members)}, classes=2)
+    text, offsets = data.arrays["test.text"], data.arrays["test.offsets"]
+    reviews = [bytes(text[a:b]).decode() for a, b in itertools.pairwise(offsets)]
+    assert reviews == [f"test {name} {i}" for name in ("neg", "pos") for i in (0, 2, 10)]
+    assert data.arrays["test.labels"].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def png(image: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(out, "png")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("column", ["img", "image"])
+def test_image_table(tmp_path, column):
+    rows = [{"bytes": png(image), "path": None} for image in IMAGES]
+    pd.DataFrame({column: rows, "label": LABELS}).to_parquet(tmp_path / "t.parquet")
+    files = {"train.parquet": (tmp_path / "t.parquet").read_bytes()}
+    data = prepared(tmp_path, "image_table", files, classes=3)
+    np.testing.assert_array_equal(data.arrays["train.images"], IMAGES)
+
+
+def test_text_table_and_text_file(tmp_path):
+    pd.DataFrame({"text": ["ä", "", "b"], "label": [0, 1, 1]}).to_parquet(tmp_path / "t.parquet")
+    files = {"train.parquet": (tmp_path / "t.parquet").read_bytes()}
+    data = prepared(tmp_path, "text_table", files, classes=2)
+    assert data.arrays["train.offsets"].tolist() == [0, 2, 2, 3]
+    data = prepared(tmp_path, "text_file", {"input.txt": b"to be"})
+    assert bytes(data.arrays["train.text"]) == b"to be"
+
+
+def test_image_folder(tmp_path):
+    members = {f"set/{name}/{i}.png": png(IMAGES[i]) for i, name in enumerate(["b", "a"])}
+    data = prepared(tmp_path, "image_folder", {"train.tar.gz": tar(members)}, classes=2)
+    np.testing.assert_array_equal(data.arrays["train.images"], IMAGES[[1, 0]])
+
+
+def test_embedded_sets(tmp_path, root):
+    registry = load_registry(root / "config/datasets.yaml")
+    digits = load(prepare_dataset(registry["digits"], tmp_path, tmp_path / "digits"))
+    counts = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert digits.card["splits"]["train"]["class_counts"] == counts
+    topics = load(prepare_dataset(registry["topics"], tmp_path, tmp_path / "topics"))
+    assert len(topics.arrays["train.text"]) > 400_000
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt", "a/../../outside.txt"])
+def test_an_archive_cannot_write_outside_its_folder(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    archive = tmp_path / "sub" / "a.tar.gz"
+    archive.write_bytes(tar({"good": b"x", name: b"evil"}))
+    with pytest.raises(DataError, match="outside"), unpacked(archive):
+        pass
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar.gz", "sub"]
+
+
+def test_an_archive_cannot_hold_links(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        file.addfile(link)
+    with (
+        pytest.raises(DataError, match="neither a file nor a folder"),
+        unpacked(tmp_path / "a.tar"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "words"),
+    [([0, 0, 2], 3, r"classes \[1\] have no samples"), ([0, 0, 0], 1, "at least two classes"),
+     ([0, 1, 5], 3, "says 3 classes")],
+)  # fmt: skip
+def test_labels_must_fit(tmp_path, labels, classes, words):
+    labels = np.array(labels, np.uint8)
+    files = {"train-images.gz": idx(IMAGES[:3, 0]), "train-labels.gz": idx(labels)}
+    with pytest.raises(DataError, match=words):
+        prepared(tmp_path, "idx", files, classes=classes)
+
+
+def test_a_damaged_prepared_set_is_named(tmp_path):
+    prepared(tmp_path, "text_file", {"input.txt": b"to be or not"})
+    card, file = tmp_path / "prepared/card.json", tmp_path / "prepared/train.text.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CorruptArtifact, match=r"train.text.npy.*delete"):
+        verify(card)
+    file.write_bytes(content[:-3])
+    with pytest.raises(CorruptArtifact, match=r"train.text.npy.*delete"):
+        load(card)
+
+
+def test_a_damaged_download_is_not_prepared(tmp_path):
+    (tmp_path / "input.txt").write_bytes(b"other")
+    with pytest.raises(DataError, match="missing or damaged"):
+        prepare_dataset(entry(files={"input.txt": b"meant"}), tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"kind": "csv"}, "'csv'"), ({"files": {"../x": "md5:" + "0" * 32}}, "files"),
+     ({"files": {"x": "crc:1"}}, "match pattern"), ({"file": {}}, "did you mean files")],
+)  # fmt: skip
+def test_a_bad_registry_is_named(tmp_path, change, words):
+    import yaml
+
+    good = {"title": "t", "kind": "text_file", "licence": "l", "files": {"x": "md5:" + "0" * 32}}
+    (tmp_path / "d.yaml").write_text(yaml.safe_dump({"toy": good | change}))
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_registry(tmp_path / "d.yaml")
+    assert "d.yaml: toy" in str(caught.value)
+
+
+# ------------------------------------------------------------------------- the real files
+
+
+def real(name, real_data, root, tmp_path, serve_from):
+    registry = load_registry(root / "config/datasets.yaml")
+    raw = tmp_path / "raw"
+    fetch_dataset(registry[name], [serve_from], raw, **QUICK)
+    return load(prepare_dataset(registry[name], raw, tmp_path / "out"))
+
+
+def test_real_mnist(real_data, root, tmp_path):
+    server = Server(real_data)
+    data = real("mnist", real_data, root, tmp_path, server.url)
+    server.shutdown()
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert data.card["splits"]["train"]["class_counts"] == counts
+    assert data.card["splits"]["train"]["mean"][0] / 255 == pytest.approx(0.1307, abs=1e-4)
+    assert data.card["splits"]["train"]["std"][0] / 255 == pytest.approx(0.3081, abs=1e-4)
+    with gzip.open(real_data / "mnist/train-images-idx3-ubyte.gz") as file:
+        pixels = np.frombuffer(file.read(), np.uint8, offset=16)
+    np.testing.assert_array_equal(data.arrays["train.images"].ravel(), pixels)
+
+
+def test_real_texts(real_data, root, tmp_path):
+    data = real("tinyshakespeare", real_data, root, tmp_path, str(real_data))
+    assert len(data.arrays["train.text"]) == 1_115_394
+    data = real("imdb_table", real_data, root, tmp_path / "imdb", str(real_data / "imdb"))
+    assert data.card["splits"]["test"]["class_counts"] == [12500, 12500]

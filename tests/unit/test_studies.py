@@ -1,0 +1,268 @@
+"""Outcomes, tables and claims on runs that are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from replica import drawing, report
+from replica.data.prepare import load, prepare_dataset
+from replica.data.registry import load_registry
+from replica.measures import runs as measures
+from replica.measures.inputs import Inputs
+from replica.measures.outcomes import outcomes
+from replica.specs import Config, expand, load_studies, validate_run
+from replica.studies import dufm, low_rank
+from replica.theory.dnc import dnc_matrices, dnc_optimum
+from replica.theory.srg import srg0_matrices, srg0_optimum
+from replica.training import runs
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+
+SPEC = dict(kind="dufm", K=10, L=4, n=2, width=12, lambda_w=0.004, lr=0.1, steps=2000, h_std=1,
+            w_gain=1, seeds=4, precision="float64", snapshots=2)  # fmt: skip
+
+
+def made_states(spec):
+    """The last states of four members: DNC, SRG0, zero, and one that diverged."""
+    lam = [spec.lambda_w] * spec.L
+    members = [dnc_matrices(spec.K, spec.n, spec.width, spec.lambda_w, lam),
+               srg0_matrices(5, spec.n, spec.width, spec.lambda_w, lam)]  # fmt: skip
+    zero = tuple([np.zeros_like(members[0][0]), [np.zeros_like(W) for W in members[0][1]]])
+    members += [zero, zero]
+    states = {f"{spec.steps}/H1": torch.from_numpy(np.stack([m[0] for m in members]))}
+    for l in range(spec.L):
+        states[f"{spec.steps}/W{l + 1}"] = torch.from_numpy(np.stack([m[1][l] for m in members]))
+    states |= {"seed": torch.arange(4), "diverged_at": torch.tensor([-1, -1, -1, 100])}
+    return states | {
+        k: torch.full((4,), v, dtype=torch.float64)
+        for k, v in [("lambda_w", 0.004), ("lambda_h", 0.004), ("lr", 0.1)]
+    }
+
+
+def made_inputs(figure="fig2_top_dufm_k10", scale="laptop"):
+    spec = validate_run(SPEC, "test")
+    table = measures.measure_dufm(spec, made_states(spec), run="fig2_top", threads=1, card=None)
+    lam = [0.004] * 4
+    losses = [dnc_optimum(10, 2, 0.004, lam).loss, srg0_optimum(5, 2, 0.004, lam).loss, 0.5]
+    rows = []
+    identity = {k: SPEC[k] for k in ("K", "L", "n", "width", "lr", "steps")} | {
+        "lambda_w": 0.004,
+        "lambda_h": 0.004,
+    }
+    for seed, loss in enumerate([*losses, 0.7]):
+        for step in (0, 1000, 2000) if seed < 3 else (0,):
+            for metric, value in [("loss", loss), ("fit", loss / 10), ("penalty", loss * 0.9)]:
+                rows.append(
+                    {
+                        "run": "fig2_top",
+                        "seed": seed,
+                        **identity,
+                        "diverged_at": -1,
+                        "step": step,
+                        "metric": metric,
+                        "value": value,
+                    }
+                )
+    return Inputs("low_rank", figure, scale, "scaled", pd.DataFrame(rows), table)
+
+
+def test_outcomes_of_known_states():
+    inputs = made_inputs()
+    found = outcomes(inputs.histories, inputs.measures).set_index("seed")
+    assert found["outcome"].tolist() == ["dnc", "below_dnc", "zero", "diverged"]
+    assert found["min_rank"][0] == 10 and found["min_rank"][1] == 5
+    assert found["gap"][0] == pytest.approx(0, abs=1e-12) and np.isnan(found["gap"][3])
+
+
+def test_a_run_that_still_moves_is_not_classified():
+    inputs = made_inputs()
+    moving = inputs.histories
+    late = (moving["step"] == 1000) & (moving["seed"] == 0)
+    moving.loc[late, "value"] *= 1.001
+    assert outcomes(moving, inputs.measures)["outcome"][0] == "unconverged"
+
+
+def test_measures_of_known_states():
+    table = made_inputs().measures.set_index(["seed", "layer", "relu", "metric"]).sort_index()
+    assert (table.xs("nc1_ratio", level="metric")["value"] < 1e-10).all()
+    assert table.loc[(0, 5, "none", "diag_output"), "value"] == pytest.approx(
+        dnc_optimum(10, 2, 0.004, [0.004] * 4).output
+    )
+    assert table.loc[(1, 4, "pre", "rank_rel"), "value"].item() == 5
+    assert table.loc[(1, 4, "post", "rank_rel"), "value"].item() == 10
+    for seed in (0, 1):  # all L + 1 penalty terms are equal at these optima
+        terms = table.xs(seed, level="seed").xs("penalty_term", level="metric")["value"]
+        assert len(terms) == 5 and np.ptp(terms) < 1e-10
+    # A diverged member has no rows, and nothing is an undefined number.
+    assert 3 not in table.index.get_level_values("seed") and table["value"].notna().all()
+
+
+def test_claims_of_figure_two_go_both_ways():
+    inputs = made_inputs()
+    table = low_rank.table_fig2_top_dufm_k10(inputs)
+    tables = {"fig2_top_dufm_k10": table}
+    # One of four runs is below DNC: not enough of them.
+    assert low_rank.claim_c1(tables).verdict == FAILS
+    assert low_rank.claim_c3(tables).verdict == HOLDS
+    better = table.copy()
+    better.loc[better["panel"] == "outcome", "final_loss"] *= 0.9
+    assert low_rank.claim_c1({"fig2_top_dufm_k10": better}).verdict == HOLDS
+    # DNC itself has full rank before the ReLU.
+    assert low_rank.claim_c3({"fig2_top_dufm_k10": better}).verdict == FAILS
+    assert (
+        low_rank.claim_c1({"fig2_top_dufm_k10": table.assign(scale="smoke")}).verdict == UNDECIDABLE
+    )
+    lines = table[table["panel"] == "reference"].set_index("series")["value"]
+    assert lines["srgopt"] < lines["srg0"] < lines["dnc"]
+
+
+def closed(figure, status="published"):
+    return Inputs("low_rank", figure, "laptop", status, pd.DataFrame(), pd.DataFrame())
+
+
+def test_closed_form_claims_go_both_ways():
+    tables = {
+        "fig3_left_loss_ratio": low_rank.table_fig3_left_loss_ratio(closed("fig3_left_loss_ratio"))
+    }
+    assert low_rank.claim_c5(tables).verdict == low_rank.claim_c11(tables).verdict == HOLDS
+    wrong = tables["fig3_left_loss_ratio"].copy()
+    wrong.loc[(wrong["L"] == 4) & (wrong["r"] == 12), "ratio"] = 1.2
+    assert low_rank.claim_c5({"fig3_left_loss_ratio": wrong}).verdict == FAILS
+    assert low_rank.claim_c11({"fig3_left_loss_ratio": wrong}).verdict == FAILS
+    tables = {"fig1_srg_matrices": low_rank.table_fig1_srg_matrices(closed("fig1_srg_matrices"))}
+    assert low_rank.claim_c10(tables).verdict == HOLDS
+    wrong = tables["fig1_srg_matrices"].copy()
+    wrong.loc[wrong["panel"] == "M_3 of SRG", "value"] += 1e-3
+    assert low_rank.claim_c10({"fig1_srg_matrices": wrong}).verdict == FAILS
+
+
+def test_published_table_of_srgopt():
+    table = low_rank.table_fig3_left_loss_ratio(closed("fig3_left_loss_ratio"))
+    best = table[(table["variant"] == "SRGopt")].set_index(["L", "r", "lambda_fraction"])["ratio"]
+    for r, value in [(4, 0.944), (5, 0.883), (6, 0.840), (8, 0.781)]:
+        assert best[4, r, 0.2] == pytest.approx(value, abs=2e-3)
+    for r, value in [(4, 0.891), (5, 0.804), (6, 0.743)]:
+        assert best[5, r, 0.2] == pytest.approx(value, abs=2e-3)
+    for r, low, high in [
+        (5, 1.012, 1.018),
+        (6, 1.005, 1.010),
+        (8, 0.998, 1.002),
+        (10, 0.995, 0.999),
+    ]:
+        assert low - 1e-3 <= best[3, r, 0.2] <= high + 1e-3
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory, root=Path(__file__).parents[2]):
+    folder = tmp_path_factory.mktemp("digits")
+    return prepare_dataset(load_registry(root / "config/datasets.yaml")["digits"], folder, folder)
+
+
+def test_the_head_of_a_network_is_measured_as_the_theory_says(root, digits):
+    study = load_studies(root / "config/studies")["dufm"]
+    spec = expand(study, "rec_backbone", Config(scale="smoke"))["rec_backbone"]
+    job = runs.Job("dufm", "rec_backbone", (0, 1), None, torch.device("cpu"), 1, digits)
+    result = runs.train_network_head(spec, job)
+    table = measures.measure_network_head(
+        spec, result.states, run="rec_backbone", threads=1, card=digits
+    )
+    last = table[table["step"] == table["steps"]]
+    terms = last[last["metric"] == "penalty_term"].groupby("seed")["value"].sum() / 2
+    history = result.history[result.history["step"] == result.history["steps"]]
+    penalty = history[history["metric"] == "penalty"].set_index("seed")["value"]
+    # The measures are in float64, the training in float32.
+    np.testing.assert_allclose(terms, penalty, rtol=1e-4)
+    assert set(last["n"]) == {100} and set(last["K"]) == {2}
+
+
+def test_the_paper_path_runs_on_cifar10_images(root, real_data, tmp_path):
+    """A few steps of ResNet20 with its head on real CIFAR-10 (JPEG) images, on a CPU."""
+    from replica.data.fetch import fetch_dataset
+
+    entry = load_registry(root / "config/datasets.yaml")["cifar10_jpeg"]
+    entry = entry.model_copy(update={"files": {"test.parquet": entry.files["test.parquet"]}})
+    fetch_dataset(entry, [str(real_data / "cifar10")], tmp_path / "raw")
+    (tmp_path / "raw/test.parquet").rename(tmp_path / "raw/train.parquet")
+    entry = entry.model_copy(update={"files": {"train.parquet": entry.files["test.parquet"]}})
+    card = prepare_dataset(entry, tmp_path / "raw", tmp_path / "out")
+    assert load(card).card["splits"]["train"]["samples"] == 10_000
+    study = load_studies(root / "config/studies")["low_rank"]
+    changes = {
+        "dataset": "cifar10_jpeg",
+        "per_class": 8,
+        "batch": 40,
+        "epochs": 2,
+        "snapshots": 2,
+        "lambda_h": 0.025 / 8,
+    }
+    config = Config(scale="paper", overrides={"low_rank": {"fig2_bottom": changes}})
+    spec = expand(study, "fig2_bottom", config)["fig2_bottom"]
+    job = runs.Job("low_rank", "fig2_bottom", (0,), None, torch.device("cpu"), 1, card)
+    result = runs.train_network_head(spec, job)
+    loss = result.history[result.history["metric"] == "loss"]["value"]
+    assert len(loss) == 2 and loss.iloc[-1] < loss.iloc[0]
+    table = measures.measure_network_head(
+        spec, result.states, run="fig2_bottom", threads=1, card=card
+    )
+    last = table[table["step"] == table["steps"]]
+    assert set(last["layer"]) == {0, 1, 2, 3, 4, 5} and {"nc1_ratio", "cond", "wsine"} <= set(
+        last["metric"]
+    )
+
+
+def test_missing_classes_are_named(digits):
+    from replica.data.prepare import DataError
+    from replica.models.networks import training_samples
+
+    with pytest.raises(DataError, match="class 0 has 178 samples, 200 were asked for"):
+        training_samples(load(digits), [0, 1], 200)
+    with pytest.raises(DataError, match="class 11 has 0 samples"):
+        training_samples(load(digits), [0, 11], None)
+
+
+# ---------------------------------------------------------------------- drawing, scorecard
+
+
+def test_a_drawing_has_labels_and_the_same_bytes_twice(tmp_path):
+    drawing.apply_style()
+    table = low_rank.table_fig3_left_loss_ratio(closed("fig3_left_loss_ratio"))
+    for name in ("one", "two"):
+        figure = low_rank.draw_fig3_left_loss_ratio(table, pd.DataFrame())
+        assert all(ax.get_xlabel() for ax in figure.axes) and figure.axes[0].get_ylabel()
+        drawing.footer(figure, "status scaled; reconstructed: λ")
+        drawing.save(figure, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert "status scaled" in (tmp_path / "one.svg").read_text()
+    assert (tmp_path / "one.pdf").stat().st_size > 1000
+
+
+def test_the_scorecard_escapes_markup():
+    claims = {"c1": {"statement": "<script>x</script>", "source": "<b>", "figures": ["f"]}}
+
+    class Study:
+        @staticmethod
+        def claim_c1(tables):
+            from replica.verdicts import decide
+
+            return decide(True, value=1.0, published="<i>", tolerance="x < 1", detail="a & b")
+
+    card = report.decide_claims("toy", claims, {"f": pd.DataFrame()}, Study)
+    page = report.scorecard_html(card, {"toy": "<img>"}, "smoke")
+    assert "<script>" not in page and "<img>" not in page and "&lt;script&gt;" in page
+    assert card.loc[0, "verdict"] == HOLDS
+
+
+def test_a_missing_gpu_is_one_sentence():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(runs.MissingDevice, match="torch sees no GPU"):
+        runs.choose_device("cuda", large=True)
+    assert runs.choose_device("auto", large=True).type == "cpu"
+
+
+def test_dufm_thresholds_are_drawn_from_the_closed_form():
+    optima = {ratio: dict(dufm._optima(3, ratio)) for ratio in (0.9, 1.2, 1.8)}
+    assert optima[0.9]["theory_global"].output > 2 / 3 and "theory_local" not in optima[0.9]
+    assert optima[1.2]["theory_local"].loss > 0.5 and "theory_local" not in optima[1.8]

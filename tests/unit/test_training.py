@@ -1,0 +1,320 @@
+"""Training against automatic differentiation, against plain loops, and against itself resumed."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replica.models import dufm, networks
+from replica.specs import NetworkHeadSpec
+from replica.theory import dnc
+from replica.training import ensemble, loop
+from replica.training.checkpoint import Checkpoint
+
+NONE = Checkpoint(None)
+
+
+def generators(count, first=0):
+    return [torch.Generator().manual_seed(first + i) for i in range(count)]
+
+
+def start(S=3, K=3, L=3, n=2, width=5, dtype=torch.float64, first=0):
+    return dufm.initialise(
+        K=K, L=L, n=n, width=width, h_std=1.0, w_gain=1.0,
+        generators=generators(S, first), dtype=dtype,
+    )  # fmt: skip
+
+
+def numbers(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 4), st.integers(2, 5), st.integers(1, 3), st.integers(0, 1000))
+def test_the_written_out_step_is_that_of_autograd(K, L, n, seed):
+    params = start(3, K, L, n, 6, first=seed)
+    lam_w, lam_h, lr = numbers(0.01, 0.02, 0.0), numbers(0.03, 0.0, 0.01), numbers(0.1, 0.5, 0.01)
+    leaves = {k: v.clone().requires_grad_() for k, v in params.items()}
+    fit, penalty = dufm.fit_and_penalty(leaves, lam_w, lam_h)
+    gradients = torch.autograd.grad((fit + penalty).sum(), list(leaves.values()))
+    dufm.gradient_descent(params, lam_w, lam_h, lr)()
+    for (name, before), gradient in zip(leaves.items(), gradients, strict=True):
+        expected = before.detach() - lr[:, None, None] * gradient
+        torch.testing.assert_close(params[name], expected, rtol=1e-12, atol=1e-13)
+
+
+@given(st.integers(2, 4), st.integers(2, 5), st.integers(1, 3), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_the_objective_is_that_of_the_theory(K, L, n, seed):
+    params = start(2, K, L, n, 6, first=seed)
+    fit, penalty = dufm.fit_and_penalty(params, numbers(0.01, 0.2), numbers(0.03, 0.4))
+    for s, (w, h) in enumerate([(0.01, 0.03), (0.2, 0.4)]):
+        Ws = [params[f"W{l}"][s].numpy() for l in range(1, L + 1)]
+        expected = dnc.dufm_objective(params["H1"][s].numpy(), Ws, h, [w] * L)
+        assert fit[s].item() == pytest.approx(expected.fit, rel=1e-12)
+        assert penalty[s].item() == pytest.approx(expected.penalty, rel=1e-12)
+
+
+def train(params, lam, lr, steps=300, **more):
+    S = len(params["H1"])
+    full = [torch.full((S,), x, dtype=torch.float64) for x in (lam, lam, lr)]
+    step = dufm.gradient_descent(params, *full)
+    settings = {"log_steps": ensemble.log_spaced(steps, 20), "snapshot_steps": [0, steps]}
+    return ensemble.train(
+        params, lambda _: step(), lambda p: dufm.fit_and_penalty(p, *full[:2]),
+        steps=steps, checkpoint=more.pop("checkpoint", NONE), **settings, **more,
+    )  # fmt: skip
+
+
+def test_members_do_not_know_of_each_other():
+    together = train(start(4), 0.01, 0.1, steps=100)
+    for s in range(4):
+        alone = train(start(1, first=s), 0.01, 0.1, steps=100)
+        np.testing.assert_allclose(together.fit[:, s], alone.fit[:, 0], rtol=1e-10)
+
+
+def test_a_plain_loop_gives_the_same_losses():
+    S, steps = 3, 100
+    together = train(start(S), 0.01, 0.1, steps=steps)
+    for s in range(S):
+        p = {k: v[0].clone().requires_grad_() for k, v in start(1, first=s).items()}
+        optimiser = torch.optim.SGD(p.values(), lr=0.1, weight_decay=0.01)
+        Y = torch.eye(3, dtype=torch.float64).repeat_interleave(2, 1)
+        for _ in range(steps):
+            x = p["W1"] @ p["H1"]
+            x = p["W3"] @ torch.relu(p["W2"] @ torch.relu(x))
+            fit = ((x - Y) ** 2).sum() / 12
+            optimiser.zero_grad()
+            fit.backward()
+            optimiser.step()
+        x = p["W3"] @ torch.relu(p["W2"] @ torch.relu(p["W1"] @ p["H1"]))
+        assert together.fit[-1, s] == pytest.approx((((x - Y) ** 2).sum() / 12).item(), rel=1e-9)
+
+
+def test_a_member_that_diverges_is_frozen_and_touches_no_other():
+    params = start(3)
+    for name in params:
+        params[name][1] *= 1e6
+    trained = train(params, 0.01, 0.1, steps=200)
+    assert trained.diverged_at.tolist() == [-1, 0, -1]
+    undisturbed = train(start(3), 0.01, 0.1, steps=200)
+    for s in (0, 2):
+        np.testing.assert_array_equal(trained.fit[:, s], undisturbed.fit[:, s])
+    assert np.isnan(trained.fit[:, 1]).all()
+
+
+def test_nothing_left_is_an_error_with_the_step():
+    with pytest.raises(ensemble.TrainingDiverged, match=r"step \d+; lower lr"):
+        train(start(2), 0.01, 1e3, steps=1000)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_resumed_ensemble_is_the_undisturbed_one_bit_for_bit(tmp_path, momentum):
+    def go(checkpoint, stop_at=None):
+        params = start(3)
+        lr = torch.full((3,), 0.05)
+        loss = lambda p: dufm.fit_and_penalty(p, numbers(*[0.01] * 3), numbers(*[0.01] * 3))  # noqa: E731
+        advance, velocity = ensemble.sgd(
+            params, lambda p, _: sum(loss(p)), lr=lr, momentum=momentum
+        )
+
+        def stopping(step):
+            if step == stop_at:
+                raise Interrupted
+            advance(step)
+
+        return ensemble.train(
+            params, stopping, loss, steps=60, log_steps=range(0, 61, 5), snapshot_steps=[0, 20, 60],
+            checkpoint=checkpoint, extra=velocity, check_every=10,
+        )  # fmt: skip
+
+    whole = go(NONE)
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(Interrupted):
+        go(Checkpoint(path, every=0), stop_at=37)
+    assert path.exists()
+    resumed = go(Checkpoint(path, every=0))
+    np.testing.assert_array_equal(resumed.fit, whole.fit)
+    for step in (0, 20, 60):
+        for name, value in whole.snapshots[step].items():
+            assert torch.equal(resumed.snapshots[step][name], value)
+
+
+def test_a_damaged_checkpoint_is_named_and_dropped(tmp_path, capsys):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(b"not a checkpoint at all")
+    trained = train(start(1), 0.01, 0.1, steps=20, checkpoint=Checkpoint(path))
+    assert "c.safetensors is damaged" in capsys.readouterr().err and not path.exists()
+    np.testing.assert_array_equal(trained.fit, train(start(1), 0.01, 0.1, steps=20).fit)
+
+
+# -------------------------------------------------------------- the runs of the documents
+
+
+def test_two_classes_reach_the_closed_form():
+    """K 2, L 3, n 10, λ .01, width 32, lr .1, 15,000 steps: loss/L_DNC - 1 in [-1e-4, .003]."""
+    params = dufm.initialise(
+        K=2, L=3, n=10, width=32, h_std=0.3, w_gain=1.0, generators=generators(2),
+        dtype=torch.float32,
+    )  # fmt: skip
+    trained = train(params, 0.01, 0.1, steps=15_000)
+    gap = (trained.fit + trained.penalty)[-1] / dnc.dnc_optimum(2, 10, 0.01, [0.01] * 3).loss - 1
+    assert ((gap >= -1e-4) & (gap <= 0.003)).all()
+
+
+def test_fifteen_classes_and_seven_layers_go_below_dnc():
+    """K 15, L 7, λ .002, n 1, width 30, lr .1, 25,000 steps: all of 6 below L_DNC, best <= .09."""
+    params = dufm.initialise(
+        K=15, L=7, n=1, width=30, h_std=1.0, w_gain=1.0, generators=generators(6),
+        dtype=torch.float32,
+    )  # fmt: skip
+    trained = train(params, 0.002, 0.1, steps=25_000)
+    loss = (trained.fit + trained.penalty)[-1]
+    assert (loss < dnc.dnc_optimum(15, 1, 0.002, [0.002] * 7).loss).all() and loss.min() <= 0.09
+
+
+# ------------------------------------------------------------------------------- networks
+
+SPEC = NetworkHeadSpec(
+    kind="network_head", dataset="toy", backbone={"kind": "resnet20"}, L=3, width=64,
+    lambda_w=0.005, lambda_h=1e-4, lr=0.05, batch=8, epochs=2, head_gain=1.0, seeds=1,
+)  # fmt: skip
+
+
+def test_resnet20_has_the_published_size():
+    """269,722 parameters with option A shortcuts and a ten-way layer (He et al. 2016: 0.27 M)."""
+    count = sum(p.numel() for p in networks.ResNet20().parameters())
+    assert count - (64 * 64 + 64) + (64 * 10 + 10) == 269_722
+
+
+def test_a_batch_of_everything_is_the_full_objective():
+    """The N/b factor: the mean over all batches of the penalty on H_1 is the full penalty."""
+    torch.manual_seed(0)
+    H, Ws = torch.randn(5, 12).double(), [torch.randn(5, 5).double(), torch.randn(3, 5).double()]
+    Y = torch.eye(3).double().repeat_interleave(4, 1)
+    layers = networks.head_layers(H, Ws)
+    fit, penalty = networks.fit_and_penalty(layers, Ws, Y, 0.1, 0.2, 12)
+    expected = dnc.dufm_objective(H.numpy(), [W.numpy() for W in Ws], 0.2, [0.1, 0.1])
+    assert (fit.item(), penalty.item()) == pytest.approx((expected.fit, expected.penalty))
+    halves = []
+    for i in (0, 6):
+        half = [h[:, i : i + 6] for h in layers]
+        halves.append(networks.fit_and_penalty(half, Ws, Y[:, i : i + 6], 0.1, 0.2, 12))
+    assert sum(p for _, p in halves) / 2 == pytest.approx(penalty.item())
+    assert sum(f for f, _ in halves) / 2 == pytest.approx(fit.item())
+
+
+def images(N=16):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(N, 3, 32, 32, generator=generator), torch.arange(N) % 2
+
+
+def objective(model, x, y):
+    return {"loss": torch.nn.functional.cross_entropy(model(x), y)}
+
+
+def small(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = [torch.nn.Flatten(), torch.nn.Linear(3072, 8), torch.nn.BatchNorm1d(8)]
+        return torch.nn.Sequential(*layers, torch.nn.ReLU(), torch.nn.Linear(8, 2))
+
+
+def test_resnet20_learns_sixteen_images():
+    x, y = images()
+    model = networks.resnet20_with_head(SPEC, 2, seed=0, channels=3)
+    recipe = loop.Recipe(lr=0.01, epochs=12, batch=16, optimiser="adam")
+    run = loop.train(model, x, y, objective, recipe, seed=0, snapshot_epochs=[0], checkpoint=NONE)
+    losses = [value for _, _, value in run.history]
+    assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adamw"])
+def test_a_resumed_loop_is_the_undisturbed_one_bit_for_bit(tmp_path, optimiser):
+    x, y = images()
+    recipe = loop.Recipe(
+        lr=0.01, epochs=6, batch=6, optimiser=optimiser, momentum=0.9, schedule="cosine",
+        warmup=0.2, augment=2, decay={"": 0.01, "4.": 0.1},
+    )  # fmt: skip
+
+    def go(checkpoint, stop=False):
+        model = small()
+        seen = []
+
+        def evaluate(_):
+            seen.append(1)
+            if stop and len(seen) == 4:
+                raise Interrupted
+            return {}
+
+        run = loop.train(
+            model, x, y, objective, recipe, seed=1, snapshot_epochs=[0, 2, 6],
+            checkpoint=checkpoint, evaluate=evaluate,
+        )  # fmt: skip
+        return model, run
+
+    model, run = go(NONE)
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(Interrupted):
+        go(Checkpoint(path, every=0), stop=True)
+    resumed_model, resumed = go(Checkpoint(path, every=0))
+    assert resumed.history == run.history
+    for name, value in model.state_dict().items():
+        assert torch.equal(resumed_model.state_dict()[name], value), name
+    for epoch in (0, 2, 6):
+        for name, value in run.snapshots[epoch].items():
+            assert torch.equal(resumed.snapshots[epoch][name], value)
+
+
+def test_a_loss_that_is_not_finite_stops_the_loop_with_the_step():
+    x, y = images()
+    recipe = loop.Recipe(lr=1e30, epochs=3, batch=8)
+    with pytest.raises(loop.TrainingDiverged, match=r"not finite after step \d+"):
+        loop.train(small(), x, y, objective, recipe, seed=0, snapshot_epochs=[], checkpoint=NONE)
+
+
+def test_weight_decay_goes_to_the_longest_prefix():
+    recipe = loop.Recipe(lr=0.1, epochs=1, batch=1, decay={"1": 0.5, "4.bias": 0.25})
+    model = small()
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = loop.make_optimiser(model, recipe).param_groups
+    found = {names[id(p)]: g["weight_decay"] for g in groups for p in g["params"]}
+    assert found == {
+        "1.weight": 0.5, "1.bias": 0.5, "2.weight": 0, "2.bias": 0, "4.weight": 0, "4.bias": 0.25,
+    }  # fmt: skip
+
+
+def test_schedules():
+    cosine = loop.Recipe(lr=1, epochs=1, batch=1, schedule="cosine", warmup=0.1)
+    assert loop.rate(cosine, 0.1) == 1 and loop.rate(cosine, 1) == pytest.approx(0)
+    assert 0 < loop.rate(cosine, 0) < loop.rate(cosine, 0.05) < 1
+    steps = loop.Recipe(lr=1, epochs=1, batch=1, schedule="multistep")
+    assert [loop.rate(steps, x) for x in (0, 0.34, 0.67)] == pytest.approx([1, 0.1, 0.01])
+
+
+def test_crops_and_flips_move_whole_images():
+    x, _ = images(40)
+    generator = torch.Generator().manual_seed(0)
+    cropped = loop.crop(x, 2, generator)
+    padded = torch.nn.functional.pad(x, (2,) * 4)
+    places = [(i, j) for i in range(5) for j in range(5)]
+    for image, source in zip(cropped, padded, strict=True):
+        assert any(torch.equal(image, source[:, i : i + 32, j : j + 32]) for i, j in places)
+    flipped = loop.flip(x, generator)
+    same = [torch.equal(a, b) for a, b in zip(flipped, x, strict=True)]
+    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(flipped, x, strict=True)]
+    assert all(a != b for a, b in zip(same, mirrored, strict=True)) and 5 < sum(same) < 35
+
+
+def test_log_spaced_steps():
+    for steps in (1, 7, 1000, 30_000):
+        spaced = ensemble.log_spaced(steps, 20)
+        assert spaced[0] == 0 and spaced[-1] == steps and len(spaced) <= 21
+        assert spaced == sorted(set(spaced)) and math.isfinite(spaced[-1])

@@ -1,0 +1,268 @@
+"""A job re-runs when its spec, its inputs or the code that it uses changes; else it does not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+IGNORED = shutil.ignore_patterns(
+    ".git", ".venv", ".snakemake", "results", "data", "__pycache__", "*.egg-info", ".*_cache"
+)
+# The folder `data` of the library is not the folder of data sets.
+RUNS = ["rec_depth-L3", "rec_width-width8", "rec_width-width32", "rec_width_widest",
+        "rec_backbone", "rec_threshold-L3"]  # fmt: skip
+ALL_PLOTTED = {
+    "dufm": ["rec_depth", "rec_width", "rec_backbone", "rec_threshold"],
+    "low_rank": ["fig1_srg_matrices", "fig2_top_dufm_k10", "fig2_bottom_resnet_cifar10",
+                 "fig3_left_loss_ratio", "fig3_middle_rank_decay", "fig3_right_dnc_probability",
+                 "fig5_small_k", "fig6_k15_l7"],
+}  # fmt: skip
+CLOSED_FORMS = {"fig1_srg_matrices", "fig3_left_loss_ratio"}
+
+
+def copy_project(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target, ignore=IGNORED)
+    shutil.copytree(source / "workflow/replica/data", target / "workflow/replica/data",
+                    dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    return target
+
+
+def call(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    # The copy's library is found before the installed one.
+    environment = os.environ | {"PYTHONPATH": str(project / "workflow"), "COLUMNS": "200"}
+    answer = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=project, env=environment, text=True,
+        capture_output=True, timeout=500,
+    )  # fmt: skip
+    if check and answer.returncode:
+        raise AssertionError(answer.stdout[-3000:] + answer.stderr[-6000:])
+    return answer
+
+
+def snakemake(project: Path, *arguments: str, check: bool = True, scale: str = "smoke"):
+    scaled = ["--config", f"scale={scale}"]
+    return call(project, "snakemake", "--cores", "2", *arguments, *scaled, check=check)
+
+
+def planned(project: Path, *arguments: str) -> set[tuple[str, str]]:
+    """(rule, stem of the first output) of each job that a dry run would start."""
+    text = snakemake(project, "-n", *arguments)
+    jobs = set()
+    for block in re.split(r"\n(?=\[|Job stats)", text.stdout + text.stderr):
+        rule = re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE)
+        if rule and rule[1] != "all":
+            output = re.search(r"output: ([^,\n]+)", block)[1]
+            jobs.add((rule[1], re.sub(r"^results/smoke/|\.\w+(\.parquet)?$", "", output)))
+    return jobs
+
+
+def chain(study: str, run: str, figure: str) -> set[tuple[str, str]]:
+    """What follows from a change of one run."""
+    return {
+        ("train_run", f"{study}/runs/{run}/all"),
+        ("measure_run", f"{study}/measures/{run}/all"),
+        *drawn(study, figure),
+        *scored(study),
+    }
+
+
+def drawn(study: str, figure: str) -> set[tuple[str, str]]:
+    path = f"{study}/figures/{figure}"
+    return {("figure_table", path), ("figure_plot", path)}
+
+
+def scored(*studies: str) -> set[tuple[str, str]]:
+    return {("claims", f"{study}/claims") for study in studies} | {("scorecard_table", "scorecard")}
+
+
+@pytest.fixture(scope="session")
+def finished(root, tmp_path_factory) -> Path:
+    """A copy of the project in which the smoke scale has run."""
+    project = copy_project(root, tmp_path_factory.mktemp("clone") / "project with a space")
+    snakemake(project)
+    return project
+
+
+@pytest.fixture
+def changed(finished):
+    """Edits files of the finished project, and puts them back."""
+    before = {}
+
+    def edit(name, old, new):
+        path = finished / name
+        before.setdefault(path, path.read_bytes())
+        text = path.read_text()
+        assert text.count(old) >= 1, f"{name} does not hold {old!r}"
+        path.write_text(text.replace(old, new, 1))
+        return finished
+
+    yield edit
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def test_everything_is_there(finished):
+    folder = finished / "results/smoke"
+    for study, figures in ALL_PLOTTED.items():
+        for figure in figures:
+            for ending in ("parquet", "svg", "pdf"):
+                assert (folder / study / "figures" / f"{figure}.{ending}").stat().st_size > 500
+    card = pd.read_parquet(folder / "scorecard.parquet")
+    assert list(card["study"] + "." + card["claim"]) == [
+        *(f"dufm.c{i}" for i in range(1, 6)), *(f"low_rank.c{i}" for i in range(1, 12)),
+    ]  # fmt: skip
+    wanted = {"study", "claim", "verdict", "value", "published", "tolerance", "detail"}
+    assert wanted <= set(card.columns) and card["detail"].str.len().min() > 10
+    assert not list(finished.glob("results/checkpoints/*"))
+    assert not list(finished.glob("results/**/.*.tmp"))
+
+
+def test_every_figure_table_is_tidy(finished):
+    for path in (finished / "results/smoke").glob("*/figures/*.parquet"):
+        table = pd.read_parquet(path)
+        first = ["study", "figure", "panel", "series", "scale", "status"]
+        assert list(table.columns[:6]) == first and "seed" in table
+        assert (table["figure"] == path.stem).all() and (table["scale"] == "smoke").all()
+        assert set(table["status"]) <= {"published", "scaled", "reconstructed"}
+
+
+def test_nothing_changed_nothing_runs(finished):
+    assert planned(finished) == set()
+
+
+def test_a_comment_or_docstring_runs_nothing(changed):
+    changed("workflow/replica/training/ensemble.py", "def train(", "# a comment\n\n\ndef train(")
+    changed("workflow/replica/models/dufm.py", '"""The L-layer', '"""Another word. The L-layer')
+    assert planned(changed("workflow/scripts/train.py", "job = ", "# more\njob = ")) == set()
+
+
+def test_a_change_in_a_metric_measures_again_and_trains_nothing(changed):
+    project = changed("workflow/replica/measures/spectra.py", "RELATIVE = 0.05", "RELATIVE = 0.06")
+    jobs = planned(project)
+    assert {rule for rule, _ in jobs} == {
+        "measure_run", "figure_table", "figure_plot", "claims", "scorecard_table",
+    }  # fmt: skip
+    assert len([job for job in jobs if job[0] == "measure_run"]) == 20
+    figures = {Path(path).name for rule, path in jobs if rule == "figure_table"}
+    assert figures == {f for listed in ALL_PLOTTED.values() for f in listed} - CLOSED_FORMS
+
+
+def test_a_changed_learning_rate_runs_that_chain(changed):
+    project = changed(
+        "config/studies/low_rank.yaml", "lr: 0.1, steps: 50000", "lr: 0.09, steps: 50000"
+    )
+    assert planned(project) == chain("low_rank", "fig6", "fig6_k15_l7")
+
+
+def test_the_same_through_the_users_file(changed):
+    project = changed(
+        "config/config.yaml", "overrides: {}", "overrides: {low_rank: {fig6: {lr: 0.09}}}"
+    )
+    assert planned(project) == chain("low_rank", "fig6", "fig6_k15_l7")
+
+
+def test_an_added_seed_runs_that_chain(changed):
+    project = changed(
+        "config/studies/dufm.yaml", "{steps: 1000, seeds: 1", "{steps: 1000, seeds: 2"
+    )
+    assert planned(project) == chain("dufm", "rec_threshold-L3", "rec_threshold")
+
+
+def test_a_restyled_drawing_is_only_drawn(changed):
+    project = changed(
+        "workflow/replica/studies/low_rank.py", "figsize=(10.5, 5.6)", "figsize=(9, 5)"
+    )
+    assert planned(project) == {("figure_plot", "low_rank/figures/fig6_k15_l7")}
+
+
+def test_a_new_style_redraws_everything_and_computes_nothing(changed):
+    jobs = planned(changed("workflow/replica/replica.mplstyle", "font.size: 8", "font.size: 9"))
+    assert {rule for rule, _ in jobs} == {"figure_plot"} and len(jobs) == 12
+
+
+def test_a_changed_table_function_makes_one_figure(changed):
+    project = changed(
+        "workflow/replica/studies/low_rank.py", "for r in range(4, 13)", "for r in range(4, 12)"
+    )
+    assert planned(project) == drawn("low_rank", "fig3_left_loss_ratio") | scored("low_rank")
+
+
+def test_a_changed_claim_decides_again(changed):
+    project = changed(
+        "workflow/replica/studies/dufm.py", "gap.between(-1e-4, 0.05)", "gap.between(-1e-4, 0.06)"
+    )
+    assert planned(project) == scored("dufm")
+
+
+def test_touching_every_file_runs_nothing(finished):
+    for path in finished.rglob("*"):
+        if ".snakemake" not in path.parts:
+            path.touch()
+    assert planned(finished) == set()
+
+
+def test_copied_results_in_a_fresh_clone_are_current(finished, root, tmp_path):
+    clone = copy_project(root, tmp_path / "clone")
+    shutil.copytree(finished / "results", clone / "results", copy_function=shutil.copy)
+    shutil.copytree(finished / "data", clone / "data", copy_function=shutil.copy)
+    assert call(clone, "replica", "check", "--scale", "smoke").stdout == ""
+    assert planned(clone) == set()
+    # Without Snakemake's notes, results of other code are known by their own stamp.
+    config = clone / "config/config.yaml"
+    config.write_text(
+        config.read_text().replace("overrides: {}", "overrides: {low_rank: {fig6: {lr: 0.09}}}")
+    )
+    (clone / "results/smoke/scorecard.parquet").write_bytes(b"PAR1 damaged")
+    answer = call(clone, "replica", "check", "--scale", "smoke", "--delete", check=False)
+    assert "scorecard.parquet: damaged" in answer.stdout
+    assert "fig6/all.safetensors: made by other code or other settings" in answer.stdout
+    assert "fig5" not in answer.stdout
+    assert planned(clone) >= chain("low_rank", "fig6", "fig6_k15_l7")
+
+
+def test_a_run_that_stopped_half_way_is_finished_later(changed):
+    project = changed(
+        "config/studies/low_rank.yaml", "lr: 0.1, steps: 50000", "lr: 0.08, steps: 50000"
+    )
+    snakemake(project, "results/smoke/low_rank/runs/fig6/all.safetensors")
+    left = chain("low_rank", "fig6", "fig6_k15_l7") - {("train_run", "low_rank/runs/fig6/all")}
+    assert planned(project) == left
+    # Put back what was there, so that the other tests find the project finished.
+    path = project / "config/studies/low_rank.yaml"
+    path.write_text(path.read_text().replace("lr: 0.08", "lr: 0.1"))
+    snakemake(project)
+
+
+def test_scales_studies_and_seeds_compose(finished):
+    text = call(finished, "snakemake", "-n", "--cores", "1", "--config", "scale=paper",
+                "studies=[low_rank]", "seeds=3").stdout  # fmt: skip
+    # One job a seed for the ResNet, one for all seeds of the small models.
+    assert len(re.findall(r"runs/fig2_bottom/seed[012]\.safetensors", text)) >= 3
+    assert "runs/fig2_bottom/seed3" not in text and "dufm/" not in text
+    assert planned(finished, "dufm") == set()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["scale=papr"], ["scale = 'papr'", "'smoke', 'laptop' or 'paper'"]),
+        (["studies=[low_rnk]"], ["low_rnk", "there are dufm, low_rank"]),
+        (["sclae=smoke"], ["unknown key sclae", "did you mean scale?"]),
+        (["seeds=[1]"], ["seeds = [1]", "integer"]),
+        (
+            ["overrides={low_rank: {fig6: {width: -1}}}"],
+            ["runs.fig6", "width = -1", "greater than 0"],
+        ),
+        (["overrides={low_rank: {fig9: {width: 1}}}"], ["fig9", "there is no such run", "fig6"]),
+    ],
+)
+def test_bad_configuration_stops_before_any_job(finished, values, words):
+    answer = call(finished, "snakemake", "-n", "--config", *values, check=False)
+    said = answer.stdout + answer.stderr
+    assert answer.returncode != 0 and "Traceback" not in said
+    assert all(word in said for word in words), said
