@@ -13,7 +13,7 @@ all: reproduce
 	@python -m replica scorecard $(SCALE)
 
 reproduce: .venv/installed
-	@test -d .snakemake/metadata || python -m replica check --delete --scale $(SCALE)
+	@test -d .snakemake/metadata || python -m replica adopt --scale $(SCALE)
 	@snakemake --config scale=$(SCALE)
 	@test results/$(SCALE)/report.html -nt results/$(SCALE)/scorecard.parquet || \
 		snakemake --config scale=$(SCALE) --report results/$(SCALE)/report.html

@@ -210,7 +210,7 @@ def test_copied_results_in_a_fresh_clone_are_current(finished, root, tmp_path):
     clone = copy_project(root, tmp_path / "clone")
     shutil.copytree(finished / "results", clone / "results", copy_function=shutil.copy)
     shutil.copytree(finished / "data", clone / "data", copy_function=shutil.copy)
-    assert call(clone, "replica", "check", "--scale", "smoke").stdout == ""
+    assert call(clone, "replica", "adopt", "--scale", "smoke").stdout == ""
     assert planned(clone) == set()
     # Without Snakemake's notes, results of other code are known by their own stamp.
     config = clone / "config/config.yaml"
@@ -218,10 +218,11 @@ def test_copied_results_in_a_fresh_clone_are_current(finished, root, tmp_path):
         config.read_text().replace("overrides: {}", "overrides: {low_rank: {fig6: {lr: 0.09}}}")
     )
     (clone / "results/smoke/scorecard.parquet").write_bytes(b"PAR1 damaged")
-    answer = call(clone, "replica", "check", "--scale", "smoke", "--delete", check=False)
+    answer = call(clone, "replica", "check", "--scale", "smoke", check=False)
     assert "scorecard.parquet: damaged" in answer.stdout
     assert "fig6/all.safetensors: made by other code or other settings" in answer.stdout
-    assert "fig5" not in answer.stdout
+    assert "fig5" not in answer.stdout and answer.returncode == 1
+    call(clone, "replica", "adopt", "--scale", "smoke")
     assert planned(clone) >= chain("low_rank", "fig6", "fig6_k15_l7")
 
 
@@ -253,7 +254,7 @@ def test_scales_studies_and_seeds_compose(finished):
         (["scale=papr"], ["scale = 'papr'", "'smoke', 'laptop' or 'paper'"]),
         (["studies=[low_rnk]"], ["low_rnk", "there are dufm, low_rank"]),
         (["sclae=smoke"], ["unknown key sclae", "did you mean scale?"]),
-        (["seeds=[1]"], ["seeds = [1]", "integer"]),
+        (["seeds=[1]"], ["seeds = ['1']", "integer"]),
         (
             ["overrides={low_rank: {fig6: {width: -1}}}"],
             ["runs.fig6", "width = -1", "greater than 0"],

@@ -2,12 +2,18 @@
 
 import argparse
 import json
+import os
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from replica.specs import SCALES, ConfigError, read_yaml, schemas
+
+if TYPE_CHECKING:
+    from replica.plan import Plan
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,8 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     check = commands.add_parser(
         "check", help="name results that are damaged or were made by other code or settings"
     )
-    check.add_argument("--delete", action="store_true", help="delete them, to be made again")
-    check.add_argument("--scale", choices=SCALES, help="instead of that of config/config.yaml")
+    adopt = commands.add_parser(
+        "adopt",
+        help="make results from elsewhere usable: delete what is not current, keep the rest",
+    )
+    for command in (check, adopt):
+        command.add_argument("--scale", choices=SCALES, help="not that of config/config.yaml")
     schema = commands.add_parser("schema", help="write the JSON schemas of the configuration")
     schema.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
@@ -30,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         return {
             "show": _show,
             "scorecard": _scorecard,
-            "check": _check,
+            "check": lambda options: 1 if _not_current(options, delete=False) else 0,
+            "adopt": _adopt,
             "schema": _schema,
         }[options.command](options)
     except (ConfigError, FileNotFoundError, RuntimeError) as error:
@@ -71,15 +82,12 @@ def _scorecard(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
+def _not_current(options: argparse.Namespace, delete: bool) -> int:
+    """Name (and delete) artifacts that are damaged or carry another key; returns their number."""
     from replica import artifacts
-    from replica.plan import make_plan
 
-    values = read_yaml(Path("config/config.yaml")) | (
-        {"scale": options.scale} if options.scale else {}
-    )
     wrong = 0
-    for name, key in make_plan(Path.cwd(), values).artifacts().items():
+    for name, key in _plan(options).artifacts().items():
         path = Path(name)
         if not path.exists():
             continue
@@ -90,10 +98,34 @@ def _check(options: argparse.Namespace) -> int:
             reason = "damaged"
         if reason:
             wrong += 1
-            print(f"{path}: {reason}{', deleted' if options.delete else ''}")
-            if options.delete:
+            print(f"{path}: {reason}{', deleted' if delete else ''}")
+            if delete:
                 path.unlink()
-    return 0 if options.delete or not wrong else 1
+    return wrong
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    """Without its own notes Snakemake has file times only: order them as the files were made."""
+    _not_current(options, delete=True)
+    plan = _plan(options)
+    data, results = Path(plan.config.data_dir), Path(plan.results)
+    stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
+    stages += [results.glob(pattern) for pattern in (
+        "*/runs/**/*.*", "*/measures/**/*.*", "*/figures/*.parquet", "*/figures/*.[sp][vd][gf]",
+        "*/claims.parquet", "scorecard.*",
+    )]  # fmt: skip
+    started = time.time() - len(stages)
+    for position, paths in enumerate(stages):
+        for path in paths:
+            os.utime(path, (started + position, started + position))
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> "Plan":
+    from replica.plan import make_plan
+
+    values = read_yaml(Path("config/config.yaml"))
+    return make_plan(Path.cwd(), values | ({"scale": options.scale} if options.scale else {}))
 
 
 def _schema(options: argparse.Namespace) -> int:
