@@ -1,0 +1,57 @@
+"""A copy of the project to run Snakemake in, and what a dry run would start."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+IGNORED = shutil.ignore_patterns(
+    ".git", ".venv", ".snakemake", "results", "data", "__pycache__", "*.egg-info", ".*_cache"
+)
+ALL_PLOTTED = {
+    "dufm": ["rec_depth", "rec_width", "rec_backbone", "rec_threshold"],
+    "low_rank": ["fig1_srg_matrices", "fig2_top_dufm_k10", "fig2_bottom_resnet_cifar10",
+                 "fig3_left_loss_ratio", "fig3_middle_rank_decay", "fig3_right_dnc_probability",
+                 "fig5_small_k", "fig6_k15_l7"],
+}  # fmt: skip
+CLOSED_FORMS = {"fig1_srg_matrices", "fig3_left_loss_ratio"}
+
+
+def copy_project(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target, ignore=IGNORED)
+    # The folder `data` of the library is not the folder of data sets.
+    shutil.copytree(source / "workflow/replica/data", target / "workflow/replica/data",
+                    dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+    return target
+
+
+def call(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    # The copy's library is found before the installed one.
+    environment = os.environ | {"PYTHONPATH": str(project / "workflow"), "COLUMNS": "200"}
+    answer = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=project, env=environment, text=True,
+        capture_output=True, timeout=500,
+    )  # fmt: skip
+    if check and answer.returncode:
+        raise AssertionError(answer.stdout[-3000:] + answer.stderr[-6000:])
+    return answer
+
+
+def snakemake(project: Path, *arguments: str, check: bool = True, scale: str = "smoke"):
+    scaled = ["--config", f"scale={scale}"]
+    return call(project, "snakemake", "--cores", "2", *arguments, *scaled, check=check)
+
+
+def planned(project: Path, *arguments: str) -> set[tuple[str, str]]:
+    """(rule, stem of the first output) of each job that a dry run would start."""
+    text = snakemake(project, "-n", *arguments)
+    jobs = set()
+    for block in re.split(r"\n(?=\[|Job stats)", text.stdout + text.stderr):
+        rule = re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE)
+        if rule and rule[1] != "all":
+            output = re.search(r"output: ([^,\n]+)", block)[1]
+            jobs.add((rule[1], re.sub(r"^results/smoke/|\.\w+(\.parquet)?$", "", output)))
+    return jobs

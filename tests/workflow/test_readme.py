@@ -1,0 +1,52 @@
+"""Every command of the README does what it says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from project import ROOT
+
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for line in block.strip().splitlines()
+]
+
+
+@pytest.fixture(scope="session")
+def clone(finished):
+    """The finished project with this environment as its .venv."""
+    if not (finished / ".venv").exists():
+        (finished / ".venv").symlink_to(sys.prefix)
+        (finished / ".venv/installed").touch()
+    for path in ("envs/requirements.txt", "pyproject.toml"):
+        os.utime(finished / path, (0, 0))
+    return finished
+
+
+def test_there_are_commands():
+    assert COMMANDS[:2] == ["make", "make test"] and len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_works(clone, command):
+    # The tests do not run themselves, and the laptop scale takes minutes: the smoke scale stands
+    # in for it, in the same words.
+    if command == "make test":
+        command = "make -n test"
+    elif command == "make":
+        command = "make SCALE=smoke"
+    command = command.replace("laptop", "smoke")
+    environment = os.environ | {"PYTHONPATH": str(clone / "workflow")}
+    answer = subprocess.run(
+        command, shell=True, cwd=clone, env=environment, text=True, capture_output=True, timeout=300
+    )
+    said = answer.stdout + answer.stderr
+    assert answer.returncode == 0, said[-3000:]
+    if command == "make SCALE=smoke":
+        assert "Nothing to be done" in said and "dufm.c1" in said
+        assert "report.html" in said and Path(clone / "results/smoke/report.html").exists()
