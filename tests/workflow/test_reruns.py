@@ -190,3 +190,19 @@ def test_bad_configuration_stops_before_any_job(finished, values, words):
     said = answer.stdout + answer.stderr
     assert answer.returncode != 0 and "Traceback" not in said
     assert all(word in said for word in words), said
+
+
+def test_a_failed_job_says_why_on_the_terminal_and_leaves_nothing(finished):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    target = "results/paper/low_rank/runs/fig6/all.safetensors"
+    answer = call(
+        *(finished, "snakemake", "--cores", "1", target),
+        *("--config", "scale=paper", "device=cuda"),
+        check=False,
+    )
+    assert answer.returncode != 0
+    assert "MissingDevice: device is cuda" in answer.stderr and "fig6/all.log" in answer.stderr
+    assert not (finished / target).exists()
