@@ -180,7 +180,7 @@ def test_scales_studies_and_seeds_compose(finished):
         (["seeds=[1]"], ["seeds = ['1']", "integer"]),
         (
             ["overrides={low_rank: {fig6: {width: -1}}}"],
-            ["runs.fig6", "width = -1", "greater than 0"],
+            ["runs.fig6", "width =", "-1", "greater than 0"],
         ),
         (["overrides={low_rank: {fig9: {width: 1}}}"], ["fig9", "there is no such run", "fig6"]),
     ],

@@ -110,10 +110,11 @@ def _adopt(options: argparse.Namespace) -> int:
     plan = _plan(options)
     data, results = Path(plan.config.data_dir), Path(plan.results)
     stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
-    stages += [results.glob(pattern) for pattern in (
-        "*/runs/**/*.*", "*/measures/**/*.*", "*/figures/*.parquet", "*/figures/*.[sp][vd][gf]",
-        "*/claims.parquet", "scorecard.*",
-    )]  # fmt: skip
+    patterns = ["*/runs/**/*.*", "*/measures/**/*.*", "*/figures/*.parquet"]
+    patterns += ["*/figures/*.svg", "*/figures/*.pdf", "*/claims.parquet", "scorecard.*"]
+    stages += [results.glob(pattern) for pattern in patterns]
+    # To Snakemake a benchmark is an output like any other.
+    stages.append(results.parent.glob("**/benchmarks/**/*.tsv"))
     started = time.time() - len(stages)
     for position, paths in enumerate(stages):
         for path in paths:

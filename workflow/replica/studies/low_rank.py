@@ -712,7 +712,7 @@ def _draw_loss(ax: plt.Axes, part: pd.DataFrame) -> None:
     # Linear, and cut above: on a logarithmic axis the closed forms fall onto each other.
     ax.set(xscale="symlog", xlabel="gradient steps", ylabel="loss", ylim=(0, 3 * lines.max()))
     ax.set_xlim(0, None)
-    ax.legend(fontsize=6.5, loc="upper right")
+    ax.legend(fontsize=6.5, loc="upper right", frameon=True, framealpha=0.9, edgecolor="none")
 
 
 def _draw_dnc1(ax: plt.Axes, part: pd.DataFrame) -> None:
