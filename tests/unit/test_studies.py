@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from replica import drawing, report
+from replica import drawing, provenance, report
 from replica.data.prepare import load, prepare_dataset
 from replica.data.registry import load_registry
 from replica.measures import runs as measures
 from replica.measures.inputs import Inputs
 from replica.measures.outcomes import outcomes
+from replica.models import networks
 from replica.specs import Config, expand, load_studies, validate_run
 from replica.studies import dufm, low_rank
 from replica.theory.dnc import dnc_matrices, dnc_optimum
@@ -175,6 +176,56 @@ def test_the_head_of_a_network_is_measured_as_the_theory_says(root, digits):
     # The measures are in float64, the training in float32.
     np.testing.assert_allclose(terms, penalty, rtol=1e-4)
     assert set(last["n"]) == {100} and set(last["K"]) == {2}
+
+
+def test_minibatches_of_a_stack_are_those_of_one_plain_loop_a_seed(root, digits):
+    """Momentum, weight decay of the backbone, and a short last batch, each seed in its own order."""
+    study = load_studies(root / "config/studies")["dufm"]
+    changes = {
+        **{"batch": 64, "epochs": 2, "momentum": 0.9, "lambda_backbone": 0.01, "seeds": 2},
+        **{"precision": "float64", "snapshots": 2},
+    }
+    config = Config(scale="smoke", overrides={"dufm": {"rec_backbone": changes}})
+    spec = expand(study, "rec_backbone", config)["rec_backbone"]
+    job = runs.Job("dufm", "rec_backbone", (0, 1), None, torch.device("cpu"), 1, digits)
+    result = runs.train_network_head(spec, job)
+    samples = networks.training_samples(
+        load(digits), spec.classes, spec.per_class, dtype=torch.float64
+    )
+    N, x, y = len(samples.labels), samples.inputs.flatten(1), samples.one_hot()
+    first = {k.removeprefix("0/"): v for k, v in result.states.items() if k.startswith("0/")}
+    last = max(int(k.partition("/")[0]) for k in result.states if "/" in k)
+    assert N % 64 and last == 2 * -(-N // 64)
+    for seed in (0, 1):
+        p = {name: value[seed].clone().requires_grad_() for name, value in first.items()}
+        head = {k: v for k, v in p.items() if k.startswith("W")}
+        rest = [v for k, v in p.items() if k not in head]
+        groups = [
+            {"params": list(head.values()), "weight_decay": spec.lambda_w},
+            {"params": rest, "weight_decay": 0.01},
+        ]
+        optimiser = torch.optim.SGD(groups, lr=spec.lr, momentum=0.9)
+        for epoch in (0, 1):
+            stream = provenance.stream_seed("dufm", "rec_backbone", seed, f"epoch {epoch}")
+            order = torch.randperm(N, generator=torch.Generator().manual_seed(stream))
+            for rows in order.split(64):
+                h = x[rows]
+                for d in range(1, len(rest) // 2 + 1):
+                    h = torch.relu(h) if d > 1 else h
+                    h = h @ p[f"A{d}"].T + p[f"b{d}"].T
+                out = h @ p["W1"].T
+                for l in range(2, spec.L + 1):
+                    out = torch.relu(out) @ p[f"W{l}"].T
+                loss = (out - y[rows]).square().sum() / (2 * len(rows))
+                loss = loss + spec.lambda_h / 2 * N / len(rows) * h.square().sum()
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+        for name, value in p.items():
+            expected = value.detach()
+            torch.testing.assert_close(
+                result.states[f"{last}/{name}"][seed], expected, rtol=1e-8, atol=1e-10
+            )
 
 
 def test_the_paper_path_runs_on_cifar10_images(root, real_data, tmp_path):

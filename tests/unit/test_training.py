@@ -76,6 +76,23 @@ def test_members_do_not_know_of_each_other():
         np.testing.assert_allclose(together.fit[:, s], alone.fit[:, 0], rtol=1e-10)
 
 
+def test_a_narrow_member_padded_with_zeros_stays_narrow():
+    """Widths may differ in a stack: units that start at zero have no gradient."""
+    narrow, wide = start(1, width=4), start(1, width=7, first=1)
+    d = {"H1": (7, 6), "W1": (7, 7), "W2": (7, 7), "W3": (3, 7)}
+    mixed = {}
+    for name, (rows, columns) in d.items():
+        padded = torch.zeros(1, rows, columns, dtype=torch.float64)
+        padded[:, : narrow[name].shape[1], : narrow[name].shape[2]] = narrow[name]
+        mixed[name] = torch.cat([padded, wide[name]])
+    together = train(mixed, 0.01, 0.1, steps=200)
+    np.testing.assert_allclose(together.fit[:, :1], train(narrow, 0.01, 0.1, 200).fit, rtol=1e-10)
+    for name, value in narrow.items():
+        rest = mixed[name][0].clone()
+        rest[: value.shape[1], : value.shape[2]] = 0
+        assert not rest.any()
+
+
 def test_a_plain_loop_gives_the_same_losses():
     S, steps = 3, 100
     together = train(start(S), 0.01, 0.1, steps=steps)
