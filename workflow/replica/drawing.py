@@ -4,6 +4,7 @@ Colours come from the colour-blind-safe palette of seaborn; dashes and markers t
 series apart in greyscale.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from replica.artifacts import atomic
 
@@ -41,6 +42,7 @@ LABELS = {
     "srgopt": "SRGopt (ours)",
 }
 DASHES = {"dnc": "--", "srg0": "-.", "srgopt": ":", "loss": "-", "fit": "--", "penalty": ":"}
+_PATHS = re.compile(r' d="[^"]+"')
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 
 
@@ -143,7 +145,21 @@ def footer(fig: Figure, text: str) -> None:
 
 def save(fig: Figure, stem: Path) -> None:
     """Write `stem.svg` and `stem.pdf`; the same figure gives the same bytes."""
+    for ax in fig.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = np.abs(axis.get_view_interval())
+            if axis.get_scale() != "linear" and (low == 0 or max(low, high) > 1e3 * min(low, high)):
+                # Between many decades minor ticks are clutter, and most of the file.
+                axis.set_minor_locator(NullLocator())
     for ending, dates in [("svg", {"Date": None}), ("pdf", {"CreationDate": None})]:
         with atomic(stem.with_suffix(f".{ending}")) as temporary:
             fig.savefig(temporary, format=ending, metadata=dates)
+            if ending == "svg":
+                text = temporary.read_text()
+                temporary.write_text(_PATHS.sub(lambda path: _shorten(path.group()), text))
     plt.close(fig)
+
+
+def _shorten(path: str) -> str:
+    """A path with two decimals, a hundredth of a point; the report embeds every figure."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", path)

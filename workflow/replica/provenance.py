@@ -11,6 +11,7 @@ import resource
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -281,9 +282,12 @@ def begin(*, spec: object, key: str, code: str, seeds: list[int], device: str) -
 
 @contextmanager
 def one_sentence(log: Path | str | None) -> Iterator[None]:
-    """Send standard error of a job to its log as well, and end an expected failure in a sentence.
+    """Send standard error of a job to its log, and end a failure in a sentence on the terminal.
 
-    An exception is written whole to the log; the terminal gets its last line and the log's name.
+    An exception is written whole to the log; the terminal gets what it says and the log's name.
+
+    Raises:
+        SystemExit: with status 1, in place of the exception.
     """
     if log is None:
         yield
@@ -295,8 +299,9 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
         try:
             yield
         except Exception as error:
+            traceback.print_exc()
             os.write(terminal, f"{type(error).__name__}: {error} (log: {log})\n".encode())
-            raise
+            raise SystemExit(1) from None
         finally:
             sys.stderr.flush()
             os.dup2(terminal, 2)

@@ -150,6 +150,7 @@ def draw_rec_backbone(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         row[0].set(
             xscale="symlog", yscale="log", xlabel="steps", title="objective", ylabel=f"L = {L}"
         )
+        row[0].set_xlim(0, None)
         row[0].legend()
         _draw_metric(row[1], part, "nc1_ratio")
         spectrum = part[(part["panel"] == "spectrum") & (part["relu"] == "pre")]
