@@ -71,14 +71,15 @@ def test_a_flipped_byte_is_noticed_or_harmless(tmp_path_factory, ending, data):
     path = tmp_path_factory.mktemp("t") / f"t.{ending}"
     _write(path)
     whole = bytearray(path.read_bytes())
-    digest = artifacts.content_digest(path)
+    digest, stamp = artifacts.content_digest(path), artifacts.read_stamp(path)
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(whole)
     try:
         _read(path)
     except artifacts.CorruptArtifact:
         return
-    assert artifacts.content_digest(path) == digest  # the byte was not part of the data
+    # The byte was part neither of the data nor of the stamp.
+    assert artifacts.content_digest(path) == digest and artifacts.read_stamp(path) == stamp
 
 
 def _write(path):

@@ -126,3 +126,14 @@ def test_every_study_of_the_project_is_valid_at_every_scale(root):
         for scale in SCALES:
             for run in study.runs:
                 assert expand(study, run, Config(scale=scale))
+
+
+@pytest.mark.parametrize("value", ["../../elsewhere", "$(id)", "a b", "<b>"])
+def test_no_setting_becomes_a_path_or_a_command(tmp_path, value):
+    """Names of runs become file names; those of studies, figures and runs have a pattern."""
+    study = study_from(tmp_path, changed(runs__r__laptop={"grid": {"precision": [value]}}))
+    with pytest.raises(ConfigError, match="file name"):
+        expand(study, "r", Config())
+    for content in (changed(study=value), changed(figures={value: STUDY["figures"]["f"]})):
+        with pytest.raises(ConfigError, match="pattern"):
+            study_from(tmp_path, content)

@@ -26,7 +26,7 @@ STAMP = b"replica"
 
 
 class CorruptArtifact(RuntimeError):
-    """A file is truncated, or its contents do not match the checksum in its own stamp."""
+    """A file is truncated, or its contents or its stamp do not match their checksums."""
 
 
 class CannotWrite(RuntimeError):
@@ -99,7 +99,7 @@ def write_table(path: Path | str, frame: pd.DataFrame, stamp: Mapping[str, objec
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
     # The digest is taken of what a reader gets, not of what pandas held.
-    content = json.dumps({**stamp, "sha256": table_digest(table)}, sort_keys=True)
+    content = _sealed(stamp, table_digest(table))
     table = table.replace_schema_metadata({STAMP: content.encode()})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -114,11 +114,11 @@ def read_table(path: Path | str) -> pd.DataFrame:
     """
     try:
         table = pq.read_table(path)
-        stamp = json.loads((table.schema.metadata or {}).get(STAMP, b"{}"))
+        stamp = _unsealed((table.schema.metadata or {}).get(STAMP, b"{}"))
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _corrupt(path, "it cannot be read as Parquet") from error
+        raise _corrupt(path, "it cannot be read as Parquet with a stamp") from error
     if stamp.get("sha256") != table_digest(table):
         raise _corrupt(path, "its checksum does not match its contents")
     return table.replace_schema_metadata(None).to_pandas()
@@ -136,7 +136,7 @@ def write_tensors(
 
     # Copies: safetensors refuses two names for one piece of memory.
     host = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-    content = json.dumps({**stamp, "sha256": tensors_digest(host)}, sort_keys=True)
+    content = _sealed(stamp, tensors_digest(host))
     write_bytes(path, save(host, metadata={STAMP.decode(): content}))
 
 
@@ -154,10 +154,10 @@ def read_tensors(path: Path | str) -> tuple[dict[str, "torch.Tensor"], dict]:
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         with safe_open(path, framework="pt") as handle:
-            stamp = json.loads((handle.metadata() or {}).get(STAMP.decode(), "{}"))
+            stamp = _unsealed((handle.metadata() or {}).get(STAMP.decode(), "{}"))
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
-        raise _corrupt(path, "it cannot be read as safetensors") from error
+        raise _corrupt(path, "it cannot be read as safetensors with a stamp") from error
     if stamp.get("sha256") != tensors_digest(tensors):
         raise _corrupt(path, "its checksum does not match its contents")
     return tensors, stamp
@@ -180,11 +180,40 @@ def read_stamp(path: Path | str) -> dict:
                     raise ValueError("header longer than the file")
                 content = json.loads(handle.read(length))["__metadata__"][STAMP.decode()]
         else:
-            content = path.read_bytes()
-        stamp = json.loads(content)
+            return json.loads(path.read_bytes())
+        return _unsealed(content)
     except (pa.ArrowInvalid, KeyError, ValueError, struct.error) as error:
         raise _corrupt(path, "it has no readable stamp") from error
+
+
+def _sealed(stamp: Mapping[str, object], sha256: str) -> str:
+    """The text of a stamp with the checksum of the data and one of the stamp itself."""
+    text = json.dumps({**stamp, "sha256": sha256}, sort_keys=True)
+    # Of the text as a reader gets it: numbers and keys may read differently from what they were.
+    seal = hashlib.sha256(json.dumps(json.loads(text), sort_keys=True).encode()).hexdigest()
+    return json.dumps({**json.loads(text), "seal": seal}, sort_keys=True)
+
+
+def _unsealed(text: str | bytes) -> dict:
+    """The stamp in `text`; a ValueError where it is not the one that was written."""
+    stamp = json.loads(text)
+    seal = stamp.pop("seal", "")
+    if hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest() != seal:
+        raise ValueError("the stamp does not match its own checksum")
     return stamp
+
+
+def verify(path: Path | str) -> dict:
+    """Read an artifact whole, check its contents against its checksum, and return its stamp.
+
+    Raises:
+        CorruptArtifact: it is truncated or its checksum does not match.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_tensors(path)[1]
+    read_table(path)
+    return read_stamp(path)
 
 
 def content_digest(path: Path | str) -> str:

@@ -231,6 +231,22 @@ class StudySpec(Strict):
 # The user's file
 
 
+# The submission of a job is a line of shell: no character that means something there.
+Plain = Annotated[str, Field(pattern=r"^[A-Za-z0-9_=:,./@%+ -]*$")]
+
+
+class Cluster(Strict):
+    """Where a Slurm cluster runs the jobs; empty values leave the choice to Slurm."""
+
+    account: Plain = Field(default="", description="account that pays")
+    partition: Plain = Field(default="", description="partition of jobs without a GPU")
+    gpu_partition: Plain = Field(default="", description="partition of jobs with a GPU")
+    gpu: Annotated[str, Field(pattern=r"^gpu(:[A-Za-z0-9_.]+)?:[1-9]\d*$")] = Field(
+        default="gpu:1", description="what a job with a GPU asks for, e.g. gpu:a100:1"
+    )
+    extra: Plain = Field(default="", description="further options of sbatch, e.g. --qos=long")
+
+
 class Config(Strict):
     """`config/config.yaml`, and what `--config` puts over it."""
 
@@ -244,6 +260,13 @@ class Config(Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto takes a GPU where there is one"
     )
+    jobs_per_gpu: PositiveInt = Field(
+        default=4, description="small networks that train on one GPU at the same time"
+    )
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=30.0, description="seconds between two checkpoints of a training"
+    )
+    cluster: Cluster = Cluster()
     data_dir: str = Field(default="data", description="downloads and prepared data sets")
     mirrors: list[str] = Field(
         default=[], description="folders or http(s) addresses tried before the official ones"
@@ -303,6 +326,9 @@ def expand(
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
         suffix = "".join(f"-{key}{value}" for key, value in point.items())
+        # It becomes a file name, and words of a command.
+        if not re.fullmatch(r"[A-Za-z0-9_.+-]*", suffix):
+            raise ConfigError(f"{where}: grid: {suffix[1:]!r} cannot be a part of a file name.")
         runs[run + suffix] = validate_run({**settings, **point}, where)
     return runs
 
