@@ -1,5 +1,6 @@
 # The plan of this configuration, and the small functions that rules take their inputs from.
 
+import os
 import sys
 
 from replica.plan import make_plan
@@ -10,6 +11,9 @@ try:
 except ConfigError as error:
     # One sentence, not a traceback: the user has to mend the configuration.
     sys.exit(f"Configuration: {error}")
+
+# For the front page of the report; `replica launch` names there what did not finish.
+config["missing"] = os.environ.get("REPLICA_MISSING", "").split()
 
 
 wildcard_constraints:
@@ -51,9 +55,15 @@ def wildcard_names(stage, wildcards):
     return [getattr(wildcards, name) for name in names[stage]]
 
 
-def train_resource(name):
+def asks(name):
+    """A resource of the job that the wildcards name."""
+    return lambda wildcards: plan.resources(part_of(wildcards))[name]
+
+
+def asks_growing(name):
+    """A resource that each further attempt asks more of."""
     return lambda wildcards, attempt: plan.resources(part_of(wildcards))[name] * attempt
 
 
-def train_constant(name):
-    return lambda wildcards: plan.resources(part_of(wildcards))[name]
+def group_of(wildcards):
+    return plan.group(part_of(wildcards))

@@ -11,13 +11,19 @@ rule measure_run:
         "results/{scale}/logs/measure_run/{study}/{run}/{part}.log",
     benchmark:
         "results/{scale}/benchmarks/measure_run/{study}/{run}/{part}.tsv"
+    group:
+        group_of
     conda:
         "../../envs/environment.yaml"
-    threads: train_constant("threads")
+    threads: asks("threads")
     resources:
-        mem_mb=train_resource("mem_mb"),
-        runtime=lambda wildcards, attempt: 20 * attempt,
-        gpu=train_constant("gpu"),
+        mem_mb=asks_growing("mem_mb"),
+        runtime=lambda wildcards, attempt: 5 * attempt,
+        share=asks("share"),
+        gres=asks("gres"),
+        slurm_partition=asks("slurm_partition"),
+        slurm_account=asks("slurm_account"),
+        slurm_extra=asks("slurm_extra"),
     params:
         key=key("measure"),
         code=code("measure"),

@@ -11,13 +11,19 @@ rule train_run:
         "results/{scale}/logs/train_run/{study}/{run}/{part}.log",
     benchmark:
         "results/{scale}/benchmarks/train_run/{study}/{run}/{part}.tsv"
+    group:
+        group_of
     conda:
         "../../envs/environment.yaml"
-    threads: train_constant("threads")
+    threads: asks("threads")
     resources:
-        mem_mb=train_resource("mem_mb"),
-        runtime=train_resource("runtime"),
-        gpu=train_constant("gpu"),
+        mem_mb=asks_growing("mem_mb"),
+        runtime=asks_growing("runtime"),
+        share=asks("share"),
+        gres=asks("gres"),
+        slurm_partition=asks("slurm_partition"),
+        slurm_account=asks("slurm_account"),
+        slurm_extra=asks("slurm_extra"),
     params:
         key=key("train"),
         code=code("train"),

@@ -1,0 +1,56 @@
+"""What jobs ask for follows from their specification."""
+
+import pytest
+
+from replica.costs import training_cost
+from replica.plan import make_plan
+from replica.specs import SCALES, Config, ConfigError, expand, load_config, load_studies
+
+
+@pytest.fixture(scope="module")
+def studies(root):
+    return load_studies(root / "config/studies")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_run_asks_for_something_sensible(studies, scale):
+    for study in studies.values():
+        for run in study.runs:
+            for spec in expand(study, run, Config(scale=scale)).values():
+                cost = training_cost(spec, spec.seeds)
+                assert 500 < cost.mem_mb < 64_000 and 1 <= cost.threads <= 8
+                assert 5 <= cost.minutes <= 2 * 24 * 60
+                network = spec.kind == "network_head" and spec.backbone.kind == "resnet20"
+                assert (cost.gpu_slots > 0) == network == (cost.group == "gpu")
+                assert scale != "smoke" or cost.group == "short"
+
+
+def test_more_work_asks_for_more(studies):
+    spec = expand(studies["low_rank"], "fig6", Config(scale="laptop"))["fig6"]
+    small = training_cost(spec, 1)
+    long = training_cost(spec.model_copy(update={"steps": 300 * spec.steps}), 1)
+    wide = training_cost(spec.model_copy(update={"width": 20 * spec.width}), 1)
+    many = training_cost(spec, 400)
+    assert long.minutes > small.minutes and long.group == "alone" and long.mem_mb == small.mem_mb
+    assert wide.mem_mb > small.mem_mb and many.mem_mb > small.mem_mb
+
+
+def test_where_a_cluster_runs_what(root):
+    cluster = {"account": "mine", "partition": "cpu", "gpu_partition": "a", "gpu": "gpu:a100:2"}
+    plan = make_plan(root, {"scale": "paper", "cluster": cluster})
+    asked = {name: plan.resources(job) for name, job in plan.parts.items()}
+    for resources in asked.values():
+        assert resources["slurm_account"] == "mine"
+        on_gpu = bool(resources["gres"])
+        assert resources["slurm_partition"] == ("a" if on_gpu else "cpu")
+        assert resources["gres"] in ("", "gpu:a100:2")
+    assert {bool(resources["gres"]) for resources in asked.values()} == {True, False}
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [{"account": "a; rm -rf ~"}, {"extra": "$(id)"}, {"gpu": "all"}, {"partition": "a'b"}],
+)
+def test_what_the_shell_would_understand_is_refused(cluster):
+    with pytest.raises(ConfigError, match="cluster"):
+        load_config({"cluster": cluster})

@@ -1,0 +1,87 @@
+"""What a training job will need, estimated from its specification: time, memory, threads, GPU.
+
+The estimates are generous: a cluster kills what asked for too little, and a second attempt asks
+for more. They never enter a result or a key.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from replica.specs import DufmSpec, MlpBackbone, RunSpec
+
+# Matrix products of a few dozen columns on one core reach about this; measured on two cores
+# of a virtual machine with the runs of the laptop scale.
+FLOPS_PER_CORE = {"float32": 4e10, "mixed": 4e10, "float64": 2e10}
+SECONDS_PER_STEP = 3e-4
+MARGIN = 3
+# A job of Slurm carries two Snakemake processes besides the training.
+BASE_MB = 1200
+BASE_MINUTES = 5
+GROUPED_BELOW_MINUTES = 10
+
+Group = Literal["short", "gpu", "alone"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The needs of one job.
+
+    Attributes:
+        mem_mb: memory in MB, of all its processes.
+        minutes: time, with a margin.
+        threads: CPU threads.
+        gpu_slots: slots of a GPU; 0 for none, the number of slots of a GPU for the whole of it.
+        group: how a cluster may bundle it: `short` ones run one after another in one job, `gpu`
+            ones share a GPU, `alone` is a job of its own.
+    """
+
+    mem_mb: int
+    minutes: int
+    threads: int
+    gpu_slots: int
+    group: Group
+
+
+def is_large(spec: RunSpec) -> bool:
+    """Whether one seed of the run is worth a GPU, or a part of one, and a job of its own."""
+    return not isinstance(spec, DufmSpec) and not isinstance(spec.backbone, MlpBackbone)
+
+
+def training_cost(spec: RunSpec, seeds: int) -> Cost:
+    """The cost of training `seeds` seeds of a run in one job."""
+    if is_large(spec):
+        return Cost(mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
+    if isinstance(spec, DufmSpec):
+        members = seeds * len(spec.threshold_ratio or [1])
+        members *= len(spec.lambda_w) if isinstance(spec.lambda_w, list) else 1
+        columns, steps = spec.K * spec.n, spec.steps
+        weights = (spec.L - 1) * spec.width**2 + spec.K * spec.width
+        state = members * (spec.width * columns + weights)
+        activations = members * (spec.L + 1) * spec.width * columns
+    else:
+        members, widths = seeds, spec.backbone.widths
+        columns = 2000 if spec.per_class is None else 10 * spec.per_class
+        steps = spec.epochs
+        if spec.batch != "full":
+            steps *= math.ceil(columns / spec.batch)
+            columns = min(columns, spec.batch)
+        weights = sum(a * b for a, b in itertools.pairwise(widths))
+        weights += spec.L * spec.width**2
+        state = members * weights
+        activations = members * (len(widths) + spec.L) * max(widths) * columns
+    # Forward, and twice that backward; a product of (a, b) and (b, c) takes 2 a b c.
+    flops = 6 * members * weights * columns * steps
+    seconds = flops / FLOPS_PER_CORE[spec.precision] + SECONDS_PER_STEP * steps
+    threads = 1 if seconds < 1800 else 8
+    minutes = math.ceil(BASE_MINUTES + MARGIN * seconds / 60 / (1 if threads == 1 else threads / 2))
+    # The measures hold a state and its activations in float64, the run every snapshot.
+    mem_mb = BASE_MB + 8 * (state * (spec.snapshots + 6) + 3 * activations) // 2**20
+    return Cost(
+        mem_mb=int(mem_mb),
+        minutes=minutes,
+        threads=threads,
+        gpu_slots=0,
+        group="short" if minutes <= GROUPED_BELOW_MINUTES else "alone",
+    )
