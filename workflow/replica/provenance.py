@@ -248,6 +248,28 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
+class NotEnoughMemory(RuntimeError):
+    """A job needs more memory than the machine has."""
+
+
+def require_memory(mem_mb: int, name: str) -> None:
+    """Stop a job that cannot fit before it starts.
+
+    Args:
+        mem_mb: what the job is estimated to need, in MB.
+        name: of the job, for the message.
+
+    Raises:
+        NotEnoughMemory: the machine has less.
+    """
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6
+    if mem_mb > has:
+        raise NotEnoughMemory(
+            f"{name} needs about {mem_mb} MB of memory and this machine has {has} MB: make the "
+            "run smaller (width, seeds, samples), or run it on a larger machine."
+        )
+
+
 @dataclass
 class Stamp:
     """What an artifact says of its making; `finish` adds what is known only at the end."""

@@ -43,6 +43,7 @@ class Checkpoint:
             print(f"The checkpoint is not used: {error}", file=sys.stderr)
             self.discard()
             return None
+        print(f"Going on from the checkpoint {self.path}.", file=sys.stderr)
         return state
 
     def due(self) -> bool:

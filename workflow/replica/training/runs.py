@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.data.prepare import load
+from replica.data.prepare import load, verify
 from replica.models import dufm, networks
 from replica.provenance import stream_seed
 from replica.specs import DufmSpec, NetworkHeadSpec
@@ -25,17 +25,13 @@ HISTORY = [
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "mixed": torch.float32}
 
 
-class MissingDevice(RuntimeError):
-    """A GPU was asked for and there is none."""
-
-
 @dataclass(frozen=True)
 class Job:
     """Where and for whom a run is trained.
 
     Attributes:
         study, run, seeds: names of the random streams.
-        checkpoint: file of the saved state; None for none.
+        checkpoint: where and how often the state is saved.
         device, threads: what to compute on.
         card: card of the prepared data set, for runs that need one.
     """
@@ -43,7 +39,7 @@ class Job:
     study: str
     run: str
     seeds: tuple[int, ...]
-    checkpoint: Path | None
+    checkpoint: Checkpoint
     device: torch.device
     threads: int
     card: Path | None = None
@@ -55,31 +51,6 @@ class Result:
 
     states: dict[str, Tensor]
     history: pd.DataFrame
-
-
-def choose_device(wish: str, large: bool) -> torch.device:
-    """The device for a run.
-
-    Args:
-        wish: auto, cpu or cuda.
-        large: auto takes a GPU only for large models; a stack of tiny ones is as fast on a CPU.
-
-    Raises:
-        MissingDevice: cuda was asked for and there is none.
-    """
-    if wish == "cuda" and not torch.cuda.is_available():
-        raise MissingDevice(
-            "device is cuda in config/config.yaml, but torch sees no GPU here: set it to auto or "
-            "cpu, or run where there is one."
-        )
-    if wish == "cuda" or (wish == "auto" and large and torch.cuda.is_available()):
-        return torch.device("cuda")
-    return torch.device("cpu")
-
-
-def is_large(spec: DufmSpec | NetworkHeadSpec) -> bool:
-    """Whether one seed of the run is worth a GPU of its own."""
-    return isinstance(spec, NetworkHeadSpec) and spec.backbone.kind == "resnet20"
 
 
 def train_dufm(spec: DufmSpec, job: Job) -> Result:
@@ -117,7 +88,7 @@ def train_dufm(spec: DufmSpec, job: Job) -> Result:
         steps=spec.steps,
         log_steps=log_steps(spec.steps),
         snapshot_steps=ensemble.log_spaced(spec.steps, spec.snapshots),
-        checkpoint=Checkpoint(job.checkpoint),
+        checkpoint=job.checkpoint,
         name=f"{job.study} {job.run}",
     )
     members = {"seed": seeds, "lambda_w": lambda_w, "lambda_h": lambda_h, "lr": lr}
@@ -129,6 +100,7 @@ def train_network_head(spec: NetworkHeadSpec, job: Job) -> Result:
     """A backbone and a DUFM head, jointly, with penalties on the head and on the features H_1."""
     torch.set_num_threads(job.threads)
     dtype = DTYPES[spec.precision]
+    verify(job.card)
     samples = networks.training_samples(load(job.card), spec.classes, spec.per_class, dtype)
     train = _train_mlp if spec.backbone.kind == "mlp" else _train_resnet
     return train(spec, job, samples)
@@ -175,7 +147,7 @@ def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Re
         steps=steps,
         log_steps=log_steps(steps),
         snapshot_steps=ensemble.log_spaced(steps, spec.snapshots),
-        checkpoint=Checkpoint(job.checkpoint),
+        checkpoint=job.checkpoint,
         extra=velocity,
         name=f"{job.study} {job.run}",
     )
@@ -216,7 +188,7 @@ def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) ->
         recipe,
         seed=stream_seed(job.study, job.run, seed, "order"),
         snapshot_epochs=kept,
-        checkpoint=Checkpoint(job.checkpoint),
+        checkpoint=job.checkpoint,
         name=f"{job.study} {job.run} seed {seed}",
     )
     steps = [epoch for epoch, metric, _ in run.history if metric == "fit"]
