@@ -5,6 +5,7 @@ import subprocess
 
 import pandas as pd
 import pytest
+import yaml
 
 from project import ALL_PLOTTED, call, snakemake
 
@@ -38,6 +39,32 @@ def test_the_report_holds_every_figure_and_the_scorecard(finished, tmp_path):
             assert f"{figure}.svg" in text and f"{figure}.parquet" in text
     # Captions say what the paper shows, what was run and what is reconstructed.
     assert "What the paper shows" in text and "no source settles it" in text
+
+
+MARKUP = "</script><script>document.title='owned'</script><b>`*_|&\n\n.. raw:: html\n\n   <i>x</i>"
+
+
+def test_markup_in_the_texts_of_a_study_stays_text(finished, tmp_path):
+    """Titles, captions and statements are the words of whoever wrote the study's file."""
+    project = tmp_path / "project"
+    shutil.copytree(finished, project, symlinks=True)
+    path = project / "config/studies/dufm.yaml"
+    study = yaml.safe_load(path.read_text())
+    study["title"] = study["authors"] = MARKUP
+    study["figures"] = {
+        name: figure | {"title": MARKUP, "shows": MARKUP}
+        for name, figure in study["figures"].items()
+    }
+    study["claims"] = {
+        name: claim | {"statement": MARKUP, "source": MARKUP}
+        for name, claim in study["claims"].items()
+    }
+    path.write_text(yaml.safe_dump(study))
+    snakemake(project)
+    snakemake(project, "--report", "results/smoke/report.html")
+    for name in ("report.html", "scorecard.html"):
+        shown = page(project / "results/smoke" / name, tmp_path)
+        assert "owned" in shown and "<title>owned" not in shown and "<i>x</i>" not in shown
 
 
 def test_the_scorecard_page_shows_every_claim(finished, tmp_path):

@@ -4,6 +4,7 @@ Colours come from the colour-blind-safe palette of seaborn; dashes and markers t
 series apart in greyscale.
 """
 
+import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,7 +124,8 @@ def settings_line(fig: Figure, text: str) -> None:
 
 
 def footer_text(caption: Mapping[str, str]) -> str:
-    """Scale, status and what is reconstructed, from the words of a caption."""
+    """Scale, status and what is reconstructed, from the words of `Plan.caption`."""
+    caption = {name: html.unescape(text) for name, text in caption.items()}
     place = caption["place"] if caption["place"] and caption["status"] != "reconstructed" else ""
     parts = [place, f"scale {caption['scale']}", f"status {caption['status']}"]
     if caption["reconstructed"]:

@@ -7,11 +7,14 @@ that it was made under. This module is read at every start of Snakemake: it impo
 """
 
 import functools
+import html
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from replica.costs import is_large, training_cost
 from replica.data.registry import DatasetEntry, load_registry
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
@@ -210,25 +213,40 @@ class Plan:
         changed = self.config.overrides.get(study, {})
         return "scaled" if self.config.seeds or set(changed) & set(spec.runs) else "published"
 
-    def resources(self, part: Part) -> dict[str, int]:
-        """What a training job asks for: memory (MB), time (minutes), threads, GPUs."""
-        spec = part.spec
-        if isinstance(spec, NetworkHeadSpec) and spec.backbone.kind == "resnet20":
-            return {"mem_mb": 8000, "runtime": 240, "threads": 4, "gpu": 1}
-        members = len(part.seeds)
-        if isinstance(spec, DufmSpec):
-            if isinstance(spec.lambda_w, list):
-                members *= len(spec.lambda_w)
-            members *= len(spec.threshold_ratio or [1])
-            size = members * (spec.width * spec.K * spec.n + spec.L * spec.width**2)
-            # States, gradients and snapshots, in float64.
-            memory = 900 + 8 * size * (6 + spec.snapshots) // 2**20
-        else:
-            memory = 1200
-        return {"mem_mb": memory, "runtime": 60, "threads": 1, "gpu": 0}
+    def resources(self, part: Part) -> dict[str, int | str]:
+        """What the jobs of a part ask for, by the names that Snakemake and its Slurm plugin use.
+
+        `share` is the part of an allocation, in percent, that a job takes in a group of jobs.
+        """
+        cost, cluster = training_cost(part.spec, len(part.seeds)), self.config.cluster
+        on_gpu = cost.gpu_slots > 0
+        slots = self.config.jobs_per_gpu
+        return {
+            "mem_mb": cost.mem_mb,
+            "runtime": cost.minutes,
+            "threads": cost.threads,
+            "share": 100 * min(cost.gpu_slots, slots) // slots if on_gpu else 100,
+            "gres": cluster.gpu if on_gpu else "",
+            "slurm_partition": cluster.gpu_partition if on_gpu else cluster.partition,
+            "slurm_account": cluster.account,
+            "slurm_extra": cluster.extra,
+        }
+
+    def group(self, part: Part) -> str:
+        """The kind of group in which a cluster runs the jobs of a part; see `replica.costs`."""
+        return training_cost(part.spec, len(part.seeds)).group
+
+    def claims(self, study: str) -> str:
+        """The claims of a study as a parameter of a job."""
+        claims = self.studies[study].claims
+        return as_parameter({name: claim.model_dump() for name, claim in claims.items()})
+
+    def titles(self) -> str:
+        """The titles of the papers as a parameter of a job."""
+        return as_parameter({slug: study.title for slug, study in self.studies.items()})
 
     def caption(self, study: str, figure: str) -> dict[str, str]:
-        """The words of a figure's caption in the report."""
+        """The words of a figure's caption in the report, escaped for HTML; see `as_parameter`."""
         spec, paper = self.figure(study, figure), self.studies[study]
         settings = []
         for run in spec.runs:
@@ -237,7 +255,7 @@ class Plan:
             listed = ", ".join(f"{k} = {v}" for k, v in values.items() if k not in ("kind", "grid"))
             grid = "".join(f", {k} in {v}" for k, v in values.get("grid", {}).items())
             settings.append(f"{run}: {listed}{grid}")
-        return {
+        words = {
             "title": spec.title,
             "paper": f"{paper.authors}: {paper.title} ({paper.venue}, arXiv {paper.arxiv})",
             "place": spec.place,
@@ -247,6 +265,7 @@ class Plan:
             "reconstructed": spec.reconstructed,
             "scale": self.config.scale,
         }
+        return {name: html.escape(text, quote=False) for name, text in words.items()}
 
     def artifacts(self) -> dict[str, str]:
         """Every stamped file of this configuration with the key it must carry."""
@@ -314,7 +333,7 @@ def make_plan(root: Path | str, values: dict[str, Any]) -> Plan:
 
 def _split(study: str, run: str, spec: RunSpec) -> list[Part]:
     """All seeds of a small model in one job; one job a seed for large ones."""
-    if isinstance(spec, NetworkHeadSpec) and spec.backbone.kind == "resnet20":
+    if is_large(spec):
         return [Part(study, run, f"seed{seed}", spec, (seed,)) for seed in range(spec.seeds)]
     return [Part(study, run, "all", spec, tuple(range(spec.seeds)))]
 
@@ -332,3 +351,12 @@ def _check_functions(study: StudySpec) -> None:
             f"config/studies/{study.study}.yaml names figures or claims whose functions are not "
             f"in workflow/replica/studies/{study.study}.py: {', '.join(missing)}."
         )
+
+
+def as_parameter(value: Any) -> str:
+    """JSON without a `<`.
+
+    Snakemake writes the parameters of a job into a script of the report as they are, and a
+    `</script>` in a title would end it.
+    """
+    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")

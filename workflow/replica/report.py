@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Verdict
 
 MARKS = {HOLDS: ("✓", "green"), FAILS: ("✗", "red"), UNDECIDABLE: ("?", "yellow")}
 
@@ -22,7 +22,8 @@ def decide_claims(
     Args:
         study: its slug.
         claims: id -> the claim's specification (`statement`, `source`, `figures`).
-        tables: figure id -> figure table.
+        tables: figure id -> figure table. A claim whose table is absent is not decidable, and
+            says so.
         module: the study's module.
 
     Returns:
@@ -31,8 +32,13 @@ def decide_claims(
     """
     rows = []
     for claim, spec in claims.items():
-        needed = {figure: tables[figure] for figure in spec["figures"]}
-        verdict = getattr(module, f"claim_{claim}")(needed)
+        absent = [figure for figure in spec["figures"] if figure not in tables]
+        if absent:
+            why = f"no table of {', '.join(absent)}: its jobs did not finish"
+            verdict = Verdict(UNDECIDABLE, None, "", "", why)
+        else:
+            needed = {figure: tables[figure] for figure in spec["figures"]}
+            verdict = getattr(module, f"claim_{claim}")(needed)
         value = verdict.value
         rows.append(
             {

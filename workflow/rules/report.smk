@@ -22,10 +22,7 @@ rule claims:
         runtime=10,
     params:
         key=key("claims"),
-        claims=lambda wildcards: {
-            name: claim.model_dump()
-            for name, claim in plan.studies[wildcards.study].claims.items()
-        },
+        claims=lambda wildcards: plan.claims(wildcards.study),
     script:
         "../scripts/claims.py"
 
@@ -51,7 +48,7 @@ rule scorecard_table:
         runtime=10,
     params:
         key=key("scorecard"),
-        titles={slug: study.title for slug, study in plan.studies.items()},
+        titles=plan.titles(),
         scale=plan.config.scale,
     script:
         "../scripts/scorecard.py"

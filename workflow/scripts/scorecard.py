@@ -1,5 +1,7 @@
 """Put the verdicts of all studies into one scorecard."""
 
+import json
+
 import pandas as pd
 
 from replica import artifacts, provenance, report
@@ -9,5 +11,5 @@ with provenance.one_sentence(job.log[0]):
     stamp = provenance.begin(spec={}, key=job.params.key, code="", seeds=[], device="cpu")
     card = pd.concat([artifacts.read_table(path) for path in job.input.claims], ignore_index=True)
     artifacts.write_table(job.output.table, card, stamp.finish())
-    page = report.scorecard_html(card, job.params.titles, job.params.scale)
+    page = report.scorecard_html(card, json.loads(job.params.titles), job.params.scale)
     artifacts.write_bytes(job.output.page, page.encode())
