@@ -1,22 +1,26 @@
 # make            environment, reproduction at the scale of config/config.yaml, report
 # make test       the tests
-# make SCALE=smoke / SCALE=paper    another scale
+# make slurm      the same on a Slurm cluster; make status, make efficiency: how it goes, what it used
+# make SCALE=smoke / SCALE=paper    another scale;  make CONFIG='seeds=3'    another setting
 
 PYTHON ?= python3
 SCALE ?= $(shell sed -n 's/^scale: *//p' config/config.yaml)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all reproduce test lint schema clean
+.PHONY: all slurm status efficiency reliability test lint schema clean
 
-all: reproduce
+# The same command starts a run and goes on after a crash of whatever kind.
+all: .venv/installed
+	@python -m replica launch --scale $(SCALE) $(if $(CONFIG),--config $(CONFIG))
 	@python -m replica scorecard $(SCALE)
 
-reproduce: .venv/installed
-	@test -d .snakemake/metadata || python -m replica adopt --scale $(SCALE)
-	@snakemake --config scale=$(SCALE)
-	@test results/$(SCALE)/report.html -nt results/$(SCALE)/scorecard.parquet || \
-		snakemake --config scale=$(SCALE) --report results/$(SCALE)/report.html
+slurm: .venv/installed
+	@python -m replica launch --slurm --scale $(SCALE) $(if $(CONFIG),--config $(CONFIG))
+	@python -m replica scorecard $(SCALE)
+
+status efficiency: .venv/installed
+	@python -m replica $@ --scale $(SCALE)
 
 .venv/installed: envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -37,6 +41,10 @@ lint: .venv/installed
 
 test: .venv/installed lint
 	pytest
+
+# Breaks everything on purpose and writes what was tried
+reliability: .venv/installed
+	pytest tests/cluster tests/faults --reliability docs/reliability.md
 
 clean:
 	rm -rf results .snakemake

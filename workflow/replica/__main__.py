@@ -1,10 +1,9 @@
 """`python -m replica`: look at artifacts, print the scorecard, check what is current."""
 
 import argparse
+import contextlib
 import json
-import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,19 @@ def main(arguments: list[str] | None = None) -> int:
         "adopt",
         help="make results from elsewhere usable: delete what is not current, keep the rest",
     )
-    for command in (check, adopt):
+    start = commands.add_parser(
+        "launch",
+        help="run, or go on after a crash: leftover jobs and locks are cleared away first",
+    )
+    start.add_argument("--slurm", action="store_true", help="on a cluster, see profiles/slurm")
+    status = commands.add_parser("status", help="how far a scale is, and what is in the queue")
+    used = commands.add_parser("efficiency", help="memory and time of each job, asked and used")
+    for command in (check, adopt, start, status, used):
         command.add_argument("--scale", choices=SCALES, help="not that of config/config.yaml")
+        command.add_argument(
+            "--config", nargs="+", default=[], metavar="KEY=VALUE", help="as Snakemake takes it"
+        )
+    start.add_argument("arguments", nargs="*", help="targets and options for Snakemake")
     schema = commands.add_parser("schema", help="write the JSON schemas of the configuration")
     schema.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
@@ -40,8 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
         return {
             "show": _show,
             "scorecard": _scorecard,
-            "check": lambda options: 1 if _not_current(options, delete=False) else 0,
+            "check": _check,
             "adopt": _adopt,
+            "launch": _launch,
+            "status": _status,
+            "efficiency": _efficiency,
             "schema": _schema,
         }[options.command](options)
     except (ConfigError, FileNotFoundError, RuntimeError) as error:
@@ -82,51 +95,67 @@ def _scorecard(options: argparse.Namespace) -> int:
     return 0
 
 
-def _not_current(options: argparse.Namespace, delete: bool) -> int:
-    """Name (and delete) artifacts that are damaged or carry another key; returns their number."""
-    from replica import artifacts
+def _check(options: argparse.Namespace) -> int:
+    from replica.adoption import not_current
 
-    wrong = 0
-    for name, key in _plan(options).artifacts().items():
-        path = Path(name)
-        if not path.exists():
-            continue
-        try:
-            found = artifacts.read_stamp(path).get("key")
-            reason = "" if found == key else "made by other code or other settings"
-        except artifacts.CorruptArtifact:
-            reason = "damaged"
-        if reason:
-            wrong += 1
-            print(f"{path}: {reason}{', deleted' if delete else ''}")
-            if delete:
-                path.unlink()
-    return wrong
+    wrong = not_current(_plan(options))
+    for name, reason in wrong.items():
+        print(f"{name}: {reason}")
+    return 1 if wrong else 0
 
 
 def _adopt(options: argparse.Namespace) -> int:
-    """Without its own notes Snakemake has file times only: order them as the files were made."""
-    _not_current(options, delete=True)
-    plan = _plan(options)
-    data, results = Path(plan.config.data_dir), Path(plan.results)
-    stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
-    patterns = ["*/runs/**/*.*", "*/measures/**/*.*", "*/figures/*.parquet"]
-    patterns += ["*/figures/*.svg", "*/figures/*.pdf", "*/claims.parquet", "scorecard.*"]
-    stages += [results.glob(pattern) for pattern in patterns]
-    # To Snakemake a benchmark is an output like any other.
-    stages.append(results.parent.glob("**/benchmarks/**/*.tsv"))
-    started = time.time() - len(stages)
-    for position, paths in enumerate(stages):
-        for path in paths:
-            os.utime(path, (started + position, started + position))
+    from replica.adoption import adopt
+
+    adopt(_plan(options))
+    return 0
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from replica.launch import launch
+
+    config = [*([f"scale={options.scale}"] if options.scale else []), *options.config]
+    return launch(_plan(options), config, options.arguments, slurm=options.slurm)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from replica.efficiency import progress_lines
+    from replica.launch import NoSlurm, job_prefix, queued
+
+    plan, console = _plan(options), Console()
+    for line in progress_lines(plan):
+        console.print(line, highlight=False)
+    with contextlib.suppress(NoSlurm):
+        jobs = queued(job_prefix(plan.root))
+        console.print(f"jobs of this folder in the queue of Slurm: {len(jobs)}", highlight=False)
+    return 0
+
+
+def _efficiency(options: argparse.Namespace) -> int:
+    from replica.efficiency import efficiency_table, print_efficiency
+
+    console = Console()
+    print_efficiency(
+        efficiency_table(_plan(options)), console if console.is_terminal else Console(width=130)
+    )
     return 0
 
 
 def _plan(options: argparse.Namespace) -> "Plan":
+    import yaml
+    from snakemake.utils import update_config
+
     from replica.plan import make_plan
 
     values = read_yaml(Path("config/config.yaml"))
-    return make_plan(Path.cwd(), values | ({"scale": options.scale} if options.scale else {}))
+    if options.scale:
+        values["scale"] = options.scale
+    for entry in options.config:
+        key, equals, value = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"--config {entry}: expected key=value.")
+        update_config(values, {key: yaml.safe_load(value)})
+    return make_plan(Path.cwd(), values)
 
 
 def _schema(options: argparse.Namespace) -> int:

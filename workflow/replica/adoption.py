@@ -1,0 +1,84 @@
+"""Which results are whole and current; files of results put in the order they were made in."""
+
+import os
+import time
+from pathlib import Path
+
+from replica import artifacts
+from replica.data.prepare import verify
+from replica.plan import Plan
+
+
+def not_current(plan: Plan) -> dict[str, str]:
+    """Artifacts that exist and are damaged, or carry another key than the plan's: path -> why."""
+    wrong = {}
+    for name, key in plan.artifacts().items():
+        path = plan.root / name
+        if not path.exists():
+            continue
+        try:
+            found = artifacts.verify(path).get("key")
+        except artifacts.CorruptArtifact:
+            wrong[name] = "damaged"
+        else:
+            if found != key:
+                wrong[name] = "made by other code or other settings"
+    return wrong | damaged_data(plan)
+
+
+def current_figures(plan: Plan) -> list[tuple[str, str]]:
+    """(study, figure) of every figure whose table is the one that the plan asks for, and drawn."""
+    keys, found = plan.artifacts(), []
+    for study in plan.studies:
+        for figure in plan.studies[study].figures:
+            stem = f"{plan.results}/{study}/figures/{figure}"
+            table, drawing = plan.root / f"{stem}.parquet", plan.root / f"{stem}.svg"
+            there = table.exists() and drawing.exists()
+            if there and artifacts.read_stamp(table).get("key") == keys[f"{stem}.parquet"]:
+                found.append((study, figure))
+    return found
+
+
+def damaged_data(plan: Plan) -> dict[str, str]:
+    """Cards of prepared data sets that do not match their arrays: path -> why."""
+    wrong = {}
+    for card in sorted((plan.root / plan.config.data_dir).glob("prepared/*/card.json")):
+        try:
+            verify(card)
+        except (artifacts.CorruptArtifact, FileNotFoundError, ValueError, KeyError):
+            wrong[os.path.relpath(card, plan.root)] = "damaged"
+    return wrong
+
+
+def delete_damaged(plan: Plan) -> list[str]:
+    """Delete what is damaged, naming it; returns the paths, to be made again."""
+    damaged = [name for name, reason in not_current(plan).items() if reason == "damaged"]
+    for name in damaged:
+        print(f"{name} is damaged: deleted, it will be made again.", flush=True)
+        (plan.root / name).unlink()
+    return damaged
+
+
+def adopt(plan: Plan) -> None:
+    """Make results from elsewhere usable: delete what is not current, order the file times.
+
+    Without its own notes Snakemake has file times only: order them as the files were made.
+    """
+    for name, reason in not_current(plan).items():
+        print(f"{name}: {reason}, deleted", flush=True)
+        (plan.root / name).unlink()
+    data, results = plan.root / plan.config.data_dir, plan.root / plan.results
+    stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
+    patterns = ["*/runs/**/*.*", "*/measures/**/*.*", "*/figures/*.parquet"]
+    patterns += ["*/figures/*.svg", "*/figures/*.pdf", "*/claims.parquet", "scorecard.*"]
+    stages += [results.glob(pattern) for pattern in patterns]
+    # To Snakemake a benchmark is an output like any other.
+    stages.append(results.parent.glob("**/benchmarks/**/*.tsv"))
+    started = time.time() - len(stages)
+    for position, paths in enumerate(stages):
+        for path in paths:
+            _set_time(path, started + position)
+
+
+def _set_time(path: Path, when: float) -> None:
+    os.utime(path, (when, when))

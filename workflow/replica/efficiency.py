@@ -1,0 +1,80 @@
+"""What jobs asked for and what they used, from Snakemake's benchmark files; how far a scale is."""
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from replica.plan import Plan
+
+COLUMNS = [
+    *["rule", "study", "run", "part", "asked_mb", "used_mb", "asked_minutes", "used_minutes"],
+    *["threads", "cpu"],
+]
+# Below this share of the memory or time asked for, a job could ask for less.
+WASTEFUL = 0.1
+
+
+def efficiency_table(plan: Plan) -> pd.DataFrame:
+    """One row a finished training or measuring job.
+
+    Returns:
+        Columns `COLUMNS`: memory in MB and time in minutes, asked for at the first attempt and
+        used (largest resident memory, wall time); `cpu` is the share of the threads kept busy.
+    """
+    rows = []
+    for (study, run, part), job in plan.parts.items():
+        asked = plan.resources(job)
+        for rule, minutes in [("train_run", asked["runtime"]), ("measure_run", 5)]:
+            path = plan.root / plan.results / f"benchmarks/{rule}/{study}/{job.stem}.tsv"
+            if not path.exists():
+                continue
+            used = pd.read_csv(path, sep="\t", na_values="-").iloc[-1]
+            rows.append(
+                {
+                    "rule": rule,
+                    "study": study,
+                    "run": run,
+                    "part": part,
+                    "asked_mb": asked["mem_mb"],
+                    "used_mb": used["max_rss"],
+                    "asked_minutes": minutes,
+                    "used_minutes": used["s"] / 60,
+                    "threads": asked["threads"],
+                    "cpu": used["mean_load"] / 100 / asked["threads"],
+                }
+            )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def print_efficiency(table: pd.DataFrame, console: Console) -> None:
+    """The table on the terminal, slowest first; what asked for far too much is marked."""
+    view = Table(header_style="bold", pad_edge=False)
+    for heading in ("job", "memory: used / asked (MB)", "time: used / asked (min)", "CPU"):
+        view.add_column(heading, justify="left" if heading == "job" else "right")
+    for row in table.sort_values("used_minutes", ascending=False).itertuples():
+        mark = " ⇣" if row.used_minutes < WASTEFUL * row.asked_minutes else ""
+        view.add_row(
+            f"{row.rule} {row.study}/{row.run}/{row.part}",
+            f"{row.used_mb:.0f} / {row.asked_mb}",
+            f"{row.used_minutes:.1f} / {row.asked_minutes}{mark}",
+            f"{row.cpu:.0%}",
+        )
+    console.print(view)
+    console.print(f"{len(table)} jobs; ⇣ used less than a tenth of the time asked for")
+
+
+def progress_lines(plan: Plan) -> list[str]:
+    """Per study: how many trainings, measures and figures exist."""
+    lines = []
+    for study in plan.studies:
+        stems = [job.stem for (slug, _, _), job in plan.parts.items() if slug == study]
+        base = plan.root / plan.results / study
+        trained = sum((base / f"runs/{stem}.safetensors").exists() for stem in stems)
+        measured = sum((base / f"measures/{stem}.parquet").exists() for stem in stems)
+        figures = plan.studies[study].figures
+        drawn = sum((base / f"figures/{figure}.svg").exists() for figure in figures)
+        lines.append(
+            f"{study}: {trained} of {len(stems)} trained, {measured} of {len(stems)} measured, "
+            f"{drawn} of {len(figures)} figures drawn"
+        )
+    return lines
