@@ -37,6 +37,10 @@ artifacts.write_tensors(result, states, {})
 """
 
 
+# Steps enough for 25 pieces.
+LONG = 200_000
+
+
 def start(tmp_path, checkpoint, result, steps=12_000):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.replace("STEPS", str(steps)))
@@ -52,26 +56,37 @@ def undisturbed(tmp_path_factory):
     return artifacts.content_digest(folder / "r.safetensors")
 
 
-def test_killed_at_random_moments(tmp_path, undisturbed):
-    """SIGKILL again and again, also while a checkpoint is written, until a run gets through."""
+def test_killed_at_random_moments(tmp_path, tally):
+    """SIGKILL 25 times, a third of them as a checkpoint is being written, then to the end."""
     checkpoint, result = tmp_path / "c.safetensors", tmp_path / "r.safetensors"
     moments = random.Random(0)
-    kills = 0
-    while not result.exists():
-        process = start(tmp_path, checkpoint, result)
-        if kills < 6:
-            # The checkpoint is rewritten every 20 ms: a kill in the middle of it is likely.
-            while not checkpoint.exists() and process.poll() is None:
-                time.sleep(0.01)
-            time.sleep(moments.uniform(0, 0.4))
-            process.send_signal(signal.SIGKILL)
-            kills += process.wait(60) == -signal.SIGKILL
-            if checkpoint.exists():
-                artifacts.read_tensors(checkpoint)  # whole, whenever the kill came
+    steps, in_the_middle = [-1], 0
+    assert start(tmp_path, tmp_path / "other", tmp_path / "whole", LONG).wait(120) == 0
+    for kill in range(25):
+        process = start(tmp_path, checkpoint, result, LONG)
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+            assert process.poll() is None
+            time.sleep(0.005)
+        if kill % 3 == 0:
+            while not list(tmp_path.glob(".*.tmp")):
+                assert process.poll() is None
         else:
-            assert process.wait(120) == 0
-    assert kills >= 3
-    assert artifacts.content_digest(result) == undisturbed
+            time.sleep(moments.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+        in_the_middle += len(list(tmp_path.glob(".*.tmp"))) > 0
+        for leftover in tmp_path.glob(".*.tmp"):
+            leftover.unlink()
+        # Whole, whenever the kill came, and never behind the one before.
+        steps.append(int(artifacts.read_tensors(checkpoint)[0]["done"]))
+        assert steps[-1] >= steps[-2]
+    assert steps[-1] > steps[1] and in_the_middle >= 3
+    assert start(tmp_path, checkpoint, result, LONG).wait(120) == 0
+    whole = (tmp_path / "whole").rename(tmp_path / "whole.safetensors")
+    assert artifacts.content_digest(result) == artifacts.content_digest(whole)
+    tally("SIGKILL of a training at random moments", 25)
+    tally("of these in the middle of writing a checkpoint", in_the_middle)
 
 
 def test_sigterm_saves_and_ends_soon(tmp_path, undisturbed):

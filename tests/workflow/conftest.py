@@ -1,18 +1,6 @@
-"""The smoke scale runs once, for all workflow tests."""
-
-from pathlib import Path
+"""Edits of the finished project, taken back after each test."""
 
 import pytest
-
-from project import copy_project, snakemake
-
-
-@pytest.fixture(scope="session")
-def finished(root, tmp_path_factory) -> Path:
-    """A copy of the project in which the smoke scale has run."""
-    project = copy_project(root, tmp_path_factory.mktemp("clone") / "project with a space")
-    snakemake(project)
-    return project
 
 
 @pytest.fixture

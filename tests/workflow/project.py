@@ -40,9 +40,11 @@ def call(project: Path, *arguments: str, check: bool = True) -> subprocess.Compl
     return answer
 
 
-def snakemake(project: Path, *arguments: str, check: bool = True, scale: str = "smoke"):
-    scaled = ["--config", f"scale={scale}"]
-    return call(project, "snakemake", "--cores", "2", *arguments, *scaled, check=check)
+def snakemake(
+    project: Path, *arguments: str, check: bool = True, scale: str = "smoke", config: tuple = ()
+):
+    settings = ["--config", f"scale={scale}", *config]
+    return call(project, "snakemake", "--cores", "2", *arguments, *settings, check=check)
 
 
 def planned(project: Path, *arguments: str) -> set[tuple[str, str]]:

@@ -1,0 +1,204 @@
+"""Whatever goes wrong, it is said in a sentence, and a plain restart ends with the same results."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from project import ROOT, copy_project
+from replica import artifacts
+
+ONE = "results/smoke/low_rank/figures/fig6_k15_l7.parquet"
+
+
+def launch(project: Path, *arguments: str, config: tuple = (), **how) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(project / "workflow")} | how.pop("env", {})
+    command = [sys.executable, "-m", "replica", "launch", "--scale", "smoke"]
+    settings = ["--config", *config] if config else []
+    return subprocess.Popen(
+        [*command, *settings, "--", *arguments], cwd=project, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **how,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen, status: int = 0) -> str:
+    said, _ = process.communicate(timeout=500)
+    assert process.returncode == status, said[-5000:]
+    return said
+
+
+def assert_equal(project: Path, finished: Path, below: str = "") -> None:
+    """Every artifact of the undisturbed run is there and holds the same numbers."""
+    compared = 0
+    for path in (finished / "results/smoke" / below).rglob("*.*"):
+        if path.suffix in (".parquet", ".safetensors", ".svg"):
+            other = project / path.relative_to(finished)
+            assert artifacts.content_digest(other) == artifacts.content_digest(path), path.name
+            compared += 1
+    assert compared >= 20
+    assert not list((project / "results").rglob(".*.tmp"))
+
+
+@pytest.fixture
+def project(tmp_path):
+    return copy_project(ROOT, tmp_path / "project")
+
+
+@pytest.fixture
+def done(finished, tmp_path):
+    """A copy of the finished project, with Snakemake's notes and the times of all files."""
+    shutil.copytree(finished, tmp_path / "done", symlinks=True)
+    return tmp_path / "done"
+
+
+@pytest.fixture
+def small_disk(project):
+    """A disk of 2 MB under `results`."""
+    folder = project / "results"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system of its own")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def test_snakemake_killed_with_its_jobs(project, finished, tally):
+    """Three times in a row, at different moments; then the same command does the rest."""
+    measures = project / "results/smoke/dufm/measures"
+    for kill in range(3):
+        process = launch(project, "dufm")
+        deadline = time.monotonic() + 120
+        while len(list(measures.glob("*/all.parquet"))) <= kill and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # The jobs are left alone at the first kill: the restart must end them itself.
+        if kill:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            for name in ("replica launch", "python.* -m snakemake"):
+                subprocess.run(["pkill", "-KILL", "-s", str(process.pid), "-f", name])
+        process.wait()
+    said = finish(launch(project, "dufm"))
+    assert "its lock is taken away" in said
+    assert_equal(project, finished, "dufm")
+    tally("SIGKILL of Snakemake, with and without its jobs", 3)
+
+
+def test_a_full_disk(project, finished, small_disk, tally):
+    said = finish(launch(project, "low_rank"), status=1)
+    assert "the disk is full: free some space" in said
+    for path in small_disk.rglob("*.*"):
+        if path.suffix in (".parquet", ".safetensors"):
+            artifacts.verify(path)
+    remount(small_disk, "size=500m")
+    finish(launch(project, "low_rank"))
+    assert_equal(project, finished, "low_rank")
+    tally("runs into a full disk", 1)
+
+
+def test_a_results_folder_that_cannot_be_written_to(project, small_disk, tally):
+    remount(small_disk, "ro")
+    said = finish(launch(project, ONE), status=1)
+    assert "results" in said and "the file system is read-only" in said
+    assert "Traceback" not in said
+    tally("runs into a read-only folder", 1)
+
+
+def flip(path: Path) -> None:
+    """Flip one bit that matters; a Parquet also holds bytes that nobody reads."""
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    for position in range(middle, len(whole)):
+        content = bytearray(whole)
+        content[position] ^= 16
+        path.write_bytes(content)
+        if path.suffix == ".npy" or not_whole(path):
+            return
+    raise AssertionError(f"no flip in {path} was noticed")
+
+
+def not_whole(path: Path) -> bool:
+    try:
+        artifacts.verify(path)
+    except artifacts.CorruptArtifact:
+        return True
+    return False
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip, truncate])
+def test_damaged_files_are_named_and_made_again(done, finished, damage, tally):
+    victims = [
+        "results/smoke/low_rank/runs/fig6/all.safetensors",
+        "results/smoke/low_rank/runs/fig6/all.history.parquet",
+        "results/smoke/dufm/measures/rec_backbone/all.parquet",
+        "results/smoke/dufm/figures/rec_width.parquet",
+        "results/smoke/low_rank/claims.parquet",
+    ]
+    for name in victims:
+        damage(done / name)
+    damage(done / "data/prepared/digits/train.images.npy")
+    said = finish(launch(done))
+    for name in [*victims, "data/prepared/digits/card.json"]:
+        assert f"{name} is damaged: deleted, it will be made again" in said
+        assert (done / name).exists()
+    assert_equal(done, finished)
+    tally("damaged files of each kind, named and made again", len(victims) + 1)
+
+
+def test_a_job_does_not_trust_a_damaged_input(done):
+    """Also under plain Snakemake, which knows nothing of checksums inside a file."""
+    flip(done / "results/smoke/low_rank/measures/fig6/all.parquet")
+    (done / ONE).unlink()
+    command = [sys.executable, "-m", "snakemake", "--config", "scale=smoke"]
+    environment = os.environ | {"PYTHONPATH": str(done / "workflow")}
+    answer = subprocess.run(command, cwd=done, env=environment, capture_output=True, text=True)
+    assert answer.returncode == 1 and "measures/fig6/all.parquet is damaged" in answer.stderr
+    assert not (done / ONE).exists()
+
+
+def test_one_run_that_fails_stops_no_other(done, finished, tally):
+    """A loss that diverges, and a run that cannot fit; the report names what is missing."""
+    bad = "overrides={low_rank: {fig6: {lr: 1.0e9}, fig2_top: {width: 2000000}}}"
+    shutil.rmtree(done / "results/smoke/dufm/figures")
+    said = finish(launch(done, config=(bad,)), status=1)
+    assert "Every member of low_rank fig6 has diverged" in said
+    assert "fig2_top needs about" in said and "MB of memory and this machine has" in said
+    assert "Not made: low_rank/fig2_top_dufm_k10 low_rank/fig6_k15_l7." in said
+    assert_equal(done, finished, "dufm")
+    report = (done / "results/smoke/report.html").read_text()
+    assert "These figures are missing" in report and "low_rank/fig6_k15_l7" in report
+    card = pd.read_parquet(done / "results/smoke/scorecard.partial.parquet")
+    undecided = card[card["detail"].str.contains("its jobs did not finish")]
+    assert set(undecided["study"]) == {"low_rank"} and len(card) == 16
+    assert set(undecided["verdict"]) == {"not decidable at this scale"}
+    finish(launch(done))
+    assert_equal(done, finished)
+    assert not list((done / "results/smoke").glob("scorecard.partial.*"))
+    assert "These figures are missing" not in (done / "results/smoke/report.html").read_text()
+    tally("runs that diverge or do not fit, the others finished", 2)
+
+
+def test_results_elsewhere_another_user_s_habits_another_country(project, finished, tally):
+    """`results` is a link, files are private, and the clock and the language are foreign."""
+    elsewhere = project.parent / "another disk"
+    elsewhere.mkdir()
+    (project / "results").symlink_to(elsewhere)
+    foreign = {"LC_ALL": "C", "LANG": "tr_TR", "TZ": "Asia/Kathmandu"}
+    finish(launch(project, "dufm", env=foreign, umask=0o077))
+    assert_equal(project, finished, "dufm")
+    tally("runs with linked results, another umask, locale and time zone", 1)
