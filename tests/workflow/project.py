@@ -51,9 +51,10 @@ def planned(project: Path, *arguments: str) -> set[tuple[str, str]]:
     """(rule, stem of the first output) of each job that a dry run would start."""
     text = snakemake(project, "-n", *arguments)
     jobs = set()
-    for block in re.split(r"\n(?=\[|Job stats)", text.stdout + text.stderr):
-        rule = re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE)
-        if rule and rule[1] != "all":
+    # The jobs of a group are listed below it and indented.
+    for block in re.split(r"\n(?= *(?:local)?rule \w+:)", text.stdout + text.stderr)[1:]:
+        rule = re.search(r"rule (\w+):", block)[1]
+        if rule != "all":
             output = re.search(r"output: ([^,\n]+)", block)[1]
-            jobs.add((rule[1], re.sub(r"^results/smoke/|\.\w+(\.parquet)?$", "", output)))
+            jobs.add((rule, re.sub(r"^results/smoke/|\.\w+(\.parquet)?$", "", output)))
     return jobs
