@@ -32,6 +32,7 @@ rule all:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/certify.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/figure.smk"
 include: "workflow/rules/report.smk"

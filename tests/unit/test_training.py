@@ -258,7 +258,7 @@ def test_a_resumed_loop_is_the_undisturbed_one_bit_for_bit(tmp_path, optimiser):
     x, y = images()
     recipe = loop.Recipe(
         lr=0.01, epochs=6, batch=6, optimiser=optimiser, momentum=0.9, schedule="cosine",
-        warmup=0.2, augment=2, decay={"": 0.01, "4.": 0.1},
+        warmup=0.2, padding=2, flips=True, decay={"": 0.01, "4.": 0.1},
     )  # fmt: skip
 
     def go(checkpoint, stop=False):

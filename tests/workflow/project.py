@@ -13,6 +13,11 @@ IGNORED = shutil.ignore_patterns(
 )
 ALL_PLOTTED = {
     "dufm": ["rec_depth", "rec_width", "rec_backbone", "rec_threshold"],
+    "idrs": ["xi_functions", "radius_vs_pa", "radius_vs_dimension", "table_dim_thresholds",
+             "toy_cone", "sigma_hist", "cohen_cert_acc_cifar10", "cohen_classwise_cifar10",
+             "cohen_summary_cifar10", "cert_acc_cifar10", "cert_acc_mnist", "table_accuracy",
+             "table_classwise_std", "matched_sigma", "train_noise_ablation",
+             "sigma_function_ablation", "mismatched_noise", "optional_ddrs"],
     "low_rank": ["fig1_srg_matrices", "fig2_top_dufm_k10", "fig2_bottom_resnet_cifar10",
                  "fig3_left_loss_ratio", "fig3_middle_rank_decay", "fig3_right_dnc_probability",
                  "fig5_small_k", "fig6_k15_l7"],

@@ -37,7 +37,8 @@ def test_everything_is_there(finished):
                 assert (folder / study / "figures" / f"{figure}.{ending}").stat().st_size > 500
     card = pd.read_parquet(folder / "scorecard.parquet")
     assert list(card["study"] + "." + card["claim"]) == [
-        *(f"dufm.c{i}" for i in range(1, 6)), *(f"low_rank.c{i}" for i in range(1, 12)),
+        *(f"dufm.c{i}" for i in range(1, 6)), *(f"idrs.c{i}" for i in range(1, 11)),
+        *(f"low_rank.c{i}" for i in range(1, 12)),
     ]  # fmt: skip
     wanted = {"study", "claim", "verdict", "value", "published", "tolerance", "detail"}
     assert wanted <= set(card.columns) and card["detail"].str.len().min() > 10
@@ -72,7 +73,7 @@ def test_a_change_in_a_metric_measures_again_and_trains_nothing(changed):
     }  # fmt: skip
     assert len([job for job in jobs if job[0] == "measure_run"]) == 20
     figures = {Path(path).name for rule, path in jobs if rule == "figure_table"}
-    assert figures == {f for listed in ALL_PLOTTED.values() for f in listed} - CLOSED_FORMS
+    assert figures == {*ALL_PLOTTED["dufm"], *ALL_PLOTTED["low_rank"]} - CLOSED_FORMS
 
 
 def test_a_changed_learning_rate_runs_that_chain(changed):
@@ -96,6 +97,31 @@ def test_an_added_seed_runs_that_chain(changed):
     assert planned(project) == chain("dufm", "rec_threshold-L3", "rec_threshold")
 
 
+def test_more_draws_certify_again_and_train_nothing(changed):
+    project = changed(
+        "config/studies/idrs.yaml", "alpha: 0.001, images: 1681", "alpha: 0.002, images: 1681"
+    )
+    run = "cone_constant_grid"
+    assert planned(project) == {
+        ("certify", f"idrs/counts/{run}/all"), ("measure_run", f"idrs/measures/{run}/all"),
+        *drawn("idrs", "toy_cone"),
+    }  # fmt: skip
+
+
+def test_a_retrained_classifier_is_certified_again(changed):
+    project = changed("config/studies/idrs.yaml", "smoke: {epochs: 2,", "smoke: {epochs: 3,")
+    runs = ["base_mnist-sigma0.25", "constant_mnist-sigma_b0.25", "knn_mnist-sigma_b0.25-rate0.1"]
+    jobs = planned(project)
+    made = {(rule, path) for rule, path in jobs if rule in ("train_run", "certify", "measure_run")}
+    assert made == {
+        ("train_run", f"idrs/runs/{runs[0]}/all"),
+        *(("certify", f"idrs/counts/{run}/all") for run in runs[1:]),
+        *(("measure_run", f"idrs/measures/{run}/all") for run in runs),
+    }  # fmt: skip
+    figures = {path for rule, path in jobs if rule == "figure_table"}
+    assert figures == {"idrs/figures/cert_acc_mnist", "idrs/figures/sigma_hist"}
+
+
 def test_a_restyled_drawing_is_only_drawn(changed):
     project = changed(
         "workflow/replica/studies/low_rank.py", "figsize=(10.5, 5.6)", "figsize=(9, 5)"
@@ -105,7 +131,8 @@ def test_a_restyled_drawing_is_only_drawn(changed):
 
 def test_a_new_style_redraws_everything_and_computes_nothing(changed):
     jobs = planned(changed("workflow/replica/replica.mplstyle", "font.size: 8", "font.size: 9"))
-    assert {rule for rule, _ in jobs} == {"figure_plot"} and len(jobs) == 12
+    assert {rule for rule, _ in jobs} == {"figure_plot"}
+    assert len(jobs) == sum(len(figures) for figures in ALL_PLOTTED.values())
 
 
 def test_a_changed_table_function_makes_one_figure(changed):

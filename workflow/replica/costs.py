@@ -9,12 +9,23 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from replica.specs import DufmSpec, MlpBackbone, RunSpec
+from replica.specs import (
+    CertificationSpec,
+    DufmSpec,
+    MlpBackbone,
+    NetworkHeadSpec,
+    NoisyClassifierSpec,
+    ResNetClassifier,
+    RunSpec,
+)
 
 # Matrix products of a few dozen columns on one core reach about this; measured on two cores
 # of a virtual machine with the runs of the laptop scale.
 FLOPS_PER_CORE = {"float32": 4e10, "mixed": 4e10, "float64": 2e10}
 SECONDS_PER_STEP = 3e-4
+# A forward pass of one noisy image through a small classifier, and a training step of it.
+SECONDS_PER_SMALL_PASS = 2e-5
+SECONDS_PER_SMALL_STEP = 2e-3
 MARGIN = 3
 # A job of Slurm carries two Snakemake processes besides the training.
 BASE_MB = 1200
@@ -46,13 +57,38 @@ class Cost:
 
 def is_large(spec: RunSpec) -> bool:
     """Whether one seed of the run is worth a GPU, or a part of one, and a job of its own."""
-    return not isinstance(spec, DufmSpec) and not isinstance(spec.backbone, MlpBackbone)
+    if isinstance(spec, NetworkHeadSpec):
+        return not isinstance(spec.backbone, MlpBackbone)
+    return isinstance(spec, NoisyClassifierSpec) and isinstance(spec.network, ResNetClassifier)
+
+
+def certification_cost(spec: CertificationSpec, base: NoisyClassifierSpec, seeds: int) -> Cost:
+    """The cost of certifying one slice of the images for `seeds` classifiers in one job."""
+    if is_large(base):
+        # A forward pass of the largest network on a GPU takes about a millisecond a hundred.
+        draws = math.ceil(spec.images / spec.slices) * spec.n
+        minutes = math.ceil(30 + MARGIN * draws * 1e-5 * base.network.depth / 110 / 60)
+        return Cost(mem_mb=8000, minutes=minutes, threads=4, gpu_slots=1, group="gpu")
+    draws = seeds * math.ceil(spec.images / spec.slices) * spec.n
+    minutes = math.ceil(BASE_MINUTES + MARGIN * draws * SECONDS_PER_SMALL_PASS / 60)
+    return Cost(
+        mem_mb=BASE_MB + 600,
+        minutes=minutes,
+        threads=1,
+        gpu_slots=0,
+        group="short" if minutes <= GROUPED_BELOW_MINUTES else "alone",
+    )
 
 
 def training_cost(spec: RunSpec, seeds: int) -> Cost:
     """The cost of training `seeds` seeds of a run in one job."""
     if is_large(spec):
         return Cost(mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
+    if isinstance(spec, NoisyClassifierSpec):
+        steps = seeds * spec.epochs * 2000 / spec.batch
+        minutes = math.ceil(BASE_MINUTES + MARGIN * steps * SECONDS_PER_SMALL_STEP / 60)
+        group = "short" if minutes <= GROUPED_BELOW_MINUTES else "alone"
+        return Cost(mem_mb=BASE_MB + 600, minutes=minutes, threads=1, gpu_slots=0, group=group)
     if isinstance(spec, DufmSpec):
         members = seeds * len(spec.threshold_ratio or [1])
         members *= len(spec.lambda_w) if isinstance(spec.lambda_w, list) else 1

@@ -32,6 +32,9 @@ COLOURS = {
     "dnc": "#000000",
     "srg0": _PALETTE[3],
     "srgopt": _PALETTE[4],
+    "constant": _PALETTE[0],
+    "knn": _PALETTE[1],
+    "knn_mean": _PALETTE[2],
     "published": "#555555",
 }
 LABELS = {

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replica.costs import is_large, training_cost
+from replica.costs import Cost, certification_cost, is_large, training_cost
 from replica.data.registry import DatasetEntry, load_registry
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
+    CertificationSpec,
     Config,
     ConfigError,
-    DufmSpec,
     FigureSpec,
-    NetworkHeadSpec,
+    NoisyClassifierSpec,
     RunSpec,
     StudySpec,
     expand,
@@ -30,21 +30,56 @@ from replica.specs import (
     load_studies,
 )
 
+# By kind of run: the function that makes its states, and the one that measures them.
+FUNCTIONS = {
+    "dufm": ("replica.training.runs:train_dufm", "replica.measures.runs:measure_dufm"),
+    "network_head": (
+        "replica.training.runs:train_network_head",
+        "replica.measures.runs:measure_network_head",
+    ),
+    "noisy_classifier": (
+        "replica.smoothing.classifiers:train_noisy_classifier",
+        "replica.smoothing.classifiers:measure_noisy_classifier",
+    ),
+    "certification": (
+        "replica.smoothing.certification:certify",
+        "replica.smoothing.certification:measure_certification",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Part:
-    """One training job: some or all seeds of one run."""
+    """One training or certification job: some or all seeds of one run.
+
+    Attributes:
+        base: the training whose classifiers a certification is about.
+        slice: which of the slices of the certified images.
+    """
 
     study: str
     run: str
     part: str
     spec: RunSpec
     seeds: tuple[int, ...]
+    base: "Part | None" = None
+    slice: int = 0
 
     @property
     def stem(self) -> str:
         """Path of its files below `results/<scale>/<study>/<kind of file>/`."""
         return f"{self.run}/{self.part}"
+
+    @property
+    def states(self) -> str:
+        """Path of its states below `results/<scale>/<study>/`."""
+        folder = "runs" if self.base is None else "counts"
+        return f"{folder}/{self.stem}.safetensors"
+
+    @property
+    def dataset(self) -> str:
+        """The data set that it reads, or ""."""
+        return getattr((self.base or self).spec, "dataset", "")
 
 
 @dataclass(frozen=True)
@@ -80,11 +115,12 @@ class Plan:
 
     def figure_inputs(self, study: str, figure: str) -> dict[str, list[str]]:
         """Histories and measures that the table of a figure is made from."""
-        stems = [part.stem for part in self.parts_of(study, self.figure(study, figure).runs)]
+        parts = self.parts_of(study, self.figure(study, figure).runs)
         base = f"{self.results}/{study}"
+        trained = [part.stem for part in parts if part.base is None]
         return {
-            "histories": [f"{base}/runs/{stem}.history.parquet" for stem in stems],
-            "measures": [f"{base}/measures/{stem}.parquet" for stem in stems],
+            "histories": [f"{base}/runs/{stem}.history.parquet" for stem in trained],
+            "measures": [f"{base}/measures/{part.stem}.parquet" for part in parts],
         }
 
     def figure_files(self, study: str) -> list[str]:
@@ -104,11 +140,15 @@ class Plan:
         """All that `snakemake <study>` makes."""
         return [*self.figure_files(study), f"{self.results}/{study}/claims.parquet"]
 
-    def card(self, spec: RunSpec) -> list[str]:
-        """The card of the data set that a run needs; empty if it needs none."""
-        if isinstance(spec, DufmSpec):
+    def card(self, part: Part) -> list[str]:
+        """The card of the data set that a part needs; empty if it needs none."""
+        if not part.dataset:
             return []
-        return [f"{self.config.data_dir}/prepared/{spec.dataset}/card.json"]
+        return [f"{self.config.data_dir}/prepared/{part.dataset}/card.json"]
+
+    def states(self, part: Part) -> str:
+        """The states of a part."""
+        return f"{self.results}/{part.study}/{part.states}"
 
     # ------------------------------------------------------------------- keys
 
@@ -127,13 +167,18 @@ class Plan:
         study = name[0] if name else ""
         entry = {
             "dataset": lambda: "replica.data.prepare:prepare_dataset",
-            "train": lambda: f"replica.training.runs:train_{self.parts[name].spec.kind}",
-            "measure": lambda: f"replica.measures.runs:measure_{self.parts[name].spec.kind}",
+            "train": lambda: self.entry("train", *name),
+            "measure": lambda: self.entry("measure", *name),
             "table": lambda: f"replica.studies.{study}:table_{name[1]}",
             "plot": lambda: f"replica.studies.{study}:draw_{name[1]}",
             "scorecard": lambda: "replica.report:scorecard_html",
         }[stage]()
-        return code_digest(entry, self._script(stage))
+        script = "certify" if stage == "train" and self.parts[name].base else stage
+        return code_digest(entry, self._script(script))
+
+    def entry(self, stage: str, *name: str) -> str:
+        """The function of a part's `train` or `measure`, as `module:name`."""
+        return FUNCTIONS[self.parts[name].spec.kind][stage == "measure"]
 
     def _script(self, stage: str) -> Path:
         return self.root / f"workflow/scripts/{stage}.py"
@@ -143,14 +188,26 @@ class Plan:
 
     def _train(self, *name: str) -> dict[str, Any]:
         part = self.parts[name]
-        data = "" if isinstance(part.spec, DufmSpec) else self.key("dataset", part.spec.dataset)
-        return {
+        facts = {
             "name": name,
             "spec": part.spec.model_dump(),
             "seeds": part.seeds,
-            "data": data,
+            "data": self.key("dataset", part.dataset) if part.dataset else "",
             "code": self.code("train", *name),
         }
+        if part.base is not None:
+            base = (part.base.study, part.base.run, part.base.part)
+            facts["base"] = self.key("train", *base)
+        return facts
+
+    def counts_key(self, part: Part) -> str:
+        """The key of a certification without its number of draws and what only reads the counts.
+
+        Counts of the same classifier under the same noise add up: more draws go on from fewer.
+        """
+        facts = self._train(part.study, part.run, part.part)
+        facts["spec"] = part.spec.model_dump(exclude={"n", "alpha"})
+        return key_of(stage="counts", **facts)
 
     def _measure(self, *name: str) -> dict[str, Any]:
         return {"run": self.key("train", *name), "code": self.code("measure", *name)}
@@ -218,7 +275,7 @@ class Plan:
 
         `share` is the part of an allocation, in percent, that a job takes in a group of jobs.
         """
-        cost, cluster = training_cost(part.spec, len(part.seeds)), self.config.cluster
+        cost, cluster = cost_of(part), self.config.cluster
         on_gpu = cost.gpu_slots > 0
         slots = self.config.jobs_per_gpu
         return {
@@ -234,7 +291,7 @@ class Plan:
 
     def group(self, part: Part) -> str:
         """The kind of group in which a cluster runs the jobs of a part; see `replica.costs`."""
-        return training_cost(part.spec, len(part.seeds)).group
+        return cost_of(part).group
 
     def claims(self, study: str) -> str:
         """The claims of a study as a parameter of a job."""
@@ -273,8 +330,9 @@ class Plan:
         for (study, run, part), job in self.parts.items():
             base = f"{self.results}/{study}"
             key = self.key("train", study, run, part)
-            expected[f"{base}/runs/{job.stem}.safetensors"] = key
-            expected[f"{base}/runs/{job.stem}.history.parquet"] = key
+            expected[f"{base}/{job.states}"] = key
+            if job.base is None:
+                expected[f"{base}/runs/{job.stem}.history.parquet"] = key
             measure = self.key("measure", study, run, part)
             expected[f"{base}/measures/{job.stem}.parquet"] = measure
         for slug, study in self.studies.items():
@@ -314,20 +372,32 @@ def make_plan(root: Path | str, values: dict[str, Any]) -> Plan:
                     f"config/config.yaml: overrides.{slug}.{run}: there is no such run; "
                     f"there are {', '.join(available[slug].runs)}."
                 )
-    parts = {}
+    specs: dict[tuple[str, str], RunSpec] = {}
     for slug in chosen:
         study = available[slug]
         _check_functions(study)
         for template in study.runs:
             for run, spec in expand(study, template, config).items():
-                if isinstance(spec, NetworkHeadSpec) and spec.dataset not in registry:
+                dataset = getattr(spec, "dataset", "")
+                if dataset and dataset not in registry:
                     raise ConfigError(
                         f"config/studies/{slug}.yaml: runs.{template}: the data set "
-                        f"{spec.dataset!r} is not in config/datasets.yaml; "
+                        f"{dataset!r} is not in config/datasets.yaml; "
                         f"there are {', '.join(registry)}."
                     )
-                for part in _split(slug, run, spec):
-                    parts[slug, run, part.part] = part
+                specs[slug, run] = spec
+    # Certifications last: each points to the parts of its classifier.
+    parts = {}
+    for (slug, run), spec in specs.items():
+        if not isinstance(spec, CertificationSpec):
+            parts |= {(slug, run, part.part): part for part in _split(slug, run, spec)}
+    for (slug, run), spec in specs.items():
+        if isinstance(spec, CertificationSpec):
+            found = _certifications(slug, run, spec, specs, parts)
+            parts |= {(slug, run, part.part): part for part in found}
+    # In the order of the files again.
+    order = {name: i for i, name in enumerate(specs)}
+    parts = dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
     return Plan(root, config, {slug: available[slug] for slug in chosen}, registry, parts)
 
 
@@ -336,6 +406,42 @@ def _split(study: str, run: str, spec: RunSpec) -> list[Part]:
     if is_large(spec):
         return [Part(study, run, f"seed{seed}", spec, (seed,)) for seed in range(spec.seeds)]
     return [Part(study, run, "all", spec, tuple(range(spec.seeds)))]
+
+
+def _certifications(
+    study: str,
+    run: str,
+    spec: CertificationSpec,
+    specs: dict[tuple[str, str], RunSpec],
+    parts: dict[tuple[str, str, str], Part],
+) -> list[Part]:
+    """One job a slice of the images, and where the classifiers have a job a seed, a seed."""
+    where = f"config/studies/{study}.yaml: runs.{run.partition('-')[0]}"
+    base = specs.get((study, spec.base_run))
+    if not isinstance(base, NoisyClassifierSpec):
+        there = [name for (slug, name), s in specs.items()
+                 if slug == study and isinstance(s, NoisyClassifierSpec)]  # fmt: skip
+        raise ConfigError(
+            f"{where}: there is no classifier {spec.base_run!r}; there are {', '.join(there)}."
+        )
+    if spec.seeds > base.seeds:
+        raise ConfigError(
+            f"{where}: seeds = {spec.seeds}, but {spec.base_run} has only {base.seeds}."
+        )
+    found = []
+    for owner in [p for (s, r, _), p in parts.items() if (s, r) == (study, spec.base_run)]:
+        seeds = tuple(seed for seed in owner.seeds if seed < spec.seeds)
+        for i in range(spec.slices if seeds else 0):
+            part = f"{owner.part}-slice{i}" if spec.slices > 1 else owner.part
+            found.append(Part(study, run, part, spec, seeds, owner, i))
+    return found
+
+
+def cost_of(part: Part) -> Cost:
+    """What the jobs of a part need."""
+    if isinstance(part.spec, CertificationSpec):
+        return certification_cost(part.spec, part.base.spec, len(part.seeds))
+    return training_cost(part.spec, len(part.seeds))
 
 
 @functools.cache

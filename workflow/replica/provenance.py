@@ -3,6 +3,7 @@
 import ast
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -12,21 +13,22 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 LIBRARY = Path(__file__).parent
 PACKAGE = LIBRARY.name
 
 
-def stream_seed(study: str, run: str, seed: int, purpose: str = "") -> int:
-    """The seed of one named random stream, in [0, 2**63).
+def stream_seed(*names: str | int) -> int:
+    """The seed of one named random stream, in [0, 2**63): study, run, seed, purpose.
 
     It depends on the names alone, never on a counter: adding a run or a seed changes no other.
     """
-    name = json.dumps([study, run, seed, purpose])
+    name = json.dumps(names)
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
@@ -208,6 +210,12 @@ def _text(statements: list[ast.stmt]) -> str:
 def _file(module: str) -> Path:
     path = LIBRARY.parent.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def function(entry: str) -> Callable[..., Any]:
+    """The function that `module:name` names."""
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @functools.cache

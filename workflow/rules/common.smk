@@ -20,7 +20,7 @@ wildcard_constraints:
     study="|".join(plan.studies),
     scale=plan.config.scale,
     run=r"[A-Za-z][A-Za-z0-9_.-]*",
-    part=r"all|seed\d+",
+    part=r"(all|seed\d+)(-slice\d+)?",
     figure=r"[a-z0-9_]+",
     dataset=r"[A-Za-z][A-Za-z0-9_]*",
 
@@ -30,7 +30,7 @@ def part_of(wildcards):
 
 
 def card_of(wildcards):
-    return plan.card(part_of(wildcards).spec)
+    return plan.card(part_of(wildcards))
 
 
 def key(stage):
@@ -40,6 +40,10 @@ def key(stage):
 
 def code(stage):
     return lambda wildcards: plan.code(stage, *wildcard_names(stage, wildcards))
+
+
+def entry(stage):
+    return lambda wildcards: plan.entry(stage, *wildcard_names(stage, wildcards))
 
 
 def wildcard_names(stage, wildcards):

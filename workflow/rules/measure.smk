@@ -4,7 +4,7 @@
 rule measure_run:
     input:
         card=card_of,
-        states=rules.train_run.output.states,
+        states=lambda wildcards: plan.states(part_of(wildcards)),
     output:
         measures="results/{scale}/{study}/measures/{run}/{part}.parquet",
     log:
@@ -27,6 +27,7 @@ rule measure_run:
     params:
         key=key("measure"),
         code=code("measure"),
+        entry=entry("measure"),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
     script:

@@ -27,6 +27,7 @@ rule train_run:
     params:
         key=key("train"),
         code=code("train"),
+        entry=entry("train"),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
         # Not declared as an output: Snakemake deletes outputs before each attempt.

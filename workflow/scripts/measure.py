@@ -1,7 +1,6 @@
 """Compute the metrics of the states that a run kept."""
 
 from replica import artifacts, provenance
-from replica.measures import runs
 from replica.specs import validate_run
 
 job = snakemake
@@ -15,7 +14,7 @@ with provenance.one_sentence(job.log[0]):
         device="cpu",
     )
     states, _ = artifacts.read_tensors(job.input.states)
-    table = getattr(runs, f"measure_{spec.kind}")(
+    table = provenance.function(job.params.entry)(
         spec,
         states,
         run=job.wildcards.run,

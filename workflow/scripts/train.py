@@ -5,9 +5,9 @@ from pathlib import Path
 
 from replica import artifacts, costs, provenance
 from replica.specs import validate_run
-from replica.training import runs
 from replica.training.checkpoint import Checkpoint
 from replica.training.devices import device_for
+from replica.training.runs import Job
 
 job = snakemake
 config, seeds = job.config, tuple(job.params.seeds)
@@ -24,9 +24,9 @@ with provenance.one_sentence(job.log[0]):
             seeds=job.params.seeds,
             device=str(device),
         )
-        trained = getattr(runs, f"train_{spec.kind}")(
+        trained = provenance.function(job.params.entry)(
             spec,
-            runs.Job(
+            Job(
                 study=job.wildcards.study,
                 run=job.wildcards.run,
                 seeds=seeds,

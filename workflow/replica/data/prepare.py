@@ -1,8 +1,9 @@
 """One canonical form for every data set: memory-mapped arrays and a small card.
 
-`<split>.images.npy` uint8 (N, C, H, W) or `<split>.text.npy` uint8 with `<split>.offsets.npy`
-int64 (N+1), and `<split>.labels.npy` int64 (N,) where there are labels. The card, written last,
-says what they hold and the checksum of each; the workflow depends on the card.
+`<split>.images.npy` uint8 (N, C, H, W), `<split>.points.npy` float64 (N, d), or `<split>.text.npy`
+uint8 with `<split>.offsets.npy` int64 (N+1); and `<split>.labels.npy` int64 (N,) where there are
+labels. The card, written last, says what they hold and the checksum of each; the workflow depends
+on the card.
 """
 
 import gzip
@@ -28,9 +29,10 @@ from PIL import Image
 from replica.artifacts import CorruptArtifact, atomic, write_bytes
 from replica.data.fetch import matches
 from replica.data.registry import DatasetEntry
+from replica.provenance import stream_seed
 
 Arrays = dict[str, np.ndarray]
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "grid")
 
 
 class DataError(RuntimeError):
@@ -189,6 +191,26 @@ def _topics(entry: DatasetEntry, raw: Path) -> Arrays:
     return _text("train", [text])
 
 
+def _cone(entry: DatasetEntry, raw: Path) -> Arrays:
+    """Radius sqrt(5 χ²_2), class 0 within half a radian of the axis, class 1 elsewhere.
+
+    500 points a class for training and 100 for testing, and a grid over the plane.
+    """
+    generator = np.random.default_rng(stream_seed("data", entry.name))
+    arrays: Arrays = {}
+    for split, n in [("train", 500), ("test", 100)]:
+        radius = np.sqrt(5 * generator.chisquare(2, 2 * n))
+        inside = generator.uniform(-0.5, 0.5, n)
+        outside = generator.uniform(0.5, 2 * np.pi - 0.5, n)
+        angle = np.concatenate([inside, outside])
+        points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
+        arrays |= {f"{split}.points": points, f"{split}.labels": np.repeat([0, 1], n)}
+    side = np.linspace(-8, 8, 41)
+    points = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
+    label = (np.abs(np.arctan2(points[:, 1], points[:, 0])) > 0.5).astype(np.int64)
+    return arrays | {"grid.points": points, "grid.labels": label}
+
+
 def _idx(entry: DatasetEntry, raw: Path) -> Arrays:
     arrays = {}
     for name in entry.files:
@@ -248,7 +270,7 @@ def _imdb(entry: DatasetEntry, raw: Path) -> Arrays:
     (archive,) = entry.files
     arrays: Arrays = {}
     with unpacked(raw / archive) as folder:
-        for split in SPLITS:
+        for split in ("train", "test"):
             texts, labels = [], []
             for label, name in enumerate(["neg", "pos"]):
                 paths = sorted(folder.glob(f"aclImdb/{split}/{name}/*.txt"), key=_review_number)
@@ -340,6 +362,7 @@ def _text(split: str, texts: list[bytes]) -> Arrays:
 _READERS: dict[str, Callable[[DatasetEntry, Path], Arrays]] = {
     "digits": _digits,
     "topics": _topics,
+    "cone": _cone,
     "idx": _idx,
     "cifar": _cifar,
     "svhn": _svhn,

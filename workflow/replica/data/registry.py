@@ -18,7 +18,7 @@ class DatasetEntry(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     title: str
     kind: Literal[
-        "digits", "topics", "idx", "cifar", "svhn", "imdb", "text_file", "image_table",
+        "digits", "topics", "cone", "idx", "cifar", "svhn", "imdb", "text_file", "image_table",
         "text_table", "image_folder",
     ]  # fmt: skip
     licence: str
@@ -35,7 +35,7 @@ class DatasetEntry(Strict):
 
     @model_validator(mode="after")
     def _files_fit_the_kind(self) -> "DatasetEntry":
-        if self.kind in ("digits", "topics"):
+        if self.kind in ("digits", "topics", "cone"):
             if self.files:
                 raise ValueError(f"an embedded data set ({self.kind}) has no files")
         elif not self.files:

@@ -167,20 +167,31 @@ def fit_and_penalty(
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm and a shortcut (He et al. 2016, option A)."""
+    """Two 3x3 convolutions with batch norm and a shortcut (He et al. 2016).
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    Where the shape changes, the shortcut pads with zeros (option A) or, with `projection`, is a
+    1x1 convolution with batch norm (option B).
+    """
+
+    def __init__(self, before: int, after: int, stride: int, projection: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(after)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(after)
         self.stride, self.more = stride, after - before
+        self.shortcut = None
+        if projection:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        # Option A: no parameters; stride by leaving out pixels, new channels are zero.
+        if self.shortcut is not None:
+            return F.relu(y + self.shortcut(x))
+        # No parameters; stride by leaving out pixels, new channels are zero.
         shortcut = x[:, :, :: self.stride, :: self.stride]
         shortcut = F.pad(shortcut, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
         return F.relu(y + shortcut)

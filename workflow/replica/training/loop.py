@@ -32,7 +32,8 @@ class Recipe:
         schedule: constant, multistep (divided by ten at `milestones`, shares of the run) or cosine
             (to zero).
         warmup: share of the run in which the rate rises linearly.
-        augment: pixels of zero padding for random crops, and random flips; None for neither.
+        padding: pixels of zero padding for random crops; 0 for none.
+        flips: random mirror images.
         precision: mixed computes in bfloat16 on a GPU, and in float32 on a CPU.
     """
 
@@ -45,11 +46,12 @@ class Recipe:
     schedule: Literal["constant", "multistep", "cosine"] = "constant"
     milestones: Sequence[float] = (1 / 3, 2 / 3)
     warmup: float = 0.0
-    augment: int | None = None
+    padding: int = 0
+    flips: bool = False
     precision: Literal["float32", "mixed"] = "float32"
 
 
-# (model, inputs, labels, indices of the samples) -> the parts of the loss; their sum is minimised
+# (model, inputs, labels) -> the parts of the loss; their sum is minimised
 Objective = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
 
 
@@ -72,6 +74,7 @@ def train(
     snapshot_epochs: Sequence[int],
     checkpoint: Checkpoint,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+    perturb: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
     name: str = "training",
 ) -> Run:
     """Train `model` in place.
@@ -87,6 +90,8 @@ def train(
         snapshot_epochs: epochs after which the state is kept; 0 is the start.
         checkpoint: where the state is saved, and when.
         evaluate: further numbers to log after each epoch.
+        perturb: from a batch, the rows of its samples and the epoch's generator (on the CPU) to
+            what the network sees; after the augmentation.
         name: for the progress line.
 
     Raises:
@@ -118,8 +123,12 @@ def train(
                 for group in optimiser.param_groups:
                     group["lr"] = recipe.lr * rate(recipe, step / total)
                 x = inputs[rows]
-                if recipe.augment is not None:
-                    x = flip(crop(x, recipe.augment, generator), generator)
+                if recipe.padding:
+                    x = crop(x, recipe.padding, generator)
+                if recipe.flips:
+                    x = flip(x, generator)
+                if perturb is not None:
+                    x = perturb(x, rows, generator)
                 with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed):
                     parts = objective(model, x, labels[rows])
                 loss = sum(parts.values())

@@ -1,0 +1,641 @@
+"""Noise, neighbours, counts and what is measured from them, against plain loops."""
+
+import itertools
+import os
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from replica import artifacts
+from replica.data.prepare import DataError, load, prepare_dataset
+from replica.data.registry import load_registry
+from replica.data.splits import evenly_spaced, held_out_rows, labelled
+from replica.measures import certified
+from replica.models.classifiers import build_classifier
+from replica.plan import make_plan
+from replica.smoothing import (
+    ascent,
+    certificates,
+    certification,
+    classifiers,
+    monte_carlo,
+    variance,
+)
+from replica.specs import Ascent, ConfigError, validate_run
+from replica.studies import idrs
+from replica.training.checkpoint import Checkpoint
+from replica.training.runs import Job
+
+CLASSIFIER = dict(
+    kind="noisy_classifier", dataset="digits", pixel_max=16, network={"kind": "mlp", "hidden": [32]},
+    sigma=0.25, lr=0.1, momentum=0.9, weight_decay=1e-4, batch=100, epochs=15, padding=1, seeds=2,
+)  # fmt: skip
+CERTIFICATION = dict(
+    kind="certification", base="base", sigma_b=0.25, noise="constant", n0=20, n=1500, images=6,
+    seeds=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cards(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    registry = load_registry(root / "config/datasets.yaml")
+    return {
+        name: prepare_dataset(registry[name], folder, folder / name) for name in ("digits", "cone")
+    }
+
+
+def job(card, path=None, seeds=(0, 1), run="run"):
+    return Job(
+        study="idrs", run=run, seeds=seeds, checkpoint=Checkpoint(path), device=torch.device("cpu"),
+        threads=1, card=card,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(cards):
+    spec = validate_run(CLASSIFIER, "base")
+    return certification.Base(
+        spec, classifiers.train_noisy_classifier(spec, job(cards["digits"])).states
+    )
+
+
+# -------------------------------------------------------------------------------------- samples
+
+
+def test_the_digits_get_a_test_split_of_their_own(cards):
+    data = load(cards["digits"])
+    train, test = labelled(data, "train", 16), labelled(data, "test", 16)
+    assert len(train.labels) + len(test.labels) == 1797 and train.K == 10
+    together = torch.cat([train.inputs, test.inputs]).flatten(1)
+    whole = torch.from_numpy(np.array(data.arrays["train.images"])).flatten(1) / 16
+    assert torch.equal(together.sort(0).values, whole.sort(0).values)
+    share = torch.bincount(test.labels) / (
+        torch.bincount(test.labels) + torch.bincount(train.labels)
+    )
+    assert (share - 0.3).abs().max() < 0.005
+    assert test.inputs.min() == 0 and test.inputs.max() == 1
+    rows = held_out_rows(np.array(data.arrays["train.labels"]), "digits")
+    assert np.array_equal(rows, held_out_rows(np.array(data.arrays["train.labels"]), "digits"))
+
+
+def test_samples_that_are_not_there_are_named(cards):
+    data = load(cards["digits"])
+    with pytest.raises(DataError, match=r"leave \[0, 1\].*16.*pixel_max is 15"):
+        labelled(data, "train", 15)
+    with pytest.raises(DataError, match="no split 'grid'"):
+        labelled(data, "grid", 16)
+    with pytest.raises(DataError, match="600 images are asked for and the split has 540"):
+        evenly_spaced(540, 600)
+    assert evenly_spaced(10000, 500).tolist() == list(range(0, 10000, 20))
+
+
+def test_the_cone_is_a_cone(cards):
+    data = load(cards["cone"])
+    for split, n in [("train", 1000), ("test", 200), ("grid", 1681)]:
+        points = labelled(data, split, 255)
+        angle = torch.atan2(points.inputs[:, 1], points.inputs[:, 0]).abs()
+        assert len(points.labels) == n and torch.equal(points.labels, (angle > 0.5).long())
+    # The mean of sqrt(5 χ²_2) is sqrt(5 π / 2).
+    length = labelled(data, "train", 255).inputs.norm(dim=1)
+    assert length.mean() == pytest.approx(np.sqrt(5 * np.pi / 2), abs=0.2)
+
+
+# -------------------------------------------------------------------------- the variance function
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.sampled_from([1.0, 2.0, 4.0, np.inf]))
+def test_the_nearest_are_those_of_brute_force(seed, k, norm):
+    generator = torch.Generator().manual_seed(seed)
+    train = torch.rand(60, 3, 4, 4, generator=generator).round(decimals=1)
+    # Copies and near copies: many equal distances.
+    train = torch.cat([train, train[:20], train[:5] + 1e-6])
+    queries = torch.cat([torch.rand(7, 3, 4, 4, generator=generator), train[:3]])
+    found = variance.knn_mean_distance(queries, train, k, norm=norm)
+    for x, distance in zip(queries.double(), found, strict=True):
+        all_of_them = [torch.linalg.vector_norm((x - t).flatten(), norm) for t in train.double()]
+        assert distance == pytest.approx(float(torch.stack(all_of_them).sort().values[:k].mean()))
+
+
+def test_close_calls_get_more_candidates(monkeypatch):
+    """Where single precision cannot tell the neighbours apart, more are measured in double."""
+    generator = torch.Generator().manual_seed(0)
+    train = torch.rand(4, 50, generator=generator).repeat_interleave(50, 0)
+    train = train + 1e-5 * torch.rand(train.shape, generator=generator)
+    queries = torch.rand(5, 50, generator=generator)
+    exact = variance._all_distances(queries, train, None, 2).topk(8, largest=False).values.mean(1)
+    measured = []
+    original = torch.linalg.vector_norm
+
+    def counted(rows, **how):
+        measured.append(len(rows))
+        return original(rows, **how)
+
+    monkeypatch.setattr(torch.linalg, "vector_norm", counted)
+    found = variance.knn_mean_distance(queries, train, 8)
+    torch.testing.assert_close(found, exact, rtol=1e-12, atol=0)
+    assert measured[:5] == [24] * 5 and max(measured) == 96
+
+
+def test_a_training_image_is_not_its_own_neighbour():
+    train = torch.rand(50, 8, generator=torch.Generator().manual_seed(1))
+    found = variance.knn_mean_distance(train, train, 3, skip_self=True)
+    distances = torch.cdist(train.double(), train.double()) + torch.diag(
+        torch.full((50,), torch.inf)
+    )
+    expected = distances.topk(3, largest=False).values.mean(1)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_too_many_neighbours_and_bad_images_are_refused():
+    train = torch.rand(10, 4)
+    with pytest.raises(ValueError, match=r"k = 11 neighbours.*10 training"):
+        variance.knn_mean_distance(train, train, 11)
+    with pytest.raises(ValueError, match=r"k = 10 neighbours.*9 training"):
+        variance.knn_mean_distance(train, train, 10, skip_self=True)
+    with pytest.raises(ValueError, match="finite"):
+        variance.knn_mean_distance(train * torch.nan, train, 2)
+    with pytest.raises(ValueError, match="positive"):
+        variance.sigma_knn(0.0, 0.1, torch.ones(2), 1.5)
+    with pytest.raises(ValueError, match="positive"):
+        variance.sigma_knn(0.25, 0.0, torch.ones(2), 1.5)
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(0, 10**6), st.integers(1, 20), st.floats(0.01, 2), st.sampled_from([1, 1.5, 2, 4])
+)
+def test_sigma_is_semi_elastic(seed, k, rate, norm):
+    generator = torch.Generator().manual_seed(seed)
+    train, images = (torch.rand(n, 6, generator=generator) for n in (30, 25))
+    # Pairs at all distances, down to almost none.
+    images = torch.cat([images, images + 1e-3 * torch.randn(25, 6, generator=generator)])
+    distance = variance.knn_mean_distance(images, train, k, norm=norm)
+    sigma = variance.sigma_knn(0.25, rate, distance, 1.0)
+    torch.testing.assert_close(sigma, 0.25 * torch.exp(rate * (distance - 1.0)))
+    bound = variance.certificate_rate(rate, 6, norm)
+    assert variance.semi_elasticity(images, sigma, bound).max() <= 1 + 1e-6
+    assert variance.semi_elasticity(images, sigma**3, bound / 3).max() > 1
+
+
+# ---------------------------------------------------------------------------------------- counts
+
+
+class Constant(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return torch.full((len(x), 3), self.value)
+
+
+def ready(model):
+    return monte_carlo.for_inference(model, torch.device("cpu"))
+
+
+def stream(block):
+    return 1000 + block
+
+
+def test_counts_are_those_of_a_plain_loop_and_add_up():
+    torch.manual_seed(0)
+    model, image = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)), torch.rand(3, 2, 2)
+    counts = monte_carlo.class_counts(ready(model), image, 0.5, 4, stream, 0, 2600)
+    plain = torch.zeros(4, dtype=torch.int64)
+    for block, size in [(0, 1000), (1, 1000), (2, 600)]:
+        noise = torch.randn(1000, 3, 2, 2, generator=torch.Generator().manual_seed(1000 + block))
+        for z in noise[:size]:
+            plain[model((image + 0.5 * z)[None]).argmax()] += 1
+    assert torch.equal(counts, plain) and counts.sum() == 2600
+    cuts = [0, 1, 700, 1000, 1001, 2600]
+    pieces = [
+        monte_carlo.class_counts(ready(model), image, 0.5, 4, stream, a, b)
+        for a, b in itertools.pairwise(cuts)
+    ]
+    assert torch.equal(sum(pieces), counts)
+    assert monte_carlo.class_counts(ready(model), image, 0.5, 4, stream, 50, 50).sum() == 0
+
+
+def test_the_share_of_a_linear_classifier_is_the_normal_distribution():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[1.0] + [0.0] * 8, [0.0] * 9]))
+    image = torch.full((1, 3, 3), 0.2)
+    counts = monte_carlo.class_counts(ready(model), image, 0.3, 2, stream, 0, 20_000)
+    p = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(0.2 / 0.3)).item()
+    assert counts[0].item() / 20_000 == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / 20_000))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_classifier_that_returns_no_number_is_refused(value):
+    with pytest.raises(monte_carlo.InvalidModel, match="not finite"):
+        monte_carlo.class_counts(ready(Constant(value)), torch.rand(1, 2, 2), 0.5, 3, stream, 0, 10)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan")])
+def test_noise_must_be_positive(sigma):
+    with pytest.raises(ValueError, match="sigma > 0"):
+        monte_carlo.class_counts(ready(Constant(1.0)), torch.rand(1, 2, 2), sigma, 3, stream, 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        ({"kind": "resnet", "depth": 8}, (3, 16, 16)),
+        ({"kind": "cnn", "channels": [4, 6]}, (1, 8, 8)),
+        ({"kind": "mlp", "hidden": [5]}, (1, 8, 8)),
+    ],
+)
+def test_the_faster_model_is_the_same_function(network, shape):
+    spec = validate_run(CLASSIFIER | {"network": network, "mean": [0.4] * shape[0],
+                                      "std": [0.2] * shape[0]}, "base")  # fmt: skip
+    model = build_classifier(spec, shape, 10, 0)
+    x = torch.rand(32, *shape, generator=torch.Generator().manual_seed(0))
+    model.train()
+    for _ in range(3):
+        model(x)  # statistics of the batch norm that are not those of the start
+    expected = model.eval()(x)
+    found = ready(model).model(x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_resnet110_has_the_published_size():
+    spec = validate_run(CLASSIFIER | {"network": {"kind": "resnet", "depth": 110}}, "base")
+    model = build_classifier(spec, (3, 32, 32), 10, 0)
+    assert sum(p.numel() for p in model.parameters()) == 1_730_714
+    assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in model.modules()) == 109
+
+
+# --------------------------------------------------------------------------------- certification
+
+
+def test_training_is_the_same_again_and_noise_is_what_it_says(cards, base):
+    again = classifiers.train_noisy_classifier(base.spec, job(cards["digits"])).states
+    assert all(torch.equal(again[name], value) for name, value in base.states.items())
+    alone = classifiers.train_noisy_classifier(base.spec, job(cards["digits"], seeds=(1,))).states
+    assert all(torch.equal(alone[name][0], value[1]) for name, value in base.states.items())
+    by_image = validate_run(CLASSIFIER | {"noise": {"rate": 0.1, "k": 5, "m": 1.5}}, "base")
+    other = classifiers.train_noisy_classifier(by_image, job(cards["digits"])).states
+    assert not torch.equal(other["1.weight"], base.states["1.weight"])
+    table = classifiers.measure_noisy_classifier(
+        base.spec, base.states, run="base", threads=1, card=cards["digits"]
+    )
+    clean = table[(table["split"] == "test") & (table["noise"] == 0)]["value"]
+    noisy = table[(table["split"] == "test") & (table["noise"] == 0.25)]["value"]
+    assert clean.min() > 0.7 and (noisy.to_numpy() < clean.to_numpy()).all()
+
+
+def test_noise_is_added_before_the_normalisation():
+    spec = validate_run(CLASSIFIER | {"mean": [0.4], "std": [0.2]}, "base")
+    model = build_classifier(spec, (1, 8, 8), 10, 0)
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(model(x), model[1]((x - 0.4) / 0.2))
+
+
+def test_more_draws_go_on_from_fewer(cards, base, tmp_path, monkeypatch):
+    spec = validate_run(CERTIFICATION, "constant")
+    store = tmp_path / "store.safetensors"
+    first = certification.certify(spec, job(cards["digits"], store), base, 0)
+    assert first["counts"].shape == (2, 6, 10) and (first["counts"].sum(2) == 1500).all()
+    assert (first["selection"].sum(2) == 20).all()
+
+    drawn = []
+    original = monte_carlo.class_counts
+
+    def counted(*arguments):
+        drawn.append(arguments[-2:])
+        return original(*arguments)
+
+    monkeypatch.setattr(certification, "class_counts", counted)
+    more = spec.model_copy(update={"n": 4000})
+    raised = certification.certify(more, job(cards["digits"], store), base, 0)
+    assert set(drawn) == {(20, 20), (1500, 4000)}
+    at_once = certification.certify(more, job(cards["digits"]), base, 0)
+    assert all(torch.equal(raised[name], at_once[name]) for name in ("counts", "selection"))
+
+    # Fewer again: counts of more draws are no use, and stay for who wants them.
+    before = store.read_bytes()
+    fewer = certification.certify(spec, job(cards["digits"], store), base, 0)
+    assert torch.equal(fewer["counts"], first["counts"]) and store.read_bytes() == before
+
+
+def test_a_stopped_certification_goes_on(cards, base, tmp_path, monkeypatch):
+    spec = validate_run(CERTIFICATION, "constant")
+    whole = certification.certify(spec, job(cards["digits"]), base, 0)
+    store, calls = tmp_path / "store.safetensors", []
+    original = monte_carlo.class_counts
+
+    def stopping(*arguments):
+        calls.append(arguments[-2:])
+        if len(calls) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(certification, "class_counts", stopping)
+    with pytest.raises(SystemExit) as ended:
+        certification.certify(spec, job(cards["digits"], store), base, 0)
+    assert ended.value.code == 143 and len(calls) == 10
+    resumed = certification.certify(spec, job(cards["digits"], store), base, 0)
+    # Two calls an image; the five images that were done draw nothing.
+    assert [a for a in calls[10:] if a[0] < a[1]] == calls[:2] * 7
+    assert torch.equal(resumed["counts"], whole["counts"])
+
+
+def test_slices_are_the_whole(cards, base):
+    whole = certification.certify(validate_run(CERTIFICATION, "c"), job(cards["digits"]), base, 0)
+    spec = validate_run(CERTIFICATION | {"slices": 4}, "c")
+    parts = [certification.certify(spec, job(cards["digits"]), base, i) for i in range(4)]
+    order = torch.cat([part["image"] for part in parts]).argsort()
+    for name, axis in [("image", 0), ("label", 0), ("counts", 1), ("sigma", 1), ("clean", 1)]:
+        joined = torch.cat([part[name] for part in parts], axis)
+        assert torch.equal(joined.index_select(axis, order), whole[name])
+
+
+def test_the_table_of_a_certification(cards, base):
+    """Radii from counts by hand; the same noise behind constant and input-dependent."""
+    knn = validate_run(CERTIFICATION | {"noise": "knn", "rate": 0.1, "k": 5, "m": 1.5}, "knn")
+    states = certification.certify(knn, job(cards["digits"]), base, 0)
+    table = certification.measure_certification(
+        knn, states, run="knn", threads=1, card=cards["digits"]
+    )
+    assert list(table.columns) == certification.MEASURE and len(table) == 12
+    for row in table.itertuples():
+        s, i = row.seed, states["image"].tolist().index(row.image)
+        chosen = states["selection"][s, i].argmax()
+        votes = states["counts"][s, i, chosen].item()
+        bound = certificates.clopper_pearson_lower(votes, 1500, 0.001)
+        assert row.p_a == bound and row.abstain == (bound <= 0.5)
+        sigma = 0.25 * np.exp(0.1 * (row.knn_distance - 1.5))
+        assert row.sigma_x == pytest.approx(sigma)
+        expected, side = certificates.input_dependent_radius(sigma, 0.1, 64, bound)
+        assert row.radius == pytest.approx(float(expected)) and row.side == side
+        assert row.radius <= row.cohen_radius and row.capped_radius <= row.radius + 1e-9
+        assert row.correct == (chosen == row.label and bound > 0.5)
+    mean = knn.model_copy(update={"noise": "knn_mean"})
+    matched = certification.certify(mean, job(cards["digits"]), base, 0)
+    torch.testing.assert_close(matched["sigma"], states["sigma"].mean(1, keepdim=True).expand(2, 6))
+    assert table["elasticity"].max() <= 1 + 1e-6
+
+
+def test_no_majority_abstains(cards):
+    counts = torch.zeros(1, 2, 10, dtype=torch.int64)
+    counts[0, 0, :2] = torch.tensor([520, 480])
+    counts[0, 1, 3] = 1000
+    states = {"counts": counts, "selection": counts // 10, "sigma": torch.full((1, 2), 0.25),
+              "seed": torch.tensor([0]), "image": torch.arange(2), "label": torch.tensor([0, 3]),
+              "clean": torch.tensor([[0, 3]]), "knn_distance": torch.full((2,), torch.nan),
+              "elasticity": torch.full((2,), torch.nan)}  # fmt: skip
+    states["sigma"] = states["sigma"].double()
+    spec = validate_run(CERTIFICATION | {"n": 1000}, "c")
+    table = certification.measure_certification(
+        spec, states, run="c", threads=1, card=cards["digits"]
+    )
+    assert table["abstain"].tolist() == [True, False]
+    assert table["correct"].tolist() == [False, True]
+    ceiling = certificates.radius_ceiling(0.25, 1000, 0.001)
+    np.testing.assert_allclose(table["radius"], [0, ceiling], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n0": 2000}, "n0 = 2000 is larger than n = 1500"),
+        ({"alpha": 0.5}, "alpha = 0.5"),
+        ({"alpha": 0.0}, "alpha = 0.0"),
+        ({"sigma_b": 0.0}, "sigma_b = 0.0"),
+        ({"noise": "knn"}, "need rate > 0"),
+        ({"rate": 0.1}, "need rate > 0"),
+        ({"noise": "ascent"}, "ascent needs its settings"),
+        ({"slices": 7}, "slices = 7 is more than images = 6"),
+        ({"base": "a/b"}, "base"),
+    ],
+)
+def test_impossible_certifications_are_one_sentence(changes, words):
+    with pytest.raises(ConfigError, match=words) as error:
+        validate_run(CERTIFICATION | changes, "config/studies/idrs.yaml: runs.constant")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"constant": {"sigma_b": 0.3}}, "no classifier 'base-sigma0.3'; there are base-sigma0.12"),
+        ({"constant": {"seeds": 9}}, "seeds = 9, but base-sigma0.25 has only"),
+        ({"base": {"network": {"kind": "resnet", "depth": 21}}}, r"6n \+ 2"),
+        ({"base": {"dataset": "nothing"}}, "'nothing' is not in config/datasets.yaml"),
+    ],
+)
+def test_a_certification_without_its_classifier_is_one_sentence(root, overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        make_plan(root, {"scale": "smoke", "overrides": {"idrs": overrides}})
+
+
+def test_more_neighbours_than_training_images(cards, base):
+    spec = validate_run(CERTIFICATION | {"noise": "knn", "rate": 0.1, "k": 5000}, "knn")
+    with pytest.raises(ValueError, match=r"k = 5000 neighbours.*1258 training"):
+        certification.certify(spec, job(cards["digits"]), base, 0)
+
+
+def test_the_draws_are_not_a_part_of_the_key_of_counts(root):
+    def keys(**changes):
+        plan = make_plan(root, {"scale": "smoke", "overrides": {"idrs": {"constant": changes}}})
+        part = plan.parts["idrs", "constant-sigma_b0.25", "all"]
+        return plan.counts_key(part), plan.key("train", part.study, part.run, part.part)
+
+    counts, whole = keys()
+    assert keys(n=900)[0] == counts and keys(n=900)[1] != whole
+    assert keys(alpha=0.01)[0] == counts
+    assert keys(n0=90)[0] != counts and keys(images=20)[0] != counts
+
+
+# ------------------------------------------------------------------------------- data-dependent
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.integers(2, 25))
+def test_after_the_memory_no_balls_of_different_labels_meet(seed, count):
+    generator = np.random.default_rng(seed)
+    points = generator.uniform(0, 3, (count, 2))
+    distance = np.linalg.norm(points[:, None] - points, axis=2)
+    label, naive = generator.integers(0, 3, count), generator.uniform(0, 1.2, count)
+    naive[generator.uniform(size=count) < 0.2] = 0
+    found, radius, overlaps = ascent.with_memory(distance, label, naive)
+    assert (radius <= naive).all() and (radius >= 0).all()
+    for i in range(count):
+        for j in range(i):
+            if radius[i] > 0 and radius[j] > 0 and found[i] != found[j]:
+                assert distance[i, j] >= radius[i] + radius[j] - 1e-12
+    assert not overlaps[0] and (radius[naive == 0] == 0).all()
+    assert (found[~overlaps] == label[~overlaps]).all()
+
+
+def test_the_memory_cuts_and_switches():
+    distance = np.abs(np.subtract.outer([0.0, 1.5, 0.4, 9.0], [0.0, 1.5, 0.4, 9.0]))
+    label, radius, overlaps = ascent.with_memory(
+        distance, np.array([0, 1, 1, 1]), np.array([1.0, 1.0, 0.3, 1.0])
+    )
+    # The second is cut to the gap; the third lies inside the first: it takes its label.
+    assert label.tolist() == [0, 1, 0, 1] and overlaps.tolist() == [False, True, True, False]
+    np.testing.assert_allclose(radius, [1.0, 0.5, 0.3, 1.0])
+
+
+def test_the_ascent_climbs():
+    """For a half space the naive radius is flat in sigma until the clamp: it must not fall."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[8.0, 0, 0, 0], [0.0, 0, 0, 0]]))
+    images = torch.full((3, 1, 2, 2), 0.6)
+    settings_ = Ascent(lr=0.05, steps=40, samples=200)
+    found = ascent.ascended_sigma(model, images, 0.1, settings_, 0)
+    assert found.shape == (3,) and (found > 0.15).all()
+    assert torch.equal(found, ascent.ascended_sigma(model, images, 0.1, settings_, 0))
+
+
+# ------------------------------------------------------------------------------------ statistics
+
+
+radii = st.lists(st.tuples(st.floats(0, 3), st.booleans()), min_size=1, max_size=40)
+
+
+@given(radii)
+def test_the_average_radius_is_the_integral_of_the_curve(pairs):
+    radius, correct = (np.array(column) for column in zip(*pairs, strict=True))
+    steps = np.unique(np.concatenate([[0.0], radius]))
+    # A(R) is constant on (a, b] between neighbouring radii.
+    heights = certified.certified_accuracy(radius, correct, steps[1:])
+    area = float(np.sum(heights * np.diff(steps)))
+    assert certified.average_certified_radius(radius, correct) == pytest.approx(area, abs=1e-6)
+    curve = certified.certified_accuracy(radius, correct, np.linspace(0, 3, 50))
+    assert (np.diff(curve) <= 0).all() and curve[0] == correct.mean()
+
+
+@given(radii, st.floats(1e-3, 1))
+def test_the_largest_drop_is_that_of_brute_force(pairs, window):
+    radius, correct = (np.array(column) for column in zip(*pairs, strict=True))
+    starts = np.concatenate([[0.0], radius])
+    drops = [
+        float(np.subtract(*certified.certified_accuracy(radius, correct, [R, R + window])))
+        for R in starts
+    ]
+    assert certified.largest_drop(radius, correct, window) == pytest.approx(max(drops), abs=1e-12)
+
+
+def test_the_published_numbers_agree_with_each_other(root):
+    """Class-wise accuracies give the published spread, and with the class sizes A(0)."""
+    published = pd.read_csv(root / "config/published/idrs.csv")
+    classes = published[published["figure"] == "cohen_classwise_cifar10"]
+    sizes = classes[classes["series"] == "images_per_class"]["y"].to_numpy()
+    summary = published[published["figure"] == "cohen_summary_cifar10"].set_index(["series", "x"])[
+        "y"
+    ]
+    curves = published[published["figure"] == "cohen_cert_acc_cifar10"]
+    for series in ("constant sigma=0.12", "constant sigma=0.25", "constant sigma=0.50"):
+        accuracy = classes[classes["series"] == series]["y"].to_numpy()
+        assert accuracy.std() == pytest.approx(summary[series, "classwise_std_ddof0"], abs=6e-4)
+        assert accuracy.std(ddof=1) == pytest.approx(
+            summary[series, "classwise_std_ddof1"], abs=6e-4
+        )
+        at_zero = accuracy @ sizes / sizes.sum()
+        assert at_zero == pytest.approx(summary[series, "accuracy_r0"], abs=6e-4)
+        own = curves[curves["series"] == series]
+        x, y = pd.to_numeric(own["x"]).to_numpy(), own["y"].to_numpy()
+        assert (np.diff(y) <= 0).all()
+        # The average radius lies between the lower and the upper sum.
+        low, high = np.sum(y[1:] * np.diff(x)), np.sum(y[:-1] * np.diff(x)) + 0.05 * y[-1]
+        assert low <= summary[series, "acr"] <= high
+
+
+# ---------------------------------------------------------------------------------------- claims
+
+
+def images(noise, rate, radius, correct, *, sigma_b=0.25, scale="laptop", train="base"):
+    seeds, count = radius.shape
+    return pd.DataFrame({
+        "panel": "image", "seed": np.repeat(np.arange(seeds), count), "dataset": "digits",
+        "image": np.tile(np.arange(count), seeds), "label": np.tile(np.arange(count) % 5, seeds),
+        "radius": radius.ravel(), "correct": correct.ravel(), "noise": noise, "rate": rate,
+        "sigma_b": sigma_b, "n": 10_000, "alpha": 0.001, "scale": scale, "train": train,
+    })  # fmt: skip
+
+
+def made(scale="laptop", better=1.1):
+    """Constant noise with a waterfall at its ceiling; another with smoother, larger radii."""
+    generator = np.random.default_rng(0)
+    ceiling = certificates.radius_ceiling(0.25, 10_000, 0.001)
+    raw = generator.uniform(0, 2 * ceiling, (2, 200))
+    correct = generator.uniform(size=(2, 200)) < 0.8
+    constant = np.minimum(raw, ceiling)
+    spread = np.exp(generator.normal(0, 0.1, 200))
+    tables = [images("constant", 0.0, constant, correct, scale=scale)]
+    tables.append(images("knn", 0.1, better * constant * spread, correct, scale=scale))
+    tables.append(images("knn", 0.01, 0.99 * constant, correct, scale=scale))
+    tables.append(images("knn_mean", 0.1, constant, correct, scale=scale))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_claims_of_certified_accuracy_can_hold_and_fail():
+    good, bad = made(better=1.1), made(better=0.8)
+    assert idrs.claim_c5({"cert_acc_cifar10": good}).verdict == "holds"
+    assert idrs.claim_c6({"matched_sigma": good}).verdict == "holds"
+    assert idrs.claim_c6({"matched_sigma": bad}).verdict == "does not hold"
+    assert idrs.claim_c8({"cert_acc_cifar10": good, "cert_acc_mnist": good}).verdict == "holds"
+    worse = good.assign(radius=np.where(good["rate"] == 0.01, 0.5, 1) * good["radius"])
+    assert idrs.claim_c8({"cert_acc_cifar10": good, "cert_acc_mnist": worse}).verdict != "holds"
+    same = good.assign(
+        radius=np.where(good["noise"] == "knn", 0.95, 1) * good["radius"].clip(0, 0.7)
+    )
+    assert idrs.claim_c5({"cert_acc_cifar10": same}).verdict == "does not hold"
+    early = made(scale="smoke")
+    for claim, name in [(idrs.claim_c5, "cert_acc_cifar10"), (idrs.claim_c6, "matched_sigma"),
+                        (idrs.claim_c7, "table_classwise_std")]:  # fmt: skip
+        assert claim({name: early}).verdict == "not decidable at this scale"
+
+
+def test_the_claim_of_fairness():
+    table = made()
+    assert idrs.claim_c7({"table_classwise_std": table}).verdict == "not decidable at this scale"
+    hard = table["label"] == 0
+    generator = np.random.default_rng(1)
+    lost = hard & (generator.uniform(size=len(table)) < 0.6)
+    unfair = table.assign(correct=table["correct"] & ~(lost & (table["noise"] != "knn")))
+    assert idrs.claim_c7({"table_classwise_std": unfair}).verdict == "holds"
+    unfair = table.assign(correct=table["correct"] & ~(lost & (table["noise"] == "knn")))
+    assert idrs.claim_c7({"table_classwise_std": unfair}).verdict == "does not hold"
+
+
+def test_the_closed_claims_fail_on_wrong_numbers():
+    def named(name):
+        return getattr(idrs, f"table_{name}")(
+            idrs.Inputs("idrs", name, "smoke", "reconstructed", pd.DataFrame(), pd.DataFrame())
+        )
+
+    radii = named("radius_vs_pa")
+    assert idrs.claim_c4({"radius_vs_pa": radii}).verdict == "holds"
+    inflated = radii.assign(radius=1.2 * radii["radius"])
+    assert idrs.claim_c4({"radius_vs_pa": inflated}).verdict == "does not hold"
+    shares = named("radius_vs_dimension")
+    assert idrs.claim_c3({"radius_vs_dimension": shares}).verdict == "holds"
+    turned = shares.assign(rho=shares["rho"] + 0.1 * (shares["n_dim"] == 3072))
+    assert idrs.claim_c3({"radius_vs_dimension": turned}).verdict == "does not hold"
+    limits = named("table_dim_thresholds")
+    assert idrs.claim_c2({"table_dim_thresholds": limits}).verdict == "holds"
+    xi = named("xi_functions")
+    assert idrs.claim_c1({"xi_functions": xi}).verdict == "holds"
+    assert idrs.claim_c1({"xi_functions": xi.assign(xi=xi["xi"] - 0.01)}).verdict == "does not hold"
+
+
+def test_counts_are_artifacts(cards, base, tmp_path):
+    spec = validate_run(CERTIFICATION, "constant")
+    states = certification.certify(spec, job(cards["digits"]), base, 0)
+    path = tmp_path / "counts.safetensors"
+    artifacts.write_tensors(path, states, {"key": "k"})
+    back, stamp = artifacts.read_tensors(path)
+    assert stamp["key"] == "k" and torch.equal(back["counts"], states["counts"])

@@ -1,0 +1,85 @@
+"""Labelled samples of a prepared data set: pixels in [0, 1], and a test split where none exists."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from replica.data.prepare import DataError, Dataset
+from replica.provenance import stream_seed
+
+TEST_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples of one split.
+
+    Attributes:
+        inputs: (N, C, H, W) float32 in [0, 1], or points (N, d) as they are.
+        labels: (N,) int64.
+        K: number of classes of the data set.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    K: int
+
+
+def labelled(dataset: Dataset, split: str, pixel_max: float) -> Labelled:
+    """The samples of a split.
+
+    A data set without a test split gets one: a fixed random 30 % of each class, the same in every
+    run; the rest is its train split.
+
+    Args:
+        dataset: a prepared data set.
+        split: train, test, or another split that the data set has.
+        pixel_max: what divides pixel values; 255, or 16 for the digits.
+
+    Raises:
+        DataError: there is no such split, or an image leaves [0, 1].
+    """
+    splits, name = dataset.card["splits"], dataset.card["dataset"]
+    made = split in ("train", "test") and "test" not in splits
+    source = "train" if made else split
+    if source not in splits:
+        raise DataError(f"{name} has no split {split!r}; it has {', '.join(splits)}.")
+    labels = np.asarray(dataset.arrays[f"{source}.labels"])
+    rows = np.arange(len(labels))
+    if made:
+        test = held_out_rows(labels, name)
+        rows = test if split == "test" else np.setdiff1d(rows, test)
+    targets = torch.from_numpy(labels[rows].astype(np.int64))
+    K = len(splits[source]["class_counts"])
+    if (points := dataset.arrays.get(f"{source}.points")) is not None:
+        return Labelled(torch.from_numpy(np.asarray(points)[rows]).float(), targets, K)
+    images = torch.from_numpy(np.asarray(dataset.arrays[f"{source}.images"])[rows])
+    if images.max() > pixel_max:
+        raise DataError(
+            f"{name}: images leave [0, 1]: their largest value is {images.max().item()}, but "
+            f"pixel_max is {pixel_max:g}."
+        )
+    return Labelled(images.float() / pixel_max, targets, K)
+
+
+def held_out_rows(labels: np.ndarray, name: str) -> np.ndarray:
+    """Sorted rows of the test split of a data set that has none: 30 % of each class."""
+    chosen = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        generator = np.random.default_rng(stream_seed("split", name, int(label)))
+        chosen.append(generator.permutation(rows)[: round(TEST_SHARE * len(rows))])
+    return np.sort(np.concatenate(chosen))
+
+
+def evenly_spaced(total: int, wanted: int) -> Tensor:
+    """`wanted` indices out of 0..total-1, evenly spaced from 0: every 20th for 500 of 10,000.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    if wanted > total:
+        raise DataError(f"{wanted} images are asked for and the split has {total}.")
+    return torch.arange(wanted) * total // wanted

@@ -1,0 +1,1 @@
+"""Randomized smoothing: sigma(x), Monte-Carlo counts, certificates."""

@@ -1,0 +1,221 @@
+"""Certification of trained classifiers: counts for each image, then certificates from counts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from replica.data.prepare import Dataset, load, verify
+from replica.data.splits import evenly_spaced, labelled
+from replica.progress import progress
+from replica.provenance import stream_seed
+from replica.smoothing.ascent import ascended_sigma, with_memory
+from replica.smoothing.certificates import (
+    clopper_pearson_lower,
+    cohen_radius,
+    follow_up_cap,
+    input_dependent_radius,
+)
+from replica.smoothing.classifiers import predictions, trained_classifier
+from replica.smoothing.monte_carlo import Predictor, class_counts, for_inference
+from replica.smoothing.variance import (
+    certificate_rate,
+    knn_mean_distance,
+    semi_elasticity,
+    sigma_knn,
+)
+from replica.specs import CertificationSpec, NoisyClassifierSpec
+from replica.training.checkpoint import Checkpoint
+from replica.training.runs import Job
+
+MEASURE = [
+    *["run", "seed", "dataset", "train", "train_sigma", "sigma_b", "noise", "rate", "k", "m"],
+    *["norm", "n0", "n", "alpha", "image", "label", "prediction", "correct", "abstain", "p_a"],
+    *["sigma_x", "knn_distance", "elasticity", "radius", "side", "capped_radius"],
+    *["cohen_radius", "clean_correct", "memory_prediction", "memory_radius", "overlaps"],
+    *["x1", "x2"],
+]
+
+
+@dataclass(frozen=True)
+class Base:
+    """The classifiers that are certified: their run's specification and states."""
+
+    spec: NoisyClassifierSpec
+    states: dict[str, Tensor]
+
+
+def certify(spec: CertificationSpec, job: Job, base: Base, part: int) -> dict[str, Tensor]:
+    """Count the predictions for the images of one slice, and what else a certificate needs.
+
+    `job.checkpoint` is a store that outlives the job: counts that it holds for fewer draws are
+    added to, those for more are left alone.
+
+    Args:
+        spec: what is certified, and how.
+        job: where it runs.
+        base: the classifiers.
+        part: which slice: every `spec.slices`-th of the images, from this one.
+
+    Returns:
+        For I images and S seeds: `image`, `label`, `knn_distance`, `elasticity` (I,), `seed` (S,),
+        `sigma`, `clean` (S, I), `selection`, `counts` (S, I, K), for points `points` (I, 2), and
+        for the ascent `distance` (I, I).
+
+    Raises:
+        ValueError: see `replica.smoothing.variance` and `replica.smoothing.monte_carlo`.
+    """
+    torch.set_num_threads(job.threads)
+    verify(job.card)
+    dataset = load(job.card)
+    data = labelled(dataset, spec.split, base.spec.pixel_max)
+    chosen = evenly_spaced(len(data.labels), spec.images)
+    images, labels = data.inputs[chosen].to(job.device), data.labels[chosen]
+    mine = torch.arange(part, spec.images, spec.slices)
+    models = [
+        for_inference(
+            trained_classifier(base.spec, base.states, seed, tuple(images.shape[1:]), data.K),
+            job.device,
+            mixed=base.spec.precision == "mixed",
+        )
+        for seed in job.seeds
+    ]
+    sigma = torch.full((len(models), spec.images), spec.sigma_b, dtype=torch.float64)
+    facts = {"knn_distance": torch.full((spec.images,), torch.nan, dtype=torch.float64)}
+    facts["elasticity"] = facts["knn_distance"].clone()
+    if spec.noise in ("knn", "knn_mean"):
+        train = labelled(dataset, "train", base.spec.pixel_max).inputs.to(job.device)
+        facts["knn_distance"] = knn_mean_distance(images, train, spec.k, norm=spec.norm)
+        by_image = sigma_knn(spec.sigma_b, spec.rate, facts["knn_distance"], spec.m)
+        rate = certificate_rate(spec.rate, images[0].numel(), spec.norm)
+        facts["elasticity"] = semi_elasticity(images.cpu(), by_image, rate)
+        sigma[:] = by_image if spec.noise == "knn" else by_image.mean()
+    if spec.noise == "ascent":
+        for s, (seed, model) in enumerate(zip(job.seeds, models, strict=True)):
+            stream = stream_seed(dataset.card["dataset"], seed, "ascent")
+            sigma[s] = ascended_sigma(model.model, images, spec.sigma_b, spec.ascent, stream)
+        flat = images.cpu().flatten(1).double()
+        facts["distance"] = torch.cdist(flat, flat)
+    clean = torch.stack([predictions(model.model, images[mine]).cpu() for model in models])
+    rows = chosen[mine].tolist()
+    names = (dataset.card["dataset"], spec.split)
+    counted = _count(spec, job, names, rows, models, images[mine], sigma[:, mine], data.K)
+    if images.dim() == 2:
+        facts["points"] = images.cpu().double()
+    return {
+        "seed": torch.tensor(job.seeds),
+        "image": chosen[mine],
+        "label": labels[mine],
+        "sigma": sigma[:, mine],
+        "clean": clean,
+        **{name: value[mine] for name, value in facts.items()},
+        **{name: counted[name] for name in ("selection", "counts")},
+    }
+
+
+def _count(
+    spec: CertificationSpec,
+    job: Job,
+    names: tuple[str, str],
+    rows: list[int],
+    models: list[Predictor],
+    images: Tensor,
+    sigma: Tensor,
+    K: int,
+) -> dict[str, Tensor]:
+    shape = (len(models), len(rows), K)
+    fresh = {name: torch.zeros(shape, dtype=torch.int64) for name in ("selection", "counts")}
+    store = job.checkpoint
+    counted = store.load() or fresh
+    if counted["counts"].sum(2).max() > spec.n:
+        # Draws cannot be taken back; the store stays as it is for who wants more.
+        counted, store = fresh, Checkpoint(None)
+    pairs = [(s, i) for s in range(len(models)) for i in range(len(rows))]
+    with store.catching_sigterm(), progress(f"{job.study} {job.run}", len(pairs), 0) as tick:
+        for position, (s, i) in enumerate(pairs, start=1):
+            for purpose, draws in [("selection", spec.n0), ("counts", spec.n)]:
+
+                def stream(block: int, s: int = s, i: int = i, purpose: str = purpose) -> int:
+                    return stream_seed(*names, job.seeds[s], rows[i], purpose, block)
+
+                done = int(counted[purpose][s, i].sum())
+                counted[purpose][s, i] += class_counts(
+                    models[s], images[i], sigma[s, i].item(), K, stream, done, draws
+                )
+            tick(position, lambda: "")
+            if store.due():
+                store.save(lambda: counted)
+        store.save(lambda: counted)
+    return counted
+
+
+def measure_certification(
+    spec: CertificationSpec, states: dict[str, Tensor], *, run: str, threads: int, card: Path
+) -> pd.DataFrame:
+    """The certificate of each image and seed, from its counts.
+
+    `radius` is the certified radius of the deployed noise: Cohen's for constant noise, that of
+    `input_dependent_radius` for sigma(x), both 0 where the smoothed classifier abstains. For
+    `ascent` it is the naive one, no certificate; `memory_radius` is what the memory leaves of it.
+
+    Returns:
+        Columns `MEASURE`, a row for each image and seed.
+    """
+    S, I = states["counts"].shape[:2]
+    dataset = load(card)
+    selected = states["selection"].argmax(2)
+    votes = states["counts"].gather(2, selected[..., None]).squeeze(2)
+    p_a = clopper_pearson_lower(votes.numpy(), spec.n, spec.alpha)
+    sigma = states["sigma"].numpy()
+    cohen = cohen_radius(sigma, p_a)
+    columns = {
+        "seed": states["seed"][:, None].expand(S, I),
+        "image": states["image"].expand(S, I),
+        "label": states["label"].expand(S, I),
+        "knn_distance": states["knn_distance"].expand(S, I),
+        "elasticity": states["elasticity"].expand(S, I),
+        "clean_correct": states["clean"] == states["label"],
+        "prediction": selected,
+        "abstain": p_a <= 0.5,
+        "correct": (selected == states["label"]).numpy() & (p_a > 0.5),
+        "p_a": p_a,
+        "sigma_x": sigma,
+        "cohen_radius": cohen,
+        "radius": cohen,
+        "side": np.where(p_a > 0.5, "both", "none"),
+        "capped_radius": np.full((S, I), np.nan),
+        "memory_prediction": np.full((S, I), -1),
+        "memory_radius": np.full((S, I), np.nan),
+        "overlaps": np.full((S, I), False),
+        "x1": np.full((S, I), np.nan),
+        "x2": np.full((S, I), np.nan),
+    }
+    if spec.noise == "knn":
+        N = int(np.prod(_shape(dataset)))
+        rate = certificate_rate(spec.rate, N, spec.norm)
+        columns["radius"], columns["side"] = input_dependent_radius(sigma, rate, N, p_a)
+        if N in (64, 784, 3072):
+            cap = follow_up_cap(N, p_a)
+            columns["capped_radius"], _ = input_dependent_radius(sigma, rate, N, p_a, cap)
+    if spec.noise == "ascent":
+        for s in range(S):
+            distance = states["distance"].numpy()
+            found = with_memory(distance, columns["prediction"][s].numpy(), cohen[s])
+            names = ("memory_prediction", "memory_radius", "overlaps")
+            for name, values in zip(names, found, strict=True):
+                columns[name][s] = values
+    if "points" in states:
+        columns["x1"], columns["x2"] = (states["points"][:, d].expand(S, I) for d in (0, 1))
+    table = pd.DataFrame({name: np.asarray(v).ravel() for name, v in columns.items()})
+    settings = spec.model_dump(include=set(MEASURE) - set(columns))
+    train_sigma = spec.sigma_b if spec.train_sigma == "sigma_b" else spec.train_sigma
+    settings |= {"train": spec.base, "train_sigma": train_sigma}
+    return table.assign(run=run, dataset=dataset.card["dataset"], **settings)[MEASURE]
+
+
+def _shape(dataset: Dataset) -> tuple[int, ...]:
+    names = [name for name in dataset.arrays if name.endswith((".images", ".points"))]
+    return dataset.arrays[names[0]].shape[1:]

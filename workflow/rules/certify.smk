@@ -1,0 +1,37 @@
+# Certification: counts of predictions under noise, for one slice of the test images.
+
+
+rule certify:
+    input:
+        card=card_of,
+        base=lambda wildcards: plan.states(part_of(wildcards).base),
+    output:
+        counts="results/{scale}/{study}/counts/{run}/{part}.safetensors",
+    log:
+        "results/{scale}/logs/certify/{study}/{run}/{part}.log",
+    benchmark:
+        "results/{scale}/benchmarks/certify/{study}/{run}/{part}.tsv"
+    group:
+        group_of
+    conda:
+        "../../envs/environment.yaml"
+    threads: asks("threads")
+    resources:
+        mem_mb=asks_growing("mem_mb"),
+        runtime=asks_growing("runtime"),
+        share=asks("share"),
+        gres=asks("gres"),
+        slurm_partition=asks("slurm_partition"),
+        slurm_account=asks("slurm_account"),
+        slurm_extra=asks("slurm_extra"),
+    params:
+        key=key("train"),
+        code=code("train"),
+        spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
+        seeds=lambda wildcards: list(part_of(wildcards).seeds),
+        base=lambda wildcards: part_of(wildcards).base.spec.model_dump(mode="json"),
+        slice=lambda wildcards: part_of(wildcards).slice,
+        # Counts outlive the job: more draws go on from fewer.
+        store=lambda wildcards: f"results/counts/{plan.counts_key(part_of(wildcards))}.safetensors",
+    script:
+        "../scripts/certify.py"
