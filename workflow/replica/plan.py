@@ -290,8 +290,13 @@ class Plan:
         }
 
     def group(self, part: Part) -> str:
-        """The kind of group in which a cluster runs the jobs of a part; see `replica.costs`."""
-        return cost_of(part).group
+        """The kind of group in which a cluster runs the jobs of a part; see `replica.costs`.
+
+        Certifications have groups of their own: within a group only chains of jobs may hang
+        together, for which the Snakemake inside an allocation asks no more CPUs than it has.
+        """
+        group = cost_of(part).group
+        return group if part.base is None else f"certify_{group}"
 
     def claims(self, study: str) -> str:
         """The claims of a study as a parameter of a job."""
