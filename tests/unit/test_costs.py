@@ -2,8 +2,8 @@
 
 import pytest
 
-from replica.costs import training_cost
-from replica.plan import make_plan
+from replica.costs import certification_cost, training_cost
+from replica.plan import cost_of, make_plan
 from replica.specs import SCALES, Config, ConfigError, expand, load_config, load_studies
 
 
@@ -17,10 +17,12 @@ def test_every_run_asks_for_something_sensible(studies, scale):
     for study in studies.values():
         for run in study.runs:
             for spec in expand(study, run, Config(scale=scale)).values():
+                if spec.kind == "certification":
+                    continue
                 cost = training_cost(spec, spec.seeds)
                 assert 500 < cost.mem_mb < 64_000 and 1 <= cost.threads <= 8
                 assert 5 <= cost.minutes <= 2 * 24 * 60
-                network = spec.kind == "network_head" and spec.backbone.kind == "resnet20"
+                network = "resnet" in str(getattr(spec, "backbone", getattr(spec, "network", "")))
                 assert (cost.gpu_slots > 0) == network == (cost.group == "gpu")
                 assert scale != "smoke" or cost.group == "short"
 
@@ -54,3 +56,19 @@ def test_where_a_cluster_runs_what(root):
 def test_what_the_shell_would_understand_is_refused(cluster):
     with pytest.raises(ConfigError, match="cluster"):
         load_config({"cluster": cluster})
+
+
+def test_a_certification_on_a_cluster(root):
+    """Its own groups; a GPU where its classifier has one; slices share the draws."""
+    small = make_plan(root, {"scale": "laptop", "studies": ["idrs"]})
+    large = make_plan(root, {"scale": "paper", "studies": ["idrs"]})
+    part = small.parts["idrs", "constant-sigma_b0.25", "all"]
+    assert small.group(part) == "certify_short" and small.group(part.base) == "short"
+    assert small.resources(part)["gres"] == "" and part.seeds == (0, 1, 2)
+    parts = [large.parts["idrs", "constant-sigma_b0.25", f"seed0-slice{i}"] for i in range(5)]
+    assert {large.group(part) for part in parts} == {"certify_gpu"}
+    assert large.group(parts[0].base) == "gpu" and large.resources(parts[0])["gres"] == "gpu:1"
+    whole = certification_cost(
+        parts[0].spec.model_copy(update={"slices": 1}), parts[0].base.spec, 1
+    )
+    assert cost_of(parts[0]).minutes < whole.minutes

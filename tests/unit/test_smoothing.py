@@ -639,3 +639,18 @@ def test_counts_are_artifacts(cards, base, tmp_path):
     artifacts.write_tensors(path, states, {"key": "k"})
     back, stamp = artifacts.read_tensors(path)
     assert stamp["key"] == "k" and torch.equal(back["counts"], states["counts"])
+
+
+def test_on_real_images_the_mean_noise_is_five_percent_above(real_data, root, tmp_path):
+    """Claim c9, on CIFAR-10 as JPEG: the follow-up's constants are 1.05 to 1.06 times sigma_b."""
+    (tmp_path / "raw").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / f"raw/{split}.parquet").symlink_to(real_data / f"cifar10/{split}.parquet")
+    entry = load_registry(root / "config/datasets.yaml")["cifar10_jpeg"]
+    data = load(prepare_dataset(entry, tmp_path / "raw", tmp_path / "prepared"))
+    train, test = (labelled(data, split, 255).inputs for split in ("train", "test"))
+    images = test[evenly_spaced(len(test), 500)]
+    distance = variance.knn_mean_distance(images, train, 20)
+    sigma = variance.sigma_knn(0.25, 0.01, distance, 5)
+    assert 1.03 <= sigma.mean() / 0.25 <= 1.08
+    assert variance.semi_elasticity(images, sigma, 0.01).max() <= 1

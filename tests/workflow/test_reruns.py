@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from project import ALL_PLOTTED, CLOSED_FORMS, call, copy_project, planned, snakemake
+from replica.efficiency import efficiency_table, progress_lines
+from replica.plan import make_plan
 
 
 def chain(study: str, run: str, figure: str) -> set[tuple[str, str]]:
@@ -44,6 +46,17 @@ def test_everything_is_there(finished):
     assert wanted <= set(card.columns) and card["detail"].str.len().min() > 10
     assert not list(finished.glob("results/checkpoints/*"))
     assert not list(finished.glob("results/**/.*.tmp"))
+
+
+def test_jobs_stay_within_what_they_ask_for(finished):
+    plan = make_plan(finished, {"scale": "smoke"})
+    used = efficiency_table(plan)
+    assert len(used) == 2 * len(plan.parts)
+    assert set(used["rule"]) == {"train_run", "certify", "measure_run"}
+    assert (used["used_mb"] < used["asked_mb"]).all()
+    assert (used["used_minutes"] < used["asked_minutes"]).all()
+    assert all(f"{n} of {n} runs made, {n} of {n} measured" in line for line, n in zip(
+        progress_lines(plan), (6, 28, 14), strict=True))  # fmt: skip
 
 
 def test_every_figure_table_is_tidy(finished):

@@ -24,7 +24,7 @@ from replica.specs import (
 FLOPS_PER_CORE = {"float32": 4e10, "mixed": 4e10, "float64": 2e10}
 SECONDS_PER_STEP = 3e-4
 # A forward pass of one noisy image through a small classifier, and a training step of it.
-SECONDS_PER_SMALL_PASS = 2e-5
+SECONDS_PER_SMALL_PASS = 8e-6
 SECONDS_PER_SMALL_STEP = 2e-3
 MARGIN = 3
 # A job of Slurm carries two Snakemake processes besides the training.

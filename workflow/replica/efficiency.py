@@ -15,7 +15,7 @@ WASTEFUL = 0.1
 
 
 def efficiency_table(plan: Plan) -> pd.DataFrame:
-    """One row a finished training or measuring job.
+    """One row a finished training, certification or measuring job.
 
     Returns:
         Columns `COLUMNS`: memory in MB and time in minutes, asked for at the first attempt and
@@ -24,7 +24,7 @@ def efficiency_table(plan: Plan) -> pd.DataFrame:
     rows = []
     for (study, run, part), job in plan.parts.items():
         asked = plan.resources(job)
-        for rule, minutes in [("train_run", asked["runtime"]), ("measure_run", 5)]:
+        for rule, minutes in [(job.rule, asked["runtime"]), ("measure_run", 5)]:
             path = plan.root / plan.results / f"benchmarks/{rule}/{study}/{job.stem}.tsv"
             if not path.exists():
                 continue
@@ -64,17 +64,17 @@ def print_efficiency(table: pd.DataFrame, console: Console) -> None:
 
 
 def progress_lines(plan: Plan) -> list[str]:
-    """Per study: how many trainings, measures and figures exist."""
+    """Per study: how many trainings (and certifications), measures and figures exist."""
     lines = []
     for study in plan.studies:
-        stems = [job.stem for (slug, _, _), job in plan.parts.items() if slug == study]
+        jobs = [job for (slug, _, _), job in plan.parts.items() if slug == study]
         base = plan.root / plan.results / study
-        trained = sum((base / f"runs/{stem}.safetensors").exists() for stem in stems)
-        measured = sum((base / f"measures/{stem}.parquet").exists() for stem in stems)
+        made = sum((base / job.states).exists() for job in jobs)
+        measured = sum((base / f"measures/{job.stem}.parquet").exists() for job in jobs)
         figures = plan.studies[study].figures
         drawn = sum((base / f"figures/{figure}.svg").exists() for figure in figures)
         lines.append(
-            f"{study}: {trained} of {len(stems)} trained, {measured} of {len(stems)} measured, "
+            f"{study}: {made} of {len(jobs)} runs made, {measured} of {len(jobs)} measured, "
             f"{drawn} of {len(figures)} figures drawn"
         )
     return lines

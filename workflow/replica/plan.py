@@ -71,6 +71,11 @@ class Part:
         return f"{self.run}/{self.part}"
 
     @property
+    def rule(self) -> str:
+        """The rule that makes its states."""
+        return "train_run" if self.base is None else "certify"
+
+    @property
     def states(self) -> str:
         """Path of its states below `results/<scale>/<study>/`."""
         folder = "runs" if self.base is None else "counts"
