@@ -117,7 +117,7 @@ def test_more_draws_certify_again_and_train_nothing(changed):
     run = "cone_constant_grid"
     assert planned(project) == {
         ("certify", f"idrs/counts/{run}/all"), ("measure_run", f"idrs/measures/{run}/all"),
-        *drawn("idrs", "toy_cone"),
+        *drawn("idrs", "toy_cone"), *scored("idrs"),
     }  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def test_scales_studies_and_seeds_compose(finished):
     ("values", "words"),
     [
         (["scale=papr"], ["scale = 'papr'", "'smoke', 'laptop' or 'paper'"]),
-        (["studies=[low_rnk]"], ["low_rnk", "there are dufm, low_rank"]),
+        (["studies=[low_rnk]"], ["low_rnk", "there are dufm, idrs, low_rank"]),
         (["sclae=smoke"], ["unknown key sclae", "did you mean scale?"]),
         (["seeds=[1]"], ["seeds = ['1']", "integer"]),
         (

@@ -69,8 +69,14 @@ def adopt(plan: Plan) -> None:
         (plan.root / name).unlink()
     data, results = plan.root / plan.config.data_dir, plan.root / plan.results
     stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
-    patterns = ["*/runs/**/*.*", "*/measures/**/*.*", "*/figures/*.parquet"]
-    patterns += ["*/figures/*.svg", "*/figures/*.pdf", "*/claims.parquet", "scorecard.*"]
+    patterns = ["*/runs/**/*.*", "*/counts/**/*.*", "*/measures/**/*.*"]
+    patterns += [
+        "*/figures/*.parquet",
+        "*/figures/*.svg",
+        "*/figures/*.pdf",
+        "*/claims.parquet",
+        "scorecard.*",
+    ]
     stages += [results.glob(pattern) for pattern in patterns]
     # To Snakemake a benchmark is an output like any other.
     stages.append(results.parent.glob("**/benchmarks/**/*.tsv"))

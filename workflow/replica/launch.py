@@ -168,7 +168,7 @@ def _newer(path: Path, other: Path) -> bool:
 def _clear_checkpoints(plan: Plan) -> None:
     """Delete the checkpoints of runs that are finished; jobs on a cluster leave them."""
     for name, part in plan.parts.items():
-        if (plan.root / f"{plan.results}/{part.study}/runs/{part.stem}.safetensors").exists():
+        if (plan.root / plan.states(part)).exists():
             key = plan.key("train", *name)
             (plan.root / f"results/checkpoints/{key}.safetensors").unlink(missing_ok=True)
 
