@@ -293,6 +293,22 @@ def test_training_is_the_same_again_and_noise_is_what_it_says(cards, base):
     assert clean.min() > 0.7 and (noisy.to_numpy() < clean.to_numpy()).all()
 
 
+def test_checkpoints_of_all_classifiers_go_with_the_job(cards, tmp_path):
+    path = tmp_path / "0123456789abcdef.safetensors"
+    other = tmp_path / "fedcba9876543210.safetensors"
+    other.write_bytes(b"of another job")
+    spec = validate_run(CLASSIFIER | {"epochs": 2}, "base")
+    every_epoch = Job(
+        study="idrs", run="run", seeds=(0, 1), checkpoint=Checkpoint(path, every=0),
+        device=torch.device("cpu"), threads=1, card=cards["digits"],
+    )  # fmt: skip
+    classifiers.train_noisy_classifier(spec, every_epoch)
+    kept = {p.name for p in tmp_path.iterdir()} - {other.name}
+    assert kept == {f"0123456789abcdef.{seed}.safetensors" for seed in (0, 1)}
+    every_epoch.checkpoint.discard()
+    assert list(tmp_path.iterdir()) == [other]
+
+
 def test_noise_is_added_before_the_normalisation():
     spec = validate_run(CLASSIFIER | {"mean": [0.4], "std": [0.2]}, "base")
     model = build_classifier(spec, (1, 8, 8), 10, 0)

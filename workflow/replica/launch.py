@@ -169,8 +169,8 @@ def _clear_checkpoints(plan: Plan) -> None:
     """Delete the checkpoints of runs that are finished; jobs on a cluster leave them."""
     for name, part in plan.parts.items():
         if (plan.root / plan.states(part)).exists():
-            key = plan.key("train", *name)
-            (plan.root / f"results/checkpoints/{key}.safetensors").unlink(missing_ok=True)
+            for path in (plan.root / "results/checkpoints").glob(f"{plan.key('train', *name)}*"):
+                path.unlink(missing_ok=True)
 
 
 def _run(command: list[str], root: Path, **environment: str) -> int:

@@ -14,7 +14,6 @@ from replica.provenance import stream_seed
 from replica.smoothing.variance import knn_mean_distance, sigma_knn
 from replica.specs import NoisyClassifierSpec
 from replica.training import loop
-from replica.training.checkpoint import Checkpoint
 from replica.training.runs import Job, Result
 
 HISTORY = ["run", "seed", "sigma", "steps", "step", "metric", "value"]
@@ -63,7 +62,6 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
         names = (job.study, job.run, seed)
         start = stream_seed(*names, "start")
         model = build_classifier(spec, tuple(inputs.shape[1:]), data.K, start).to(job.device)
-        path = job.checkpoint.path
         run = loop.train(
             model,
             inputs,
@@ -72,9 +70,7 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
             recipe,
             seed=stream_seed(*names, "order"),
             snapshot_epochs=[spec.epochs],
-            checkpoint=Checkpoint(
-                path and path.with_suffix(f".{seed}.safetensors"), job.checkpoint.every
-            ),
+            checkpoint=job.checkpoint.member(seed),
             perturb=noisy,
             name=f"{job.study} {job.run} seed {seed}",
         )

@@ -63,10 +63,16 @@ class Checkpoint:
             print("Stopped by SIGTERM; the state is saved.", file=sys.stderr)
             raise SystemExit(TERMINATED)
 
+    def member(self, seed: int) -> "Checkpoint":
+        """The checkpoint of one of several trainings of a job, one after another."""
+        path = self.path and self.path.with_suffix(f".{seed}{self.path.suffix}")
+        return Checkpoint(path, self.every)
+
     def discard(self) -> None:
-        """Remove the file, after the results are safely written."""
+        """Remove the file and those of its members, after the results are safely written."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            for path in self.path.parent.glob(f"{self.path.stem}*{self.path.suffix}"):
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def catching_sigterm(self) -> Iterator[None]:
