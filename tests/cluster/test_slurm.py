@@ -54,7 +54,7 @@ def start(project: Path, *arguments: str, config: list[str] | None = None) -> su
 
 
 def finish(process: subprocess.Popen, project: Path, status: int = 0) -> str:
-    ended = process.wait(400)
+    ended = process.wait(900)
     said = (project / "said.txt").read_text()
     assert ended == status, said[-5000:]
     return said

@@ -28,7 +28,7 @@ def launch(project: Path, *arguments: str, config: tuple = (), **how) -> subproc
 
 
 def finish(process: subprocess.Popen, status: int = 0) -> str:
-    said, _ = process.communicate(timeout=500)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == status, said[-5000:]
     return said
 

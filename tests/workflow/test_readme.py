@@ -45,7 +45,7 @@ def test_the_command_works(clone, command):
     command = command.replace("laptop", "smoke")
     environment = os.environ | {"PYTHONPATH": str(clone / "workflow")}
     answer = subprocess.run(
-        command, shell=True, cwd=clone, env=environment, text=True, capture_output=True, timeout=300
+        command, shell=True, cwd=clone, env=environment, text=True, capture_output=True, timeout=600
     )
     said = answer.stdout + answer.stderr
     assert answer.returncode == 0, said[-3000:]
