@@ -71,7 +71,7 @@ def jobs(project: Path) -> list[dict[str, str]]:
     return [row for row in rows if row["name"].startswith(job_prefix(project))]
 
 
-def wait_for(what, seconds=120):
+def wait_for(what, seconds=300):
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, "waited in vain"
