@@ -17,6 +17,7 @@ from replica import artifacts
 from replica.specs import Config, expand, load_studies
 from replica.training import runs
 from replica.training.checkpoint import Checkpoint
+from replica.training.jobs import Job
 
 RUN = "results/smoke/low_rank/runs/fig6/all.safetensors"
 # Real clusters are asked every 40 s or less often.
@@ -84,7 +85,7 @@ def steps_for(seconds: float) -> int:
     config = Config(scale="smoke", overrides={"low_rank": {"fig6": {"steps": 4000}}})
     spec = expand(load_studies(ROOT / "config/studies")["low_rank"], "fig6", config)["fig6"]
     seeds = tuple(range(spec.seeds))
-    job = runs.Job("low_rank", "fig6", seeds, Checkpoint(None), torch.device("cpu"), 1)
+    job = Job("low_rank", "fig6", seeds, Checkpoint(None), torch.device("cpu"), 1)
     began = time.perf_counter()
     runs.train_dufm(spec, job)
     return int(4000 * seconds / (time.perf_counter() - began))

@@ -43,6 +43,8 @@ def whole():
     return m
 """,
 }
+CACHED = (provenance.parse, provenance.references, provenance.is_module, provenance.code_digest,
+          provenance._source)  # fmt: skip
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def package(tmp_path, monkeypatch):
             text = FILES[f"{name}.py"]
             assert old in text
             (folder / f"{name}.py").write_text(text.replace(old, new))
-        for cached in (provenance.parse, provenance.references, provenance.is_module):
+        for cached in CACHED:
             cached.cache_clear()
         result = provenance.code_digest(entry)
         for name, text in FILES.items():
@@ -67,7 +69,7 @@ def package(tmp_path, monkeypatch):
         return result
 
     yield digest
-    for cached in (provenance.parse, provenance.references, provenance.is_module):
+    for cached in CACHED:
         cached.cache_clear()
 
 

@@ -30,7 +30,7 @@ from replica.smoothing import (
 from replica.specs import Ascent, ConfigError, validate_run
 from replica.studies import idrs
 from replica.training.checkpoint import Checkpoint
-from replica.training.runs import Job
+from replica.training.jobs import Job
 
 CLASSIFIER = dict(
     kind="noisy_classifier", dataset="digits", pixel_max=16, network={"kind": "mlp", "hidden": [32]},

@@ -20,6 +20,7 @@ from replica.theory.dnc import dnc_matrices, dnc_optimum
 from replica.theory.srg import srg0_matrices, srg0_optimum
 from replica.training import devices, runs
 from replica.training.checkpoint import Checkpoint
+from replica.training.jobs import Job
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
 
 SPEC = dict(kind="dufm", K=10, L=4, n=2, width=12, lambda_w=0.004, lr=0.1, steps=2000, h_std=1,
@@ -165,7 +166,7 @@ def digits(tmp_path_factory, root=Path(__file__).parents[2]):
 def test_the_head_of_a_network_is_measured_as_the_theory_says(root, digits):
     study = load_studies(root / "config/studies")["dufm"]
     spec = expand(study, "rec_backbone", Config(scale="smoke"))["rec_backbone"]
-    job = runs.Job("dufm", "rec_backbone", (0, 1), Checkpoint(None), torch.device("cpu"), 1, digits)
+    job = Job("dufm", "rec_backbone", (0, 1), Checkpoint(None), torch.device("cpu"), 1, digits)
     result = runs.train_network_head(spec, job)
     table = measures.measure_network_head(
         spec, result.states, run="rec_backbone", threads=1, card=digits
@@ -188,7 +189,7 @@ def test_minibatches_of_a_stack_are_those_of_one_plain_loop_a_seed(root, digits)
     }
     config = Config(scale="smoke", overrides={"dufm": {"rec_backbone": changes}})
     spec = expand(study, "rec_backbone", config)["rec_backbone"]
-    job = runs.Job("dufm", "rec_backbone", (0, 1), Checkpoint(None), torch.device("cpu"), 1, digits)
+    job = Job("dufm", "rec_backbone", (0, 1), Checkpoint(None), torch.device("cpu"), 1, digits)
     result = runs.train_network_head(spec, job)
     samples = networks.training_samples(
         load(digits), spec.classes, spec.per_class, dtype=torch.float64
@@ -251,7 +252,7 @@ def test_the_paper_path_runs_on_cifar10_images(root, real_data, tmp_path):
     }
     config = Config(scale="paper", overrides={"low_rank": {"fig2_bottom": changes}})
     spec = expand(study, "fig2_bottom", config)["fig2_bottom"]
-    job = runs.Job("low_rank", "fig2_bottom", (0,), Checkpoint(None), torch.device("cpu"), 1, card)
+    job = Job("low_rank", "fig2_bottom", (0,), Checkpoint(None), torch.device("cpu"), 1, card)
     result = runs.train_network_head(spec, job)
     loss = result.history[result.history["metric"] == "loss"]["value"]
     assert len(loss) == 2 and loss.iloc[-1] < loss.iloc[0]

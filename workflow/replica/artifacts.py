@@ -9,11 +9,12 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,6 +92,16 @@ def tensors_digest(tensors: Mapping[str, "torch.Tensor"]) -> str:
     return digest.hexdigest()
 
 
+def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """The same digest of the same values as arrays, without importing torch."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} torch.{array.dtype} {arrays[name].shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
 def write_table(path: Path | str, frame: pd.DataFrame, stamp: Mapping[str, object]) -> None:
     """Write a tidy table as Parquet (zstd) with `stamp` and the checksum of its contents.
 
@@ -147,20 +158,29 @@ def read_tensors(path: Path | str) -> tuple[dict[str, "torch.Tensor"], dict]:
         CorruptArtifact: the file is truncated or its checksum does not match.
         FileNotFoundError: there is no such file.
     """
+    return _read_states(path, "pt", tensors_digest)
+
+
+def read_arrays(path: Path | str) -> tuple[dict[str, np.ndarray], dict]:
+    """The same as arrays, for jobs that need no torch and not the seconds of its import."""
+    return _read_states(path, "np", arrays_digest)
+
+
+def _read_states(path: Path | str, framework: str, digest: Callable) -> tuple[dict, dict]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        with safe_open(path, framework="pt") as handle:
+        with safe_open(path, framework=framework) as handle:
             stamp = _unsealed((handle.metadata() or {}).get(STAMP.decode(), "{}"))
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            states = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise _corrupt(path, "it cannot be read as safetensors with a stamp") from error
-    if stamp.get("sha256") != tensors_digest(tensors):
+    if stamp.get("sha256") != digest(states):
         raise _corrupt(path, "its checksum does not match its contents")
-    return tensors, stamp
+    return states, stamp
 
 
 def read_stamp(path: Path | str) -> dict:

@@ -12,11 +12,15 @@ from typing import Literal
 from replica.specs import (
     CertificationSpec,
     DufmSpec,
+    LowDataSpec,
+    MixerBackbone,
     MlpBackbone,
     NetworkHeadSpec,
     NoisyClassifierSpec,
     ResNetClassifier,
     RunSpec,
+    TorchvisionBackbone,
+    VitBackbone,
 )
 
 # Matrix products of a few dozen columns on one core reach about this; measured on two cores
@@ -26,6 +30,10 @@ SECONDS_PER_STEP = 3e-4
 # A forward pass of one noisy image through a small classifier, and a training step of it.
 SECONDS_PER_SMALL_PASS = 8e-6
 SECONDS_PER_SMALL_STEP = 2e-3
+# A training step of a narrow network on 20 images of 8x8 pixels; the pass of an image of 224x224
+# pixels, or of a smaller one, through a large network on a GPU.
+SECONDS_PER_LOW_DATA_STEP = 1e-2
+SECONDS_PER_LARGE_PASS = {True: 1e-3, False: 4e-4}
 MARGIN = 3
 # A job of Slurm carries two Snakemake processes besides the training.
 BASE_MB = 1200
@@ -59,6 +67,13 @@ def is_large(spec: RunSpec) -> bool:
     """Whether one seed of the run is worth a GPU, or a part of one, and a job of its own."""
     if isinstance(spec, NetworkHeadSpec):
         return not isinstance(spec.backbone, MlpBackbone)
+    if isinstance(spec, LowDataSpec):
+        network = spec.network
+        if isinstance(network, TorchvisionBackbone):
+            return True
+        if isinstance(network, MixerBackbone | VitBackbone):
+            return network.width >= 256
+        return max(getattr(network, "widths", [0])) >= 256
     return isinstance(spec, NoisyClassifierSpec) and isinstance(spec.network, ResNetClassifier)
 
 
@@ -82,6 +97,8 @@ def certification_cost(spec: CertificationSpec, base: NoisyClassifierSpec, seeds
 
 def training_cost(spec: RunSpec, seeds: int) -> Cost:
     """The cost of training `seeds` seeds of a run in one job."""
+    if isinstance(spec, LowDataSpec):
+        return _low_data_cost(spec, seeds)
     if is_large(spec):
         return Cost(mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
     if isinstance(spec, NoisyClassifierSpec):
@@ -121,3 +138,18 @@ def training_cost(spec: RunSpec, seeds: int) -> Cost:
         gpu_slots=0,
         group="short" if minutes <= GROUPED_BELOW_MINUTES else "alone",
     )
+
+
+def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
+    passes = sum(spec.steps * spec.batch if spec.steps else spec.epochs * n for n in spec.n)
+    if is_large(spec):
+        photographs = spec.dataset.startswith("caltech")
+        minutes = 30 + MARGIN * seeds * passes * SECONDS_PER_LARGE_PASS[photographs] / 60
+        memory = 24_000 if photographs else 8000
+        return Cost(mem_mb=memory, minutes=math.ceil(minutes), threads=4, gpu_slots=1, group="gpu")
+    # Images of natural scenes have 16 times the pixels of a digit.
+    images = 1 if spec.dataset == "digits" else 16
+    seconds = seeds * passes / 20 * SECONDS_PER_LOW_DATA_STEP * images * (1 + spec.pairs)
+    minutes = math.ceil(BASE_MINUTES + MARGIN * seconds / 60)
+    group = "short" if minutes <= GROUPED_BELOW_MINUTES else "alone"
+    return Cost(mem_mb=BASE_MB + 600, minutes=minutes, threads=1, gpu_slots=0, group=group)

@@ -35,6 +35,11 @@ COLOURS = {
     "constant": _PALETTE[0],
     "knn": _PALETTE[1],
     "knn_mean": _PALETTE[2],
+    "plain": _PALETTE[0],
+    "fr": _PALETTE[3],
+    "other_1": _PALETTE[2],
+    "other_2": _PALETTE[1],
+    "other_3": _PALETTE[4],
     "published": "#555555",
 }
 LABELS = {

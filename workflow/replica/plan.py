@@ -22,6 +22,7 @@ from replica.specs import (
     Config,
     ConfigError,
     FigureSpec,
+    LowDataSpec,
     NoisyClassifierSpec,
     RunSpec,
     StudySpec,
@@ -45,7 +46,16 @@ FUNCTIONS = {
         "replica.smoothing.certification:certify",
         "replica.smoothing.certification:measure_certification",
     ),
+    "low_data": (
+        "replica.lowdata.training:train_low_data",
+        "replica.lowdata.accuracy:measure_low_data",
+    ),
 }
+# Measures that need no torch read states as arrays.
+READERS = {"low_data": "read_arrays"}
+ROUND = "replica.lowdata.training:train_round"
+# Scripts by rule, for the digests of their code.
+SCRIPTS = {"train_run": "train", "train_round": "round", "certify": "certify"}
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,12 @@ class Part:
     """One training or certification job: some or all seeds of one run.
 
     Attributes:
-        base: the training whose classifiers a certification is about.
+        base: the job whose states this one starts from: the training whose classifiers a
+            certification is about, a pretraining, or where active learning goes on from its
+            weights, the stage before.
+        before: the stage before of active learning, which chose the labels.
         slice: which of the slices of the certified images.
+        stage: which stage of active learning, from 0.
     """
 
     study: str
@@ -63,7 +77,9 @@ class Part:
     spec: RunSpec
     seeds: tuple[int, ...]
     base: "Part | None" = None
+    before: "Part | None" = None
     slice: int = 0
+    stage: int = 0
 
     @property
     def stem(self) -> str:
@@ -73,18 +89,26 @@ class Part:
     @property
     def rule(self) -> str:
         """The rule that makes its states."""
-        return "train_run" if self.base is None else "certify"
+        if isinstance(self.spec, CertificationSpec):
+            return "certify"
+        return "train_round" if getattr(self.spec, "active", None) else "train_run"
 
     @property
     def states(self) -> str:
         """Path of its states below `results/<scale>/<study>/`."""
-        folder = "runs" if self.base is None else "counts"
+        folder = "counts" if self.rule == "certify" else "runs"
         return f"{folder}/{self.stem}.safetensors"
 
     @property
-    def dataset(self) -> str:
-        """The data set that it reads, or ""."""
-        return getattr((self.base or self).spec, "dataset", "")
+    def datasets(self) -> list[str]:
+        """The data sets that it reads, its images first."""
+        return datasets_of(self.base.spec if self.rule == "certify" else self.spec)
+
+
+def datasets_of(spec: RunSpec) -> list[str]:
+    """The data sets that a run names, its images first."""
+    named = [getattr(spec, field, None) for field in ("dataset", "weights", "corrupted")]
+    return [name for name in named if name]
 
 
 @dataclass(frozen=True)
@@ -122,7 +146,7 @@ class Plan:
         """Histories and measures that the table of a figure is made from."""
         parts = self.parts_of(study, self.figure(study, figure).runs)
         base = f"{self.results}/{study}"
-        trained = [part.stem for part in parts if part.base is None]
+        trained = [part.stem for part in parts if part.rule != "certify"]
         return {
             "histories": [f"{base}/runs/{stem}.history.parquet" for stem in trained],
             "measures": [f"{base}/measures/{part.stem}.parquet" for part in parts],
@@ -145,15 +169,17 @@ class Plan:
         """All that `snakemake <study>` makes."""
         return [*self.figure_files(study), f"{self.results}/{study}/claims.parquet"]
 
-    def card(self, part: Part) -> list[str]:
-        """The card of the data set that a part needs; empty if it needs none."""
-        if not part.dataset:
-            return []
-        return [f"{self.config.data_dir}/prepared/{part.dataset}/card.json"]
+    def cards(self, part: Part) -> list[str]:
+        """The cards of the data sets that a part needs, its images first."""
+        return [f"{self.config.data_dir}/prepared/{name}/card.json" for name in part.datasets]
 
     def states(self, part: Part) -> str:
         """The states of a part."""
         return f"{self.results}/{part.study}/{part.states}"
+
+    def labelled(self, part: Part) -> str:
+        """The labelled sets that a stage of active learning leaves."""
+        return f"{self.results}/{part.study}/runs/{part.stem}.labelled.parquet"
 
     # ------------------------------------------------------------------- keys
 
@@ -178,11 +204,13 @@ class Plan:
             "plot": lambda: f"replica.studies.{study}:draw_{name[1]}",
             "scorecard": lambda: "replica.report:scorecard_html",
         }[stage]()
-        script = "certify" if stage == "train" and self.parts[name].base else stage
+        script = SCRIPTS[self.parts[name].rule] if stage == "train" else stage
         return code_digest(entry, self._script(script))
 
     def entry(self, stage: str, *name: str) -> str:
         """The function of a part's `train` or `measure`, as `module:name`."""
+        if stage == "train" and self.parts[name].rule == "train_round":
+            return ROUND
         return FUNCTIONS[self.parts[name].spec.kind][stage == "measure"]
 
     def _script(self, stage: str) -> Path:
@@ -193,16 +221,20 @@ class Plan:
 
     def _train(self, *name: str) -> dict[str, Any]:
         part = self.parts[name]
+        spec = part.spec.model_dump()
+        if part.rule == "train_round":
+            # Further stages are nothing to this one, which labels for the next.
+            spec["n"] = spec["n"][: part.stage + 2]
         facts = {
             "name": name,
-            "spec": part.spec.model_dump(),
+            "spec": spec,
             "seeds": part.seeds,
-            "data": self.key("dataset", part.dataset) if part.dataset else "",
+            "data": [self.key("dataset", dataset) for dataset in part.datasets],
             "code": self.code("train", *name),
         }
-        if part.base is not None:
-            base = (part.base.study, part.base.run, part.base.part)
-            facts["base"] = self.key("train", *base)
+        for link in ("base", "before"):
+            if (other := getattr(part, link)) is not None:
+                facts[link] = self.key("train", other.study, other.run, other.part)
         return facts
 
     def counts_key(self, part: Part) -> str:
@@ -297,11 +329,13 @@ class Plan:
     def group(self, part: Part) -> str:
         """The kind of group in which a cluster runs the jobs of a part; see `replica.costs`.
 
-        Certifications have groups of their own: within a group only chains of jobs may hang
-        together, for which the Snakemake inside an allocation asks no more CPUs than it has.
+        What starts from another job has groups of its own: within a group only chains of jobs may
+        hang together, for which the Snakemake inside an allocation asks no more CPUs than it has.
         """
         group = cost_of(part).group
-        return group if part.base is None else f"certify_{group}"
+        if part.rule == "train_round":
+            return f"round{part.stage}_{group}"
+        return group if part.base is None else f"{part.rule.partition('_')[0]}_from_{group}"
 
     def claims(self, study: str) -> str:
         """The claims of a study as a parameter of a job."""
@@ -341,8 +375,10 @@ class Plan:
             base = f"{self.results}/{study}"
             key = self.key("train", study, run, part)
             expected[f"{base}/{job.states}"] = key
-            if job.base is None:
+            if job.rule != "certify":
                 expected[f"{base}/runs/{job.stem}.history.parquet"] = key
+            if job.rule == "train_round":
+                expected[self.labelled(job)] = key
             measure = self.key("measure", study, run, part)
             expected[f"{base}/measures/{job.stem}.parquet"] = measure
         for slug, study in self.studies.items():
@@ -382,40 +418,92 @@ def make_plan(root: Path | str, values: dict[str, Any]) -> Plan:
                     f"config/config.yaml: overrides.{slug}.{run}: there is no such run; "
                     f"there are {', '.join(available[slug].runs)}."
                 )
+    figures = {f: study for study in available.values() for f in study.figures}
+    for extra in config.extras:
+        if extra not in figures or not figures[extra].figures[extra].extra:
+            off = [name for name, study in figures.items() if study.figures[name].extra]
+            raise ConfigError(
+                f"config/config.yaml: extras: {extra!r} is no figure that is off by default; "
+                f"there are {', '.join(off)}."
+            )
+    studies = {slug: available[slug].without_extras(config.extras) for slug in chosen}
     specs: dict[tuple[str, str], RunSpec] = {}
-    for slug in chosen:
-        study = available[slug]
+    for slug, study in studies.items():
         _check_functions(study)
         for template in study.runs:
             for run, spec in expand(study, template, config).items():
-                dataset = getattr(spec, "dataset", "")
-                if dataset and dataset not in registry:
-                    raise ConfigError(
-                        f"config/studies/{slug}.yaml: runs.{template}: the data set "
-                        f"{dataset!r} is not in config/datasets.yaml; "
-                        f"there are {', '.join(registry)}."
-                    )
+                for dataset in datasets_of(spec):
+                    if dataset not in registry:
+                        raise ConfigError(
+                            f"config/studies/{slug}.yaml: runs.{template}: the data set "
+                            f"{dataset!r} is not in config/datasets.yaml; "
+                            f"there are {', '.join(registry)}."
+                        )
                 specs[slug, run] = spec
-    # Certifications last: each points to the parts of its classifier.
-    parts = {}
-    for (slug, run), spec in specs.items():
-        if not isinstance(spec, CertificationSpec):
-            parts |= {(slug, run, part.part): part for part in _split(slug, run, spec)}
-    for (slug, run), spec in specs.items():
+    specs = _needed(studies, specs)
+    # What starts from another run comes after it: each part points to the one of its base.
+    parts: dict[tuple[str, str, str], Part] = {}
+    for (slug, run), spec in sorted(specs.items(), key=lambda item: _starts_from_a_run(item[1])):
         if isinstance(spec, CertificationSpec):
             found = _certifications(slug, run, spec, specs, parts)
-            parts |= {(slug, run, part.part): part for part in found}
+        else:
+            base = _pretraining(slug, run, spec, parts) if _starts_from_a_run(spec) else None
+            found = _split(slug, run, spec, base)
+        parts |= {(slug, run, part.part): part for part in found}
     # In the order of the files again.
     order = {name: i for i, name in enumerate(specs)}
     parts = dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
-    return Plan(root, config, {slug: available[slug] for slug in chosen}, registry, parts)
+    return Plan(root, config, studies, registry, parts)
 
 
-def _split(study: str, run: str, spec: RunSpec) -> list[Part]:
-    """All seeds of a small model in one job; one job a seed for large ones."""
-    if is_large(spec):
-        return [Part(study, run, f"seed{seed}", spec, (seed,)) for seed in range(spec.seeds)]
-    return [Part(study, run, "all", spec, tuple(range(spec.seeds)))]
+def _needed(
+    studies: dict[str, StudySpec], specs: dict[tuple[str, str], RunSpec]
+) -> dict[tuple[str, str], RunSpec]:
+    """The runs that a figure is made from, and those that they start from."""
+    wanted = {(slug, run) for slug, study in studies.items()
+              for figure in study.figures.values() for run in figure.runs}  # fmt: skip
+    for (slug, run), spec in specs.items():
+        if (slug, run.partition("-")[0]) in wanted:
+            bases = {getattr(spec, "base", None), getattr(spec, "pretrained", None)} - {None}
+            wanted |= {(slug, base) for base in bases}
+    return {name: spec for name, spec in specs.items()
+            if (name[0], name[1].partition("-")[0]) in wanted}  # fmt: skip
+
+
+def _starts_from_a_run(spec: RunSpec) -> bool:
+    return isinstance(spec, CertificationSpec) or bool(getattr(spec, "pretrained", None))
+
+
+def _split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]:
+    """All seeds of a small model in one job, one job a seed for large ones; a chain of stages."""
+    everyone = tuple(range(spec.seeds))
+    members = {f"seed{s}": (s,) for s in everyone} if is_large(spec) else {"all": everyone}
+    found = []
+    for name, seeds in members.items():
+        if getattr(spec, "active", None) is None:
+            found.append(Part(study, run, name, spec, seeds, base))
+            continue
+        before = None
+        for stage in range(len(spec.n)):
+            start = before if spec.active.continued and before else base
+            part = f"{name}-stage{stage}"
+            before = Part(study, run, part, spec, seeds, start, before, stage=stage)
+            found.append(before)
+    return found
+
+
+def _pretraining(
+    study: str, run: str, spec: LowDataSpec, parts: dict[tuple[str, str, str], Part]
+) -> Part:
+    """The one job of the run whose weights a run starts from."""
+    where = f"config/studies/{study}.yaml: runs.{run.partition('-')[0]}"
+    found = [part for (s, r, _), part in parts.items() if (s, r) == (study, spec.pretrained)]
+    if len(found) != 1 or not getattr(found[0].spec, "keep_weights", False):
+        raise ConfigError(
+            f"{where}: pretrained = {spec.pretrained!r} is not a run of one job with "
+            "keep_weights: true."
+        )
+    return found[0]
 
 
 def _certifications(
@@ -443,14 +531,17 @@ def _certifications(
         seeds = tuple(seed for seed in owner.seeds if seed < spec.seeds)
         for i in range(spec.slices if seeds else 0):
             part = f"{owner.part}-slice{i}" if spec.slices > 1 else owner.part
-            found.append(Part(study, run, part, spec, seeds, owner, i))
+            found.append(Part(study, run, part, spec, seeds, owner, slice=i))
     return found
 
 
 def cost_of(part: Part) -> Cost:
     """What the jobs of a part need."""
-    if isinstance(part.spec, CertificationSpec):
+    if part.rule == "certify":
         return certification_cost(part.spec, part.base.spec, len(part.seeds))
+    if part.rule == "train_round":
+        spec = part.spec.model_copy(update={"n": [part.spec.n[part.stage]]})
+        return training_cost(spec, len(part.seeds))
     return training_cost(part.spec, len(part.seeds))
 
 

@@ -60,6 +60,7 @@ class _Docstrings(ast.NodeTransformer):
         return node
 
 
+@functools.cache
 def code_digest(entry: str, script: Path | str | None = None) -> str:
     """Digest of everything that `entry` reaches inside this package, and of a script file.
 
@@ -193,6 +194,7 @@ def _defined(statement: ast.stmt) -> list[str]:
     ]
 
 
+@functools.cache
 def _source(module: str, name: str) -> str:
     """Text of a definition, with what the external names in it stand for."""
     scope = parse(module)
@@ -307,6 +309,13 @@ def begin(*, spec: object, key: str, code: str, seeds: list[int], device: str) -
             "versions": versions(),
             "device": device,
         }
+    )
+
+
+def begin_job(params: Any, device: str) -> Stamp:
+    """Start the stamp of a job with the parameters that its rule states."""
+    return begin(
+        spec=params.spec, key=params.key, code=params.code, seeds=params.seeds, device=device
     )
 
 

@@ -24,7 +24,13 @@ from pydantic import (
 Scale = Literal["smoke", "laptop", "paper"]
 SCALES: tuple[str, ...] = get_args(Scale)
 Origin = Literal[
-    "published", "second-hand", "follow-up code", "derived", "reconstructed", "suggested"
+    "published",
+    "official code",
+    "second-hand",
+    "follow-up code",
+    "derived",
+    "reconstructed",
+    "suggested",
 ]
 Status = Literal["published", "scaled", "reconstructed"]
 Lambdas = PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=1)]
@@ -265,12 +271,204 @@ class CertificationSpec(Strict):
         return f"{self.base}-sigma{sigma}"
 
 
-RunSpec = DufmSpec | NetworkHeadSpec | NoisyClassifierSpec | CertificationSpec
+class StagedBackbone(Strict):
+    """CIFAR-style ResNet: 3x3 stem without pooling, stride 2 from the second stage on."""
+
+    kind: Literal["staged_resnet"]
+    widths: Annotated[list[PositiveInt], Field(min_length=1)]
+    blocks: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
+        description="blocks of each stage; 2, 2, 2, 2 is ResNet18"
+    )
+    bottleneck: bool = Field(default=False, description="blocks of ResNet50, 4 times wider")
+
+    @model_validator(mode="after")
+    def _a_count_a_stage(self) -> "StagedBackbone":
+        if len(self.widths) != len(self.blocks):
+            raise ValueError(f"widths has {len(self.widths)} stages, blocks {len(self.blocks)}")
+        return self
+
+
+class DenseBackbone(Strict):
+    """A small DenseNet for small images."""
+
+    kind: Literal["dense"]
+    growth: PositiveInt
+    blocks: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class DepthwiseBackbone(Strict):
+    """A small network of inverted residuals with depthwise convolutions."""
+
+    kind: Literal["depthwise"]
+    widths: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class MixerBackbone(Strict):
+    """MLP-Mixer."""
+
+    kind: Literal["mixer"]
+    patch: PositiveInt
+    width: PositiveInt
+    depth: PositiveInt
+    tokens: PositiveInt = Field(description="hidden width across patches")
+    hidden: PositiveInt = Field(description="hidden width across channels")
+
+
+class VitBackbone(Strict):
+    """Vision transformer."""
+
+    kind: Literal["vit"]
+    patch: PositiveInt
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    hidden: PositiveInt
+
+
+class TorchvisionBackbone(Strict):
+    """A network of torchvision with its layout for ImageNet."""
+
+    kind: Literal["torchvision"]
+    name: Literal["resnet18", "densenet121", "efficientnet_b3"]
+
+
+class Refiner(Strict):
+    """The Feature Refiner head."""
+
+    width: PositiveInt = Field(description="d_fr")
+    inner_layers: PositiveInt = 1
+    drop: list[Literal["norm1", "linear1", "linear2", "norm2"]] = Field(
+        default=[], description="what an ablation leaves out; linear1 goes with its ReLU"
+    )
+
+
+class Active(Strict):
+    """Active learning: each stage labels the images that its network is asked about most."""
+
+    query: Literal["random", "entropy", "core_set", "llal"]
+    candidates: PositiveInt | None = Field(
+        default=None, description="size of the random part of the pool that is scored"
+    )
+    continued: bool = Field(default=False, description="go on from the weights of the stage before")
+    cut: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.6, description="share of the epochs after which LLAL's loss leaves the backbone"
+    )
+
+
+class LowDataSpec(Strict):
+    """Classifiers trained on few labels, a training for each number of labels and seed.
+
+    With `refiner` the backbone is trained through the FR head, the original head behind the
+    gradient gate. The labelled sets are nested and the same for all seeds and methods.
+    """
+
+    kind: Literal["low_data"]
+    dataset: Name = Field(description="a key of config/datasets.yaml")
+    pixel_max: PositiveFloat = Field(default=255, description="what divides pixels into [0, 1]")
+    pairs: bool = Field(default=False, description="two images side by side, K² classes")
+    classes: tuple[int, int] | None = Field(
+        default=None, description="first and last label that is kept; all of them where absent"
+    )
+    mean: list[float] | None = Field(default=None, description="of the normalisation, by channel")
+    std: list[PositiveFloat] | None = Field(default=None, description="likewise")
+    network: Annotated[
+        StagedBackbone
+        | DenseBackbone
+        | DepthwiseBackbone
+        | MixerBackbone
+        | VitBackbone
+        | TorchvisionBackbone,
+        Field(discriminator="kind"),
+    ]
+    refiner: Refiner | None = Field(default=None, description="the FR head; absent: the baseline")
+    gate: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="m: share of the original head's gradient behind the FR head"
+    )
+    method: Literal["joint", "distillation", "mutual", "collaborative", "fixmatch"] = Field(
+        default="joint", description="joint: cross-entropy on each head; others compare (KD, DML, "
+        "KDCL, FixMatch)"
+    )  # fmt: skip
+    peer: StagedBackbone | None = Field(
+        default=None, description="teacher of distillation, peer of mutual and collaborative"
+    )
+    weights: Name | None = Field(
+        default=None, description="data set of kind weights that the backbone starts from"
+    )
+    pretrained: Name | None = Field(
+        default=None, description="run of this study whose backbone this one starts from"
+    )
+    keep_weights: bool = Field(default=False, description="keep the parameters of the networks")
+    corrupted: Name | None = Field(
+        default=None, description="data set of kind corrupted_cifar to measure accuracy on"
+    )
+    n: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
+        description="numbers of labelled images, rising"
+    )
+    active: Active | None = Field(
+        default=None, description="a chain of jobs that choose the labels; absent: random labels"
+    )
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch: PositiveInt
+    epochs: PositiveInt | None = Field(default=None, description="passes over the labelled images")
+    steps: PositiveInt | None = Field(default=None, description="instead of epochs")
+    milestone: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.8, description="share of the run after which the rate is divided by 10"
+    )
+    padding: Annotated[int, Field(ge=0)] = Field(description="zero padding of random crops")
+    flips: bool = Field(default=False, description="random horizontal flips")
+    seeds: PositiveInt
+    precision: Literal["float32", "mixed"] = "float32"
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> "LowDataSpec":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give both of mean and std, or neither")
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of epochs and steps")
+        sizes = list(itertools.pairwise(self.n))
+        for before, after in sizes:
+            if after <= before:
+                raise ValueError(f"n = {self.n}: {after} after {before} would label no image")
+        if alone := [n for n in self.n if n % self.batch == 1]:
+            raise ValueError(
+                f"n = {alone[0]} in batches of {self.batch} leaves one image alone, and batch norm "
+                "needs two"
+            )
+        if self.weights is not None and self.pretrained is not None:
+            raise ValueError("give weights or pretrained, not both")
+        needs_peer = self.method in ("distillation", "mutual", "collaborative")
+        if needs_peer != (self.peer is not None):
+            raise ValueError("distillation, mutual and collaborative need a peer, others none")
+        if self.method != "joint" and (self.refiner is not None or self.active is not None):
+            raise ValueError(f"method = {self.method} has neither a refiner nor active learning")
+        if self.active is not None:
+            if self.active.query == "llal" and not self.network_has_stages:
+                raise ValueError("llal needs a network with stages: staged_resnet or resnet18")
+            for before, after in sizes:
+                if self.active.candidates is not None and self.active.candidates < after - before:
+                    raise ValueError(
+                        f"candidates = {self.active.candidates}, but the stage after {before} "
+                        f"labels {after - before}"
+                    )
+        return self
+
+    @property
+    def network_has_stages(self) -> bool:
+        """Whether the network gives the feature maps of its stages."""
+        staged = isinstance(self.network, StagedBackbone)
+        return staged or getattr(self.network, "name", "") == "resnet18"
+
+
+RunSpec = DufmSpec | NetworkHeadSpec | NoisyClassifierSpec | CertificationSpec | LowDataSpec
 RUN_KINDS: dict[str, type[Strict]] = {
     "dufm": DufmSpec,
     "network_head": NetworkHeadSpec,
     "noisy_classifier": NoisyClassifierSpec,
     "certification": CertificationSpec,
+    "low_data": LowDataSpec,
 }
 
 
@@ -325,6 +523,7 @@ class FigureSpec(Strict):
         default="", description="what no source settles, in words printed on the plot"
     )
     ours: bool = Field(default=False, description="the figure itself is reconstructed")
+    extra: bool = Field(default=False, description="made only where `extras` names it")
 
 
 class ClaimSpec(Strict):
@@ -358,6 +557,11 @@ class StudySpec(Strict):
                 if figure not in self.figures:
                     raise ValueError(f"claim {claim} names the unknown figure {figure!r}")
         return self
+
+    def without_extras(self, wanted: list[str]) -> "StudySpec":
+        """This study without the figures that are off by default and not wanted."""
+        figures = {n: f for n, f in self.figures.items() if not f.extra or n in wanted}
+        return self.model_copy(update={"figures": figures})
 
 
 # --------------------------------------------------------------------------------------
@@ -404,6 +608,7 @@ class Config(Strict):
     mirrors: list[str] = Field(
         default=[], description="folders or http(s) addresses tried before the official ones"
     )
+    extras: list[Name] = Field(default=[], description="figures to make that are off by default")
     overrides: dict[Name, dict[Name, dict[str, Any]]] = Field(
         default={}, description="study -> run -> key -> value, laid over the study's file"
     )

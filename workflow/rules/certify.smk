@@ -3,8 +3,8 @@
 
 rule certify:
     input:
-        card=card_of,
-        base=lambda wildcards: plan.states(part_of(wildcards).base),
+        cards=cards_of,
+        base=base_of,
     output:
         counts="results/{scale}/{study}/counts/{run}/{part}.safetensors",
     log:

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from replica.plan import make_plan
+from replica.plan import READERS, make_plan
 from replica.specs import ConfigError
 
 try:
@@ -20,7 +20,7 @@ wildcard_constraints:
     study="|".join(plan.studies),
     scale=plan.config.scale,
     run=r"[A-Za-z][A-Za-z0-9_.-]*",
-    part=r"(all|seed\d+)(-slice\d+)?",
+    part=r"(all|seed\d+)(-(slice|stage)\d+)?",
     figure=r"[a-z0-9_]+",
     dataset=r"[A-Za-z][A-Za-z0-9_]*",
 
@@ -29,8 +29,20 @@ def part_of(wildcards):
     return plan.parts[wildcards.study, wildcards.run, wildcards.part]
 
 
-def card_of(wildcards):
-    return plan.card(part_of(wildcards))
+def cards_of(wildcards):
+    return plan.cards(part_of(wildcards))
+
+
+def base_of(wildcards):
+    """States of the job that this one starts from; none where it starts at random."""
+    base = part_of(wildcards).base
+    return [] if base is None else [plan.states(base)]
+
+
+def labelled_of(wildcards):
+    """The labelled sets that the stage before chose; none for the first stage."""
+    before = part_of(wildcards).before
+    return [] if before is None else [plan.labelled(before)]
 
 
 def key(stage):

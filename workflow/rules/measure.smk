@@ -3,7 +3,7 @@
 
 rule measure_run:
     input:
-        card=card_of,
+        cards=cards_of,
         states=lambda wildcards: plan.states(part_of(wildcards)),
     output:
         measures="results/{scale}/{study}/measures/{run}/{part}.parquet",
@@ -28,6 +28,7 @@ rule measure_run:
         key=key("measure"),
         code=code("measure"),
         entry=entry("measure"),
+        reader=lambda wildcards: READERS.get(part_of(wildcards).spec.kind, "read_tensors"),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
     script:

@@ -1,12 +1,16 @@
-# Training: one job for all seeds of a small model, one job a seed for a large one.
+# Training: one job for all seeds of a small model, one job a seed for a large one. Active learning
+# is a chain of them, each with its labelled set.
 
 
 rule train_run:
     input:
-        card=card_of,
+        cards=cards_of,
+        base=base_of,
     output:
         states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
         history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
+    wildcard_constraints:
+        part=r"(all|seed\d+)",
     log:
         "results/{scale}/logs/train_run/{study}/{run}/{part}.log",
     benchmark:
@@ -34,3 +38,43 @@ rule train_run:
         checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",
     script:
         "../scripts/train.py"
+
+
+rule train_round:
+    input:
+        cards=cards_of,
+        base=base_of,
+        labelled=labelled_of,
+    output:
+        states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
+        history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
+        labelled="results/{scale}/{study}/runs/{run}/{part}.labelled.parquet",
+    wildcard_constraints:
+        part=r".*-stage\d+",
+    log:
+        "results/{scale}/logs/train_round/{study}/{run}/{part}.log",
+    benchmark:
+        "results/{scale}/benchmarks/train_round/{study}/{run}/{part}.tsv"
+    group:
+        group_of
+    conda:
+        "../../envs/environment.yaml"
+    threads: asks("threads")
+    resources:
+        mem_mb=asks_growing("mem_mb"),
+        runtime=asks_growing("runtime"),
+        share=asks("share"),
+        gres=asks("gres"),
+        slurm_partition=asks("slurm_partition"),
+        slurm_account=asks("slurm_account"),
+        slurm_extra=asks("slurm_extra"),
+    params:
+        key=key("train"),
+        code=code("train"),
+        entry=entry("train"),
+        spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
+        seeds=lambda wildcards: list(part_of(wildcards).seeds),
+        stage=lambda wildcards: part_of(wildcards).stage,
+        checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",
+    script:
+        "../scripts/round.py"

@@ -6,19 +6,13 @@ from replica.specs import validate_run
 job = snakemake
 with provenance.one_sentence(job.log[0]):
     spec = validate_run(job.params.spec, job.wildcards.run)
-    stamp = provenance.begin(
-        spec=job.params.spec,
-        key=job.params.key,
-        code=job.params.code,
-        seeds=job.params.seeds,
-        device="cpu",
-    )
-    states, _ = artifacts.read_tensors(job.input.states)
+    stamp = provenance.begin_job(job.params, "cpu")
+    states, _ = getattr(artifacts, job.params.reader)(job.input.states)
     table = provenance.function(job.params.entry)(
         spec,
         states,
         run=job.wildcards.run,
         threads=job.threads,
-        card=next(iter(job.input.card), None),
+        card=next(iter(job.input.cards), None),
     )
     artifacts.write_table(job.output.measures, table, stamp.finish())

@@ -318,21 +318,63 @@ def _text_table(entry: DatasetEntry, raw: Path) -> Arrays:
 
 
 def _image_folder(entry: DatasetEntry, raw: Path) -> Arrays:
-    """Archives with a folder a class; the class order is that of the sorted folder names."""
+    """Archives with a folder a class; the class order is that of the sorted folder names.
+
+    With `held_out` the test split are the first int(held_out n_c) of a permutation of each class,
+    drawn with seed 0.
+    """
     arrays = {}
     for name in entry.files:
         with unpacked(raw / name) as folder:
             while len(inner := [p for p in folder.iterdir() if p.is_dir()]) == 1:
                 folder = inner[0]
-            names = sorted(path.name for path in inner)
+            names = sorted(path.name for path in inner if path.name not in entry.without)
             images, labels = [], []
             for label, class_name in enumerate(names):
-                for path in sorted((folder / class_name).iterdir()):
+                for path in sorted((folder / class_name).glob(entry.pattern)):
                     images.append((path, path.read_bytes()))
                     labels.append(label)
             split = _split_of(name)
-            arrays[f"{split}.images"] = _decoded(images)
+            arrays[f"{split}.images"] = _decoded(images, entry.size)
             arrays[f"{split}.labels"] = np.array(labels, np.int64)
+    if entry.held_out is None:
+        return arrays
+    images, labels = arrays["train.images"], arrays["train.labels"]
+    generator, test = np.random.RandomState(0), []
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        test.append(rows[: int(entry.held_out * len(rows))])
+    test = np.sort(np.concatenate(test))
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    return {
+        f"{split}.{kind}": array[rows]
+        for split, rows in [("train", train), ("test", test)]
+        for kind, array in [("images", images), ("labels", labels)]
+    }
+
+
+def _weights(entry: DatasetEntry, raw: Path) -> Arrays:
+    """Parameters of a network, saved by PyTorch; opened without running any code from the file."""
+    import torch
+
+    (name,) = entry.files
+    state = torch.load(raw / name, map_location="cpu", weights_only=True)
+    return {f"weights.{key}": value.detach().numpy() for key, value in state.items()}
+
+
+def _corrupted_cifar(entry: DatasetEntry, raw: Path) -> Arrays:
+    """CIFAR-10-C: a file a corruption with the test images at five severities, and labels."""
+    (name,) = entry.files
+    arrays: Arrays = {}
+    with unpacked(raw / name) as folder:
+        for path in sorted(folder.rglob("*.npy")):
+            values = np.load(path, allow_pickle=False)
+            if path.stem == "labels":
+                arrays["test.labels"] = values.astype(np.int64)
+            else:
+                arrays[f"{path.stem}.images"] = values.transpose(0, 3, 1, 2).copy()
+    if "test.labels" not in arrays or len(arrays) < 2:
+        raise DataError(f"{raw / name} does not hold labels.npy and a file for each corruption.")
     return arrays
 
 
@@ -340,12 +382,15 @@ def _split_of(name: str) -> str:
     return "test" if name.startswith("test") else "train"
 
 
-def _decoded(encoded: list[tuple[Path, bytes]]) -> np.ndarray:
+def _decoded(encoded: list[tuple[Path, bytes]], size: int | None = None) -> np.ndarray:
     images = []
     for path, data in encoded:
         try:
             with Image.open(io.BytesIO(data)) as image:
-                images.append(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+                image = image.convert("RGB")
+                if size is not None:
+                    image = image.resize((size, size), Image.Resampling.BILINEAR)
+                images.append(np.asarray(image).transpose(2, 0, 1))
         except OSError as error:
             raise DataError(f"{path} holds an image that cannot be decoded: {error}.") from error
     if len({image.shape for image in images}) != 1:
@@ -371,6 +416,8 @@ _READERS: dict[str, Callable[[DatasetEntry, Path], Arrays]] = {
     "image_table": _image_table,
     "text_table": _text_table,
     "image_folder": _image_folder,
+    "weights": _weights,
+    "corrupted_cifar": _corrupted_cifar,
 }
 
 

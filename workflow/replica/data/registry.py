@@ -19,7 +19,7 @@ class DatasetEntry(Strict):
     title: str
     kind: Literal[
         "digits", "topics", "cone", "idx", "cifar", "svhn", "imdb", "text_file", "image_table",
-        "text_table", "image_folder",
+        "text_table", "image_folder", "weights", "corrupted_cifar",
     ]  # fmt: skip
     licence: str
     classes: PositiveInt | None = Field(default=None, description="absent for unlabelled text")
@@ -27,6 +27,14 @@ class DatasetEntry(Strict):
     files: dict[FileName, Checksum] = Field(default={}, description="file name -> checksum")
     members: dict[Literal["train", "test"], dict[str, Checksum]] = Field(
         default={}, description="pickles inside an archive, with their own checksums"
+    )
+    size: PositiveInt | None = Field(
+        default=None, description="images of a folder are resized to this many pixels a side"
+    )
+    pattern: str = Field(default="*", description="files of a folder that count")
+    without: list[str] = Field(default=[], description="folders of an archive that are left out")
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="share of each class of a folder that becomes the test split"
     )
     checksum: Checksum | None = Field(default=None, description="of embedded values")
     checksums: dict[str, Checksum] = Field(

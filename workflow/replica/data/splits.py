@@ -1,4 +1,4 @@
-"""Labelled samples of a prepared data set: pixels in [0, 1], and a test split where none exists."""
+"""Labelled samples of a prepared data set: pixels in [0, 1], a test split where none exists."""
 
 from dataclasses import dataclass
 
@@ -41,6 +41,25 @@ def labelled(dataset: Dataset, split: str, pixel_max: float) -> Labelled:
     Raises:
         DataError: there is no such split, or an image leaves [0, 1].
     """
+    values, labels, K = samples(dataset, split)
+    targets = torch.from_numpy(labels.astype(np.int64))
+    if f"{split}.points" in dataset.arrays:
+        return Labelled(torch.from_numpy(values).float(), targets, K)
+    images = torch.from_numpy(values)
+    if images.max() > pixel_max:
+        raise DataError(
+            f"{dataset.card['dataset']}: images leave [0, 1]: their largest value is "
+            f"{images.max().item()}, but pixel_max is {pixel_max:g}."
+        )
+    return Labelled(images.float() / pixel_max, targets, K)
+
+
+def samples(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Images (N, C, H, W) or points (N, d) of a split as they are, labels (N,), and K.
+
+    Raises:
+        DataError: there is no such split.
+    """
     splits, name = dataset.card["splits"], dataset.card["dataset"]
     made = split in ("train", "test") and "test" not in splits
     source = "train" if made else split
@@ -51,17 +70,22 @@ def labelled(dataset: Dataset, split: str, pixel_max: float) -> Labelled:
     if made:
         test = held_out_rows(labels, name)
         rows = test if split == "test" else np.setdiff1d(rows, test)
-    targets = torch.from_numpy(labels[rows].astype(np.int64))
-    K = len(splits[source]["class_counts"])
-    if (points := dataset.arrays.get(f"{source}.points")) is not None:
-        return Labelled(torch.from_numpy(np.asarray(points)[rows]).float(), targets, K)
-    images = torch.from_numpy(np.asarray(dataset.arrays[f"{source}.images"])[rows])
-    if images.max() > pixel_max:
-        raise DataError(
-            f"{name}: images leave [0, 1]: their largest value is {images.max().item()}, but "
-            f"pixel_max is {pixel_max:g}."
-        )
-    return Labelled(images.float() / pixel_max, targets, K)
+    values = dataset.arrays.get(f"{source}.points", dataset.arrays.get(f"{source}.images"))
+    return np.asarray(values)[rows], labels[rows], len(splits[source]["class_counts"])
+
+
+def in_pairs(images: np.ndarray, labels: np.ndarray, K: int, name: str) -> tuple[np.ndarray, ...]:
+    """Images side by side, (4 N, C, H, 2 W), with the K² labels K·left + right.
+
+    Each image is left once in each of four rounds, beside the images in a random order that is
+    the same in every run.
+    """
+    rights = [
+        np.random.default_rng(stream_seed("pairs", name, turn)).permutation(len(labels))
+        for turn in range(4)
+    ]
+    pairs = np.concatenate([np.concatenate([images, images[right]], 3) for right in rights])
+    return pairs, np.concatenate([K * labels + labels[right] for right in rights])
 
 
 def held_out_rows(labels: np.ndarray, name: str) -> np.ndarray:

@@ -29,7 +29,7 @@ from replica.smoothing.variance import (
 )
 from replica.specs import CertificationSpec, NoisyClassifierSpec
 from replica.training.checkpoint import Checkpoint
-from replica.training.runs import Job
+from replica.training.jobs import Job
 
 MEASURE = [
     *["run", "seed", "dataset", "train", "train_sigma", "sigma_b", "noise", "rate", "k", "m"],

@@ -14,7 +14,7 @@ from replica.provenance import stream_seed
 from replica.smoothing.variance import knn_mean_distance, sigma_knn
 from replica.specs import NoisyClassifierSpec
 from replica.training import loop
-from replica.training.runs import Job, Result
+from replica.training.jobs import Job, Result
 
 HISTORY = ["run", "seed", "sigma", "steps", "step", "metric", "value"]
 MEASURE = ["run", "seed", "dataset", "train_sigma", "split", "noise", "metric", "value"]

@@ -63,9 +63,9 @@ class Checkpoint:
             print("Stopped by SIGTERM; the state is saved.", file=sys.stderr)
             raise SystemExit(TERMINATED)
 
-    def member(self, seed: int) -> "Checkpoint":
+    def member(self, name: int | str) -> "Checkpoint":
         """The checkpoint of one of several trainings of a job, one after another."""
-        path = self.path and self.path.with_suffix(f".{seed}{self.path.suffix}")
+        path = self.path and self.path.with_suffix(f".{name}{self.path.suffix}")
         return Checkpoint(path, self.every)
 
     def discard(self) -> None:

@@ -75,6 +75,7 @@ def train(
     checkpoint: Checkpoint,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     perturb: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
+    before_epoch: Callable[[int], None] | None = None,
     name: str = "training",
 ) -> Run:
     """Train `model` in place.
@@ -92,6 +93,7 @@ def train(
         evaluate: further numbers to log after each epoch.
         perturb: from a batch, the rows of its samples and the epoch's generator (on the CPU) to
             what the network sees; after the augmentation.
+        before_epoch: called with the number of each epoch, from 1, before it.
         name: for the progress line.
 
     Raises:
@@ -118,6 +120,8 @@ def train(
             order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
             sums: dict[str, Tensor] = {}
             model.train()
+            if before_epoch is not None:
+                before_epoch(epoch)
             for i, rows in enumerate(order.split(recipe.batch)):
                 step = (epoch - 1) * steps_per_epoch + i
                 for group in optimiser.param_groups:

@@ -1,8 +1,6 @@
 """From the specification of a run to its training: what each kind of run keeps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,7 @@ from replica.provenance import stream_seed
 from replica.specs import DufmSpec, NetworkHeadSpec
 from replica.theory.dnc import equal_lambda_threshold
 from replica.training import ensemble, loop
-from replica.training.checkpoint import Checkpoint
+from replica.training.jobs import Job, Result
 
 MEMBER = ["seed", "lambda_w", "lambda_h", "lr", "diverged_at"]
 HISTORY = [
@@ -23,34 +21,6 @@ HISTORY = [
     *["diverged_at", "step", "metric", "value"],
 ]
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "mixed": torch.float32}
-
-
-@dataclass(frozen=True)
-class Job:
-    """Where and for whom a run is trained.
-
-    Attributes:
-        study, run, seeds: names of the random streams.
-        checkpoint: where and how often the state is saved.
-        device, threads: what to compute on.
-        card: card of the prepared data set, for runs that need one.
-    """
-
-    study: str
-    run: str
-    seeds: tuple[int, ...]
-    checkpoint: Checkpoint
-    device: torch.device
-    threads: int
-    card: Path | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """States `<step>/<parameter>` (S, ...) with the members' own numbers, and the history."""
-
-    states: dict[str, Tensor]
-    history: pd.DataFrame
 
 
 def train_dufm(spec: DufmSpec, job: Job) -> Result:

@@ -1,0 +1,1 @@
+"""Learning from few labels: labelled sets, losses, queries, and the runs made of them."""

@@ -1,0 +1,54 @@
+"""Accuracies from the logits that runs kept; no torch, whose import takes longer than they do."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from replica.specs import LowDataSpec
+
+MEASURE = ["run", "seed", "dataset", "n_labelled", "head", "metric", "detail", "value"]
+HEADS = ("original", "extra")
+
+
+def measure_low_data(
+    spec: LowDataSpec, states: Mapping[str, np.ndarray], *, run: str, threads: int, card: Path
+) -> pd.DataFrame:
+    """Accuracies in percent of each head, by number of labels and seed.
+
+    Args:
+        spec: the run.
+        states: what `replica.lowdata.training.train_low_data` keeps, as arrays.
+        run: its full name.
+        threads: not used.
+        card: card of the data set, which is named in the table.
+
+    Returns:
+        Columns `MEASURE`; metrics `test_accuracy`, `train_accuracy`, `missing_classes`, and
+        `corrupted_accuracy` with the corruption and its severity as `detail`.
+    """
+    truth, rows = states["test_labels"], []
+    for n in sorted({int(key.split("/")[0]) for key in states if "/" in key}):
+        right = 100 * (states[f"{n}/logits"].argmax(3) == truth).mean(2)
+        train, corrupted = states[f"{n}/train_accuracy"], states.get(f"{n}/corrupted")
+        for s, seed in enumerate(states["seed"].tolist()):
+            at = {"seed": seed, "n_labelled": n, "detail": ""}
+            missing = float(states[f"{n}/missing"][s])
+            rows.append(at | {"head": "", "metric": "missing_classes", "value": missing})
+            for h, head in enumerate(HEADS[: right.shape[1]]):
+                own = at | {"head": head}
+                rows.append(own | {"metric": "test_accuracy", "value": right[s, h]})
+                rows.append(own | {"metric": "train_accuracy", "value": train[s, h]})
+                if corrupted is None:
+                    continue
+                for (kind, severity), value in np.ndenumerate(corrupted[s, h]):
+                    detail = f"corruption {kind} severity {severity + 1}"
+                    more = {"metric": "corrupted_accuracy", "detail": detail, "value": value}
+                    rows.append(own | more)
+    words = "pairs of " if spec.pairs else ""
+    words += json.loads(Path(card).read_text())["dataset"]
+    if spec.classes is not None:
+        words += ", classes {} to {}".format(*spec.classes)
+    return pd.DataFrame(rows).assign(run=run, dataset=words)[MEASURE]

@@ -1,0 +1,53 @@
+"""Which images are labelled: nested sets, the same for every seed and method."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class LabelError(ValueError):
+    """The labels that are asked for do not exist."""
+
+
+def first_labels(N: int, n: int) -> tuple[list[int], list[int]]:
+    """The rows labelled first and the unlabelled rest, in its shuffled order.
+
+    The pool is shuffled with `random.Random(0)` in all runs (official code).
+
+    Raises:
+        LabelError: the pool has fewer than `n` images.
+    """
+    if n > N:
+        raise LabelError(f"n = {n} images are to be labelled, but the pool has only {N}.")
+    pool = list(range(N))
+    random.Random(0).shuffle(pool)
+    return pool[:n], pool[n:]
+
+
+def reshuffled(unlabelled: Sequence[int], stage: int) -> list[int]:
+    """The unlabelled pool before the query that follows `stage` = 0, 1, ....
+
+    The official code reshuffles with a counter that also starts at 0.
+    """
+    pool = list(unlabelled)
+    random.Random(stage).shuffle(pool)
+    return pool
+
+
+def random_labels(N: int, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Nested labelled sets of the given sizes under random queries, each of rows of the pool.
+
+    Raises:
+        LabelError: the pool has fewer images than the last size.
+    """
+    if sizes[-1] > N:
+        raise LabelError(f"n = {sizes[-1]} images are to be labelled, but the pool has only {N}.")
+    labelled, unlabelled = first_labels(N, sizes[0])
+    sets = [np.array(labelled)]
+    for stage, size in enumerate(sizes[1:]):
+        unlabelled = reshuffled(unlabelled, stage)
+        wanted = size - len(labelled)
+        labelled, unlabelled = labelled + unlabelled[:wanted], unlabelled[wanted:]
+        sets.append(np.array(labelled))
+    return sets

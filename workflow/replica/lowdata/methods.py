@@ -1,0 +1,165 @@
+"""How a network is trained: what a batch becomes, and the loss on it, for each method."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from replica.lowdata import losses
+from replica.models.backbones import pooled
+from replica.models.refiner import TwoHeaded
+from replica.specs import LowDataSpec
+from replica.training.loop import Objective, crop, flip
+
+_RATIO = 10
+
+Perturb = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What `replica.training.loop.train` needs besides the images and the recipe.
+
+    Attributes:
+        module: holds the parameters that are trained.
+        objective: parts of the loss of a batch.
+        perturb: from augmented pixels to what the module sees.
+        before_epoch: called with the number of the epoch, from 1.
+    """
+
+    module: nn.Module
+    objective: Objective
+    perturb: Perturb
+    before_epoch: Callable[[int], None] | None = None
+
+
+def unit(images: Tensor, pixel_max: float) -> Tensor:
+    """Pixels as float32 in [0, 1]."""
+    return images.float() / pixel_max
+
+
+def cross_entropies(model: TwoHeaded, spec: LowDataSpec) -> Method:
+    """Cross-entropy on each head: the baseline, and the joint distillation of the paper."""
+    return Method(
+        model,
+        lambda module, x, y: losses.joint(module(x), y),
+        lambda x, rows, generator: unit(x, spec.pixel_max),
+    )
+
+
+def taught(model: TwoHeaded, teacher: TwoHeaded, spec: LowDataSpec) -> Method:
+    """KD to a teacher that was trained before."""
+    teacher.eval().requires_grad_(False)
+
+    def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        return losses.distillation(module(x)[0], teacher(x)[0], y)
+
+    return Method(model, objective, cross_entropies(model, spec).perturb)
+
+
+def together(model: TwoHeaded, peer: TwoHeaded, spec: LowDataSpec, images: Tensor) -> Method:
+    """DML on the same images, or KDCL with an augmented view of its own for each network."""
+    if spec.method == "mutual":
+
+        def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            return losses.mutual(model(x)[0], peer(x)[0], y)
+
+        return Method(nn.ModuleList([model, peer]), objective, cross_entropies(model, spec).perturb)
+
+    def two_views(x: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        return unit(torch.cat([x, augmented(images[rows], spec, generator)]), spec.pixel_max)
+
+    def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        first, second = x.chunk(2)
+        return losses.collaborative(model(first)[0], peer(second)[0], y)
+
+    return Method(nn.ModuleList([model, peer]), objective, two_views)
+
+
+def half_supervised(model: TwoHeaded, spec: LowDataSpec, unlabelled: Tensor) -> Method:
+    """FixMatch: ten unlabelled images for a labelled one, weakly and strongly augmented."""
+    from torchvision.transforms import v2
+
+    strong = v2.RandAugment(num_ops=2, magnitude=10)
+
+    def perturb(x: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        drawn = torch.randint(len(unlabelled), (_RATIO * len(x),), generator=generator)
+        weak = augmented(unlabelled[drawn.to(unlabelled.device)], spec, generator)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            # RandAugment draws from the global generator.
+            torch.manual_seed(seed)
+            strongly = torch.stack([strong(image) for image in weak])
+        return unit(torch.cat([x, weak, strongly]), spec.pixel_max)
+
+    def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        z = module(x)[0]
+        own, weak, strongly = z.split([len(y), _RATIO * len(y), _RATIO * len(y)])
+        return losses.joint([own], y) | {"unlabelled": losses.fixmatch(weak, strongly)}
+
+    return Method(model, objective, perturb)
+
+
+def augmented(images: Tensor, spec: LowDataSpec, generator: torch.Generator) -> Tensor:
+    """Random crops and flips as the run has them."""
+    if spec.padding:
+        images = crop(images, spec.padding, generator)
+    return flip(images, generator) if spec.flips else images
+
+
+# --------------------------------------------------------------------------------------
+# LLAL
+
+
+class LossModule(nn.Module):
+    """A network with LLAL's module, which predicts an image's loss from the maps of all stages.
+
+    Global average pooling, Linear(d -> 128) and ReLU for each stage, concatenated, Linear(-> 1)
+    (Yoo and Kweon 2019; official code).
+
+    Attributes:
+        joined: whether the module's gradient still reaches the backbone.
+    """
+
+    def __init__(self, network: TwoHeaded, widths: list[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.parts = nn.ModuleList(nn.Sequential(nn.Linear(d, 128), nn.ReLU()) for d in widths)
+        self.last = nn.Linear(128 * len(widths), 1)
+        self.joined = True
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Logits of the heads, each (b, K), and predicted losses (b,)."""
+        maps = self.network.backbone.maps(self.network.normalise(x))
+        pools = [pooled(m) for m in maps]
+        heads = self.network.heads(pools[-1])
+        pools = pools if self.joined else [p.detach() for p in pools]
+        hidden = [part(p) for part, p in zip(self.parts, pools, strict=True)]
+        return heads, self.last(torch.cat(hidden, 1)).squeeze(1)
+
+
+def with_loss_module(network: TwoHeaded, shape: tuple[int, int, int], seed: int) -> LossModule:
+    """Put a loss module on a network for images of a shape (C, H, W)."""
+    network.eval()
+    with torch.no_grad():
+        maps = network.backbone.maps(torch.zeros(1, *shape))
+    network.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LossModule(network, [m.shape[1] for m in maps])
+
+
+def predicting_losses(model: LossModule, spec: LowDataSpec, epochs: int) -> Method:
+    """Cross-entropy and the ranking of losses, which leaves the backbone after `active.cut`."""
+
+    def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        heads, predicted = module(x)
+        each = nn.functional.cross_entropy(heads[0].float(), y, reduction="none")
+        ranking = losses.loss_ranking(predicted.float(), each)
+        return losses.joint(heads, y) | {"ranking": ranking}
+
+    def join(epoch: int) -> None:
+        model.joined = epoch <= spec.active.cut * epochs
+
+    return Method(model, objective, cross_entropies(model, spec).perturb, join)

@@ -1,0 +1,407 @@
+"""Training on few labels: all numbers of labels of a run, or one round of active learning."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from replica.data.prepare import load, verify
+from replica.data.splits import in_pairs, samples
+from replica.lowdata.labels import LabelError, first_labels, random_labels, reshuffled
+from replica.lowdata.methods import (
+    LossModule,
+    Method,
+    cross_entropies,
+    half_supervised,
+    predicting_losses,
+    taught,
+    together,
+    unit,
+    with_loss_module,
+)
+from replica.lowdata.queries import entropy, highest, k_center
+from replica.models.backbones import build_network
+from replica.models.refiner import TwoHeaded
+from replica.provenance import stream_seed
+from replica.specs import LowDataSpec
+from replica.training import loop
+from replica.training.jobs import Job, Result
+
+HISTORY = ["run", "seed", "n", "steps", "step", "metric", "value"]
+LABELLED = ["seed", "stage", "position", "row", "label", "score"]
+SEVERITIES = 5
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The images that can be labelled, and the test images.
+
+    Attributes:
+        images, test_images: (N, C, H, W) uint8.
+        labels, test_labels: (N,) int64 in 0..K-1.
+        K: number of classes.
+    """
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    K: int
+
+
+# ======================================================================================
+# The images
+
+
+def pool_of(spec: LowDataSpec, card: Path) -> Pool:
+    """The images of a run: its classes, renumbered from 0, or pairs of images.
+
+    Raises:
+        LabelError: no images of the classes, or a pixel above `pixel_max`.
+    """
+    dataset = load(card)
+    name = dataset.card["dataset"]
+    parts = []
+    for split in ("train", "test"):
+        images, labels, K = samples(dataset, split)
+        if spec.pairs:
+            images, labels = in_pairs(images, labels, K, f"{name} {split}")
+            K = K**2
+        if images.max() > spec.pixel_max:
+            raise LabelError(
+                f"{name}: the largest pixel is {images.max()}, pixel_max {spec.pixel_max:g}."
+            )
+        if spec.classes is not None:
+            low, high = spec.classes
+            if not 0 <= low < high < K:
+                raise LabelError(f"classes = [{low}, {high}], but {name} has classes 0..{K - 1}.")
+            kept = (labels >= low) & (labels <= high)
+            images, labels, K = images[kept], labels[kept] - low, high - low + 1
+        parts += [torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))]
+    return Pool(*parts, K)
+
+
+def warn_of_missing(name: str, labels: Tensor, K: int) -> int:
+    """The number of classes without a labelled image; a warning names them if there are any."""
+    counts = torch.bincount(labels, minlength=K)
+    if missing := torch.nonzero(counts == 0).flatten().tolist():
+        warnings.warn(
+            f"{name}: none of the {len(labels)} labelled images is of class "
+            f"{', '.join(map(str, missing))}: these classes cannot be learnt.",
+            stacklevel=2,
+        )
+    return len(missing)
+
+
+# ======================================================================================
+# Runs
+
+
+def train_low_data(spec: LowDataSpec, job: Job) -> Result:
+    """Train each seed at each number of random labels; keep the logits of the test images.
+
+    Returns:
+        States `seed` (S,), `test_labels` (N,), and for each n: `<n>/logits` (S, heads, N, K) of
+        the test images, `<n>/train_accuracy` (S, heads), `<n>/rows` (S, n) of the pool and
+        `<n>/missing` (S,); with `keep_weights` also `<n>/weights/<parameter>` (S, ...), with
+        `corrupted` `<n>/corrupted` (S, heads, 19, 5) accuracies. The history has columns `HISTORY`.
+
+    Raises:
+        LabelError: more labels than images, or classes that do not exist.
+    """
+    torch.set_num_threads(job.threads)
+    verify(job.card)
+    pool, start = pool_of(spec, job.card), _pretrained(spec, job)
+    states = {"seed": torch.tensor(job.seeds), "test_labels": pool.test_labels}
+    history = []
+    for rows in random_labels(len(pool.labels), spec.n):
+        fitted = [_fit(spec, job, pool, rows, seed, start) for seed in job.seeds]
+        states |= _kept(spec, job, pool, [rows] * len(fitted), [model for model, _ in fitted])
+        history += [frame for _, frame in fitted]
+    return Result(states, pd.concat(history, ignore_index=True)[HISTORY])
+
+
+def train_round(
+    spec: LowDataSpec, job: Job, stage: int, before: pd.DataFrame | None
+) -> tuple[Result, pd.DataFrame]:
+    """One stage of active learning: train on what is labelled, then choose what to label next.
+
+    Args:
+        spec: the run.
+        job: where it runs; `job.start` holds the states of the stage before, if there is one.
+        stage: from 0.
+        before: the labelled sets that the stage before chose; None at stage 0.
+
+    Returns:
+        States and history as `train_low_data`, at the one number of labels of this stage; and the
+        labelled sets (columns `LABELLED`): an image a row, `stage` the first one that trains on it.
+        They hold what the next stage trains on; at the last stage, what this one did.
+
+    Raises:
+        LabelError: more labels than images.
+    """
+    torch.set_num_threads(job.threads)
+    verify(job.card)
+    pool, pretrained = pool_of(spec, job.card), _pretrained(spec, job)
+    n, N = spec.n[stage], len(pool.labels)
+    if spec.n[-1] > N:
+        raise LabelError(f"n = {spec.n[-1]} images are to be labelled, but the pool has only {N}.")
+    models, histories, sets, tables = [], [], [], []
+    for member, seed in enumerate(job.seeds):
+        if before is None:
+            rows = first_labels(N, n)[0]
+            table = _labelled(pool, seed, 0, rows, None)
+        else:
+            table = before[before["seed"] == seed]
+            rows = table["row"].tolist()
+        start = pretrained
+        if spec.active.continued and stage:
+            start = kept_weights(job.start, member)
+        model, history = _fit(spec, job, pool, rows, seed, start)
+        if stage + 1 < len(spec.n):
+            candidates = _candidates(spec, N, table, stage)
+            wanted = spec.n[stage + 1] - n
+            chosen, scores = _query(spec, job, model, pool, rows, candidates, wanted)
+            table = pd.concat([table, _labelled(pool, seed, stage + 1, chosen, scores)])
+        models.append(model)
+        histories.append(history)
+        sets.append(rows)
+        tables.append(table)
+    states = {"seed": torch.tensor(job.seeds), "test_labels": pool.test_labels}
+    states |= _kept(spec, job, pool, sets, models)
+    history = pd.concat(histories, ignore_index=True)[HISTORY]
+    return Result(states, history), pd.concat(tables, ignore_index=True)[LABELLED]
+
+
+# ======================================================================================
+# One training
+
+
+def _fit(
+    spec: LowDataSpec, job: Job, pool: Pool, rows: Sequence[int], seed: int,
+    start: dict[str, Tensor],
+) -> tuple[nn.Module, pd.DataFrame]:  # fmt: skip
+    """Train one network on the labelled rows; parameters that `start` has begin with those."""
+    n, shape = len(rows), tuple(pool.images.shape[1:])
+    names = (job.study, job.run, seed, n)
+    rows = torch.as_tensor(rows)
+    warn_of_missing(f"{job.run} seed {seed}", pool.labels[rows], pool.K)
+    images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
+    model = build_network(spec, shape, pool.K, stream_seed(*names, "start"))
+    predicts = spec.active is not None and spec.active.query == "llal"
+    if predicts:
+        model = with_loss_module(model, shape, stream_seed(*names, "loss module"))
+    _begin_from(model, start)
+    model = model.to(job.device)
+    epochs = spec.epochs or -(-spec.steps // -(-n // spec.batch))
+    recipe = loop.Recipe(
+        lr=spec.lr,
+        epochs=epochs,
+        batch=spec.batch,
+        optimiser=spec.optimiser,
+        momentum=spec.momentum,
+        decay={"": spec.weight_decay},
+        schedule="multistep",
+        milestones=(spec.milestone,),
+        padding=spec.padding,
+        flips=spec.flips,
+        precision=spec.precision,
+    )
+
+    def run(method: Method, purpose: str) -> list[tuple[int, str, float]]:
+        return loop.train(
+            method.module,
+            images,
+            labels,
+            method.objective,
+            recipe,
+            seed=stream_seed(*names, purpose),
+            snapshot_epochs=[],
+            checkpoint=job.checkpoint.member(f"{seed}.{n}.{purpose}"),
+            perturb=method.perturb,
+            before_epoch=method.before_epoch,
+            name=f"{job.study} {job.run} n {n} seed {seed}",
+        ).history
+
+    if spec.peer is not None:
+        peer = build_network(spec, shape, pool.K, stream_seed(*names, "peer"), peer=True)
+        peer = peer.to(job.device)
+    if spec.method == "distillation":
+        run(cross_entropies(peer, spec), "teacher")
+        method = taught(model, peer, spec)
+    elif spec.method in ("mutual", "collaborative"):
+        method = together(model, peer, spec, images)
+    elif spec.method == "fixmatch":
+        unlabelled = torch.ones(len(pool.labels), dtype=torch.bool)
+        unlabelled[rows] = False
+        method = half_supervised(model, spec, pool.images[unlabelled].to(job.device))
+    elif predicts:
+        method = predicting_losses(model, spec, epochs)
+    else:
+        method = cross_entropies(model, spec)
+    history = pd.DataFrame(run(method, "order"), columns=["step", "metric", "value"])
+    return model.eval(), history.assign(run=job.run, seed=seed, n=n, steps=epochs)
+
+
+def _begin_from(model: nn.Module, start: dict[str, Tensor]) -> None:
+    """Load parameters by name; those of other shapes, or absent, keep their random start.
+
+    Raises:
+        ValueError: not one fits.
+    """
+    if not start:
+        return
+    own = model.state_dict()
+    if isinstance(model, LossModule):
+        start = {k if k in own else f"network.{k}": v for k, v in start.items()}
+    fitting = {k: v for k, v in start.items() if k in own and v.shape == own[k].shape}
+    if not fitting:
+        raise ValueError(
+            f"None of the weights fits the network: they are called {', '.join(list(start)[:3])}, "
+            f"..., those of the network {', '.join(list(own)[:3])}, ...."
+        )
+    model.load_state_dict(own | fitting)
+
+
+def _pretrained(spec: LowDataSpec, job: Job) -> dict[str, Tensor]:
+    """Parameters of the backbone to begin with; none for a random start."""
+    if spec.weights is not None:
+        verify(job.cards[spec.weights])
+        arrays = load(job.cards[spec.weights]).arrays
+        named = {k.removeprefix("weights."): v for k, v in arrays.items()}
+        return {f"backbone.network.{k}": torch.from_numpy(np.array(v)) for k, v in named.items()}
+    if spec.pretrained is not None:
+        return {k: v for k, v in kept_weights(job.start).items() if k.startswith("backbone.")}
+    return {}
+
+
+def kept_weights(states: dict[str, Tensor], member: int = 0) -> dict[str, Tensor]:
+    """The parameters that a run kept at its largest number of labels, of one of its seeds."""
+    largest = max(int(key.split("/")[0]) for key in states if "/weights/" in key)
+    prefix = f"{largest}/weights/"
+    return {k.removeprefix(prefix): v[member] for k, v in states.items() if k.startswith(prefix)}
+
+
+def _kept(
+    spec: LowDataSpec, job: Job, pool: Pool, sets: list[Sequence[int]], models: list[nn.Module]
+) -> dict[str, Tensor]:
+    """What remains of the networks of all seeds at one number of labels."""
+    n = len(sets[0])
+    rows = torch.stack([torch.as_tensor(own) for own in sets])
+    kept = {"rows": rows, "logits": [], "train_accuracy": [], "corrupted": []}
+    kept["missing"] = torch.tensor(
+        [int((torch.bincount(pool.labels[own], minlength=pool.K) == 0).sum()) for own in rows]
+    )
+    for own, model in zip(rows, models, strict=True):
+        network = plain(model)
+        kept["logits"].append(logits(network, pool.test_images, spec, job.device))
+        on_train = logits(network, pool.images[own], spec, job.device)
+        kept["train_accuracy"].append(_accuracy(on_train, pool.labels[own]))
+        if spec.corrupted is not None:
+            kept["corrupted"].append(_corrupted(network, spec, job))
+    stacked = {k: torch.stack(v) if isinstance(v, list) else v for k, v in kept.items() if len(v)}
+    if spec.keep_weights or (spec.active is not None and spec.active.continued):
+        each = [model.state_dict() for model in models]
+        stacked |= {f"weights/{k}": torch.stack([s[k].cpu() for s in each]) for k in each[0]}
+    return {f"{n}/{name}": value for name, value in stacked.items()}
+
+
+def plain(model: nn.Module) -> TwoHeaded:
+    """The network itself, without LLAL's module."""
+    return model.network if isinstance(model, LossModule) else model
+
+
+def logits(model: TwoHeaded, images: Tensor, spec: LowDataSpec, device: torch.device) -> Tensor:
+    """Logits (heads, N, K) of both heads in evaluation mode, float32 on the CPU."""
+    return torch.cat(_in_batches(lambda x: torch.stack(model(x)), images, spec, device), 1)
+
+
+def _in_batches(
+    function: Callable[[Tensor], Tensor], images: Tensor, spec: LowDataSpec, device: torch.device
+) -> list[Tensor]:
+    mixed = spec.precision == "mixed" and device.type == "cuda"
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        return [
+            function(unit(x.to(device), spec.pixel_max)).float().cpu() for x in images.split(_BATCH)
+        ]
+
+
+def _accuracy(z: Tensor, labels: Tensor) -> Tensor:
+    """Percent of right predictions of each head from logits (heads, N, K)."""
+    return 100 * (z.argmax(2) == labels).double().mean(1)
+
+
+def _corrupted(network: TwoHeaded, spec: LowDataSpec, job: Job) -> Tensor:
+    """Accuracies (heads, corruptions, severities) on corrupted test images."""
+    verify(job.cards[spec.corrupted])
+    data = load(job.cards[spec.corrupted])
+    labels = torch.from_numpy(np.array(data.arrays["test.labels"]))
+    found = []
+    for name in sorted(k for k in data.arrays if k.endswith(".images")):
+        images = torch.from_numpy(np.array(data.arrays[name]))
+        z = logits(network, images, spec, job.device)
+        parts = zip(z.chunk(SEVERITIES, 1), labels.chunk(SEVERITIES), strict=True)
+        found.append(torch.stack([_accuracy(own, truth) for own, truth in parts], 1))
+    return torch.stack(found, 1)
+
+
+# ======================================================================================
+# Queries
+
+
+def _candidates(spec: LowDataSpec, N: int, table: pd.DataFrame, stage: int) -> list[int]:
+    """The part of the unlabelled pool that is scored after `stage`, in its shuffled order."""
+    _, unlabelled = first_labels(N, spec.n[0])
+    for before in range(stage + 1):
+        taken = set(table.loc[table["stage"] <= before, "row"])
+        unlabelled = reshuffled([row for row in unlabelled if row not in taken], before)
+    return unlabelled[: spec.active.candidates]
+
+
+def _query(
+    spec: LowDataSpec, job: Job, model: nn.Module, pool: Pool, rows: Sequence[int],
+    candidates: Sequence[int], wanted: int,
+) -> tuple[list[int], list[float]]:  # fmt: skip
+    """The rows to label next, and the score for which each was chosen (NaN for random ones)."""
+    images = pool.images[candidates]
+    network = plain(model)
+    match spec.active.query:
+        case "random":
+            scores = torch.full((len(candidates),), torch.nan)
+            chosen = torch.arange(min(wanted, len(candidates)))
+        case "entropy":
+            scores = entropy(logits(network, images, spec, job.device)[0])
+            chosen = highest(scores, wanted)
+        case "llal":
+            parts = _in_batches(lambda x: model(x)[1], images, spec, job.device)
+            scores = torch.cat(parts)
+            chosen = highest(scores, wanted)
+        case "core_set":
+            known, new = (
+                torch.cat(_in_batches(network.features, x, spec, job.device))
+                for x in (pool.images[torch.as_tensor(rows)], images)
+            )
+            chosen, radii = k_center(known, new, wanted)
+            return [candidates[i] for i in chosen.tolist()], radii.tolist()
+    return [candidates[i] for i in chosen.tolist()], scores[chosen].tolist()
+
+
+def _labelled(
+    pool: Pool, seed: int, stage: int, rows: Sequence[int], scores: Sequence[float] | None
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "seed": seed,
+            "stage": stage,
+            "position": range(len(rows)),
+            "row": rows,
+            "label": pool.labels[torch.as_tensor(rows)].numpy(),
+            "score": [float("nan")] * len(rows) if scores is None else scores,
+        }
+    )

@@ -1,0 +1,82 @@
+"""What the library knows of a job of the workflow, and what it gives back."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from replica import artifacts, provenance
+from replica.training.checkpoint import Checkpoint
+from replica.training.devices import device_for
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where and for whom a run is trained.
+
+    Attributes:
+        study, run, seeds: names of the random streams.
+        checkpoint: where and how often the state is saved.
+        device, threads: what to compute on.
+        card: card of the prepared data set, for runs that need one.
+        cards: cards of all data sets that the run needs, by name.
+        start: states of the job that this one goes on from.
+    """
+
+    study: str
+    run: str
+    seeds: tuple[int, ...]
+    checkpoint: Checkpoint
+    device: torch.device
+    threads: int
+    card: Path | None = None
+    cards: Mapping[str, Path] = field(default_factory=dict)
+    start: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """States `<step>/<parameter>` (S, ...) with the members' own numbers, and the history."""
+
+    states: dict[str, Tensor]
+    history: pd.DataFrame
+
+
+@contextmanager
+def started(
+    snakemake: Any, gpu_slots: int, checkpoint: str
+) -> Iterator[tuple[Job, provenance.Stamp]]:
+    """The job as the library sees it, and the stamp of what it makes; the device is held within.
+
+    Args:
+        snakemake: the object that a rule's script is given.
+        gpu_slots: what the job needs of a GPU; see `replica.costs`.
+        checkpoint: path of its checkpoint.
+
+    Raises:
+        NotEnoughMemory: the machine has less than the job asks for.
+        MissingDevice: the device that the configuration forces is not there.
+    """
+    params, config, names = snakemake.params, snakemake.config, snakemake.wildcards
+    provenance.require_memory(snakemake.resources.mem_mb, names.run)
+    with device_for(config["device"], gpu_slots, config["jobs_per_gpu"]) as device:
+        stamp = provenance.begin_job(params, str(device))
+        cards = {Path(card).parent.name: Path(card) for card in snakemake.input.cards}
+        base = next(iter(snakemake.input.base), None)
+        job = Job(
+            study=names.study,
+            run=names.run,
+            seeds=tuple(params.seeds),
+            checkpoint=Checkpoint(Path(checkpoint), config["checkpoint_seconds"]),
+            device=device,
+            threads=snakemake.threads,
+            card=next(iter(cards.values()), None),
+            cards=cards,
+            start=artifacts.read_tensors(base)[0] if base else None,
+        )
+        yield job, stamp
