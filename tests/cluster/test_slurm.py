@@ -19,6 +19,8 @@ from replica.training import runs
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 
+# Of all kinds of jobs but the chains of active learning, which have a test of their own.
+STUDIES = ["studies=[dufm, idrs, low_rank]"]
 RUN = "results/smoke/low_rank/runs/fig6/all.safetensors"
 # Real clusters are asked every 40 s or less often.
 QUICK = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2",
@@ -102,15 +104,21 @@ def long_run(steps: int) -> str:
     return f"overrides={{low_rank: {{fig6: {{steps: {steps}}}}}}}"
 
 
-def test_the_results_are_those_of_the_local_run_bit_for_bit(project, finished, tally):
-    """Also: short runs are bundled, and each job stays within what it asked for."""
-    said = finish(start(project), project)
+def equal(project: Path, finished: Path, study: str) -> int:
+    """The number of artifacts of a study, each the same as in the local run."""
     compared = 0
-    for path in (finished / "results/smoke").rglob("*.*"):
+    for path in (project / "results/smoke" / study).rglob("*.*"):
         if path.suffix in (".parquet", ".safetensors", ".svg"):
-            other = project / path.relative_to(finished)
+            other = finished / path.relative_to(project)
             assert artifacts.content_digest(path) == artifacts.content_digest(other), path.name
             compared += 1
+    return compared
+
+
+def test_the_results_are_those_of_the_local_run_bit_for_bit(project, finished, tally):
+    """Also: short runs are bundled, and each job stays within what it asked for."""
+    said = finish(start(project, config=STUDIES), project)
+    compared = sum(equal(project, finished, study) for study in ("dufm", "idrs", "low_rank"))
     assert compared > 80
     trained = len(list((project / "results/smoke").glob("*/runs/*/*.safetensors")))
     assert trained == 27 and len(jobs(project)) <= 6
@@ -119,8 +127,19 @@ def test_the_results_are_those_of_the_local_run_bit_for_bit(project, finished, t
     assert not list(project.glob("results/checkpoints/*"))
     tally("jobs of the workflow run on Slurm, equal to the local run", 2 * trained)
     tally("artifacts compared bit for bit between Slurm and the local run", compared)
-    again = start(project)
+    again = start(project, config=STUDIES)
     assert "Nothing to be done" in finish(again, project) and len(jobs(project)) <= 6
+
+
+def test_chains_of_active_learning_are_a_few_jobs(project, finished, tally):
+    """From a pretraining; the stages of all methods share a job of Slurm."""
+    figure = "results/smoke/fc_low_data/figures/al_c_caltech101.parquet"
+    finish(start(project, figure), project)
+    compared = equal(project, finished, "fc_low_data")
+    # A pretraining; five methods of two stages, each with a history, labels, states and a measure.
+    assert compared == 2 + 5 * 2 * 4 + 1 and len(jobs(project)) == 3
+    assert {job["state"] for job in jobs(project)} == {"COMPLETED"}
+    tally("stages of active learning run on Slurm, equal to the local run", 10)
 
 
 def test_a_job_over_its_memory_is_tried_again_with_more(project, tally):

@@ -23,6 +23,9 @@ def test_every_run_asks_for_something_sensible(studies, scale):
                 assert 500 < cost.mem_mb < 64_000 and 1 <= cost.threads <= 8
                 assert 5 <= cost.minutes <= 2 * 24 * 60
                 network = "resnet" in str(getattr(spec, "backbone", getattr(spec, "network", "")))
+                if spec.kind == "low_data":
+                    # Its small networks are called so too.
+                    network = scale == "paper"
                 assert (cost.gpu_slots > 0) == network == (cost.group == "gpu")
                 assert scale != "smoke" or cost.group == "short"
 
@@ -47,6 +50,35 @@ def test_where_a_cluster_runs_what(root):
         assert resources["slurm_partition"] == ("a" if on_gpu else "cpu")
         assert resources["gres"] in ("", "gpu:a100:2")
     assert {bool(resources["gres"]) for resources in asked.values()} == {True, False}
+
+
+def test_stages_of_active_learning_on_a_cluster(root):
+    """A group for each stage; a stage asks for what its number of labels takes."""
+    plan = make_plan(root, {"scale": "paper", "studies": ["fc_low_data"]})
+    stages = [plan.parts["fc_low_data", "entropy", f"seed0-stage{i}"] for i in range(10)]
+    assert [plan.group(part) for part in stages] == [f"round{i}_gpu" for i in range(10)]
+    minutes = [cost_of(part).minutes for part in stages]
+    assert minutes == sorted(minutes) and minutes[-1] > minutes[0]
+    assert [part.before for part in stages] == [None, *stages[:-1]]
+    assert {part.base for part in stages} == {None}
+    # What goes on from the weights of the stage before also needs its states.
+    llal = plan.parts["fc_low_data", "llal", "seed3-stage4"]
+    assert llal.base is llal.before and llal.base.part == "seed3-stage3"
+    small = make_plan(root, {"scale": "laptop", "studies": ["fc_low_data"]})
+    tuned = small.parts["fc_low_data", "fr_c101", "all"]
+    assert small.group(tuned) == "tuned_short" and small.group(tuned.base) == "short"
+    first = small.parts["fc_low_data", "llal_c101", "all-stage1"]
+    assert first.base.run == "pretraining" and first.before.part == "all-stage0"
+    # At paper scale the weights are those of ImageNet: no pretraining, and another card.
+    assert not [run for _, run, _ in plan.parts if run.startswith("pretraining")]
+    part = plan.parts["fc_low_data", "fr_c101", "seed0"]
+    assert part.datasets == ["caltech101", "resnet18_imagenet"] and part.base is None
+
+
+def test_a_pretraining_that_is_none_is_named(root):
+    run = {"pretrained": "plain"}
+    with pytest.raises(ConfigError, match="pretrained = 'plain' is not a run of one job"):
+        make_plan(root, {"overrides": {"fc_low_data": {"fr_c101": run}}})
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,82 @@ def test_image_folder(tmp_path):
     np.testing.assert_array_equal(data.arrays["train.images"], IMAGES[[1, 0]])
 
 
+def jpeg(size: tuple[int, int], shade: int, mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size, shade if mode == "L" else (shade,) * len(mode)).save(out, "jpeg")
+    return out.getvalue()
+
+
+def test_a_folder_of_photographs(tmp_path):
+    """Any size and colour; a class left out, a stray file, and a share held out of each class."""
+    counts = {"b_cat": 7, "a_dog": 11, "background": 3}
+    members = {
+        f"Caltech/{name}/image_{i:04}.jpg": jpeg((20 + i, 30), 10 * i, "CMYK" if i == 3 else "RGB")
+        for name, count in counts.items() for i in range(count)
+    }  # fmt: skip
+    members |= {
+        "Caltech/b_cat/notes.txt": b"no image",
+        "Caltech/a_dog/grey.jpg": jpeg((9, 9), 77, "L"),
+    }
+    own = {"size": 16, "held_out": 0.3, "pattern": "*.jpg", "without": ["background"]}
+    data = prepared(tmp_path, "image_folder", {"set.tar.gz": tar(members)}, classes=2, **own)
+    train, test = data.arrays["train.images"], data.arrays["test.images"]
+    # int(0.3 n_c) of each class, in the order of the sorted names: 12 dogs, 7 cats.
+    assert np.bincount(data.arrays["test.labels"]).tolist() == [int(0.3 * 12), int(0.3 * 7)]
+    assert train.shape == (14, 3, 16, 16) and len(test) == 5
+    assert (train[:, 0] == train[:, 1]).mean() > 0.9
+
+
+def test_weights_of_a_network(tmp_path):
+    import torch
+
+    state = {"conv.weight": torch.randn(2, 3), "norm.num_batches_tracked": torch.tensor(7)}
+    torch.save(state, tmp_path / "w.pth")
+    data = prepared(tmp_path, "weights", {"w.pth": (tmp_path / "w.pth").read_bytes()})
+    np.testing.assert_array_equal(data.arrays["weights.conv.weight"], state["conv.weight"])
+    assert np.array(data.arrays["weights.norm.num_batches_tracked"]) == 7
+
+
+def test_weights_run_no_code(tmp_path):
+    import torch
+
+    class Evil:
+        def __reduce__(self):
+            return (os.system, (f"touch {tmp_path}/ran",))
+
+    torch.save({"x": Evil()}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match="does not hold the parameters of a network"):
+        prepared(tmp_path, "weights", {"w.pth": (tmp_path / "w.pth").read_bytes()})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_missing_weights_say_what_to_put_where(tmp_path, root):
+    entry = load_registry(root / "config/datasets.yaml")["resnet18_imagenet"]
+    here = entry.model_copy(update={"urls": [str(tmp_path / "nowhere")]})
+    with pytest.raises(FetchError) as error:
+        fetch_dataset(here, [str(tmp_path / "mirror")], tmp_path / "raw", **QUICK)
+    words = str(error.value)
+    assert "resnet18-f37072fd.pth of the data set resnet18_imagenet" in words
+    assert "put the file into a folder and name that folder under `mirrors`" in words
+
+
+def npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def test_corrupted_images(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    members = {"CIFAR-10-C/fog.npy": npy(images), "CIFAR-10-C/labels.npy": npy(np.arange(10) % 2)}
+    data = prepared(tmp_path, "corrupted_cifar", {"c.tar": tar(members)}, classes=2)
+    np.testing.assert_array_equal(data.arrays["fog.images"], images.transpose(0, 3, 1, 2))
+    assert len(data.arrays["test.labels"]) == 10
+    with pytest.raises(DataError, match=r"does not hold labels\.npy and a file for each"):
+        prepared(tmp_path, "corrupted_cifar", {"c.tar": tar({"a/labels.npy": npy(np.arange(2))})},
+                 classes=2)  # fmt: skip
+
+
 def test_embedded_sets(tmp_path, root):
     registry = load_registry(root / "config/datasets.yaml")
     digits = load(prepare_dataset(registry["digits"], tmp_path, tmp_path / "digits"))

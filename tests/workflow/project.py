@@ -13,6 +13,16 @@ IGNORED = shutil.ignore_patterns(
 )
 ALL_PLOTTED = {
     "dufm": ["rec_depth", "rec_width", "rec_backbone", "rec_threshold"],
+    "fc_low_data": [
+        "fig3a_supervised_cifar10", "fig3b_supervised_cifar100", "fig3c_supervised_caltech101",
+        "fig3d_supervised_caltech256", "fig3_relative_gain", "fig4a_architectures_cifar10",
+        "fig4b_architectures_cifar100", "backbone_a_resnet34_cifar10",
+        "backbone_b_densenet121_cifar10", "backbone_c_efficientnetb3_cifar10",
+        "backbone_d_resnet34_cifar100", "backbone_e_densenet121_cifar100",
+        "backbone_f_efficientnetb3_cifar100", "al_a_cifar10", "al_b_cifar100",
+        "al_c_caltech101", "al_d_caltech256", "ablation_a_components", "ablation_b_ojkd",
+        "ablation_c_depth", "table_parameters", "gradient_gate",
+    ],
     "idrs": ["xi_functions", "radius_vs_pa", "radius_vs_dimension", "table_dim_thresholds",
              "toy_cone", "sigma_hist", "cohen_cert_acc_cifar10", "cohen_classwise_cifar10",
              "cohen_summary_cifar10", "cert_acc_cifar10", "cert_acc_mnist", "table_accuracy",

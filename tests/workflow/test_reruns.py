@@ -39,7 +39,8 @@ def test_everything_is_there(finished):
                 assert (folder / study / "figures" / f"{figure}.{ending}").stat().st_size > 500
     card = pd.read_parquet(folder / "scorecard.parquet")
     assert list(card["study"] + "." + card["claim"]) == [
-        *(f"dufm.c{i}" for i in range(1, 6)), *(f"idrs.c{i}" for i in range(1, 11)),
+        *(f"dufm.c{i}" for i in range(1, 6)), *(f"fc_low_data.c{i}" for i in range(1, 16)),
+        *(f"idrs.c{i}" for i in range(1, 11)),
         *(f"low_rank.c{i}" for i in range(1, 12)),
     ]  # fmt: skip
     wanted = {"study", "claim", "verdict", "value", "published", "tolerance", "detail"}
@@ -52,11 +53,11 @@ def test_jobs_stay_within_what_they_ask_for(finished):
     plan = make_plan(finished, {"scale": "smoke"})
     used = efficiency_table(plan)
     assert len(used) == 2 * len(plan.parts)
-    assert set(used["rule"]) == {"train_run", "certify", "measure_run"}
+    assert set(used["rule"]) == {"train_run", "train_round", "certify", "measure_run"}
     assert (used["used_mb"] < used["asked_mb"]).all()
     assert (used["used_minutes"] < used["asked_minutes"]).all()
     assert all(f"{n} of {n} runs made, {n} of {n} measured" in line for line, n in zip(
-        progress_lines(plan), (6, 28, 14), strict=True))  # fmt: skip
+        progress_lines(plan), (6, 70, 28, 14), strict=True))  # fmt: skip
 
 
 def test_every_figure_table_is_tidy(finished):
@@ -133,6 +134,53 @@ def test_a_retrained_classifier_is_certified_again(changed):
     }  # fmt: skip
     figures = {path for rule, path in jobs if rule == "figure_table"}
     assert figures == {"idrs/figures/cert_acc_mnist", "idrs/figures/sigma_hist"}
+
+
+def stages(run, *numbers):
+    return {(rule, f"fc_low_data/{folder}/{run}/all-stage{number}") for number in numbers
+            for rule, folder in [("train_round", "runs"), ("measure_run", "measures")]}  # fmt: skip
+
+
+def test_a_lost_stage_of_active_learning_costs_that_stage(finished, tmp_path):
+    folder = finished / "results/smoke/fc_low_data/runs/entropy"
+    lost = list(folder.glob("all-stage1.*"))
+    assert len(lost) == 3
+    for path in lost:
+        path.rename(tmp_path / path.name)
+    jobs = planned(finished)
+    for path in lost:
+        (tmp_path / path.name).rename(path)
+    assert {job for job in jobs if job[0] == "train_round"} == {
+        ("train_round", "fc_low_data/runs/entropy/all-stage1")
+    }
+
+
+def test_a_further_stage_goes_on_from_those_that_are_there(changed):
+    config = "overrides: {fc_low_data: {entropy: {n: [20, 40, 60]}}}"
+    project = changed("config/config.yaml", "overrides: {}", config)
+    # The last stage so far has to choose labels now.
+    assert planned(project) == (
+        stages("entropy", 1, 2) | drawn("fc_low_data", "al_a_cifar10") | scored("fc_low_data")
+    )
+
+
+def test_another_query_starts_its_chain_anew_and_touches_no_other(changed):
+    config = "overrides: {fc_low_data: {entropy: {active: {query: random}}}}"
+    project = changed("config/config.yaml", "overrides: {}", config)
+    assert planned(project) == (
+        stages("entropy", 0, 1) | drawn("fc_low_data", "al_a_cifar10") | scored("fc_low_data")
+    )
+
+
+def test_figures_that_are_off_by_default(finished):
+    wanted = snakemake(finished, "-n", config=("extras=[optional_kd]",))
+    text = wanted.stdout + wanted.stderr
+    assert "runs/kd/all.safetensors" in text and "figures/optional_kd.svg" in text
+    assert "fixmatch" not in text and "runs/plain/all.safetensors" not in text
+    answer = snakemake(finished, "-n", check=False, config=("extras=[optional_dk]",))
+    said = answer.stdout + answer.stderr
+    assert answer.returncode != 0 and "'optional_dk' is no figure that is off by default" in said
+    assert "there are optional_kd, optional_fixmatch, optional_cifar10c, middle_cifar10" in said
 
 
 def test_a_restyled_drawing_is_only_drawn(changed):
@@ -215,7 +263,7 @@ def test_scales_studies_and_seeds_compose(finished):
     ("values", "words"),
     [
         (["scale=papr"], ["scale = 'papr'", "'smoke', 'laptop' or 'paper'"]),
-        (["studies=[low_rnk]"], ["low_rnk", "there are dufm, idrs, low_rank"]),
+        (["studies=[low_rnk]"], ["low_rnk", "there are dufm, fc_low_data, idrs, low_rank"]),
         (["sclae=smoke"], ["unknown key sclae", "did you mean scale?"]),
         (["seeds=[1]"], ["seeds = ['1']", "integer"]),
         (

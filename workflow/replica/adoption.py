@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 
 from replica import artifacts
 from replica.data.prepare import verify
@@ -83,8 +82,4 @@ def adopt(plan: Plan) -> None:
     started = time.time() - len(stages)
     for position, paths in enumerate(stages):
         for path in paths:
-            _set_time(path, started + position)
-
-
-def _set_time(path: Path, when: float) -> None:
-    os.utime(path, (when, when))
+            os.utime(path, (started + position, started + position))

@@ -33,7 +33,7 @@ SECONDS_PER_SMALL_STEP = 2e-3
 # A training step of a narrow network on 20 images of 8x8 pixels; the pass of an image of 224x224
 # pixels, or of a smaller one, through a large network on a GPU.
 SECONDS_PER_LOW_DATA_STEP = 1e-2
-SECONDS_PER_LARGE_PASS = {True: 1e-3, False: 4e-4}
+SECONDS_PER_LARGE_PASS = {True: 5e-4, False: 2e-4}
 MARGIN = 3
 # A job of Slurm carries two Snakemake processes besides the training.
 BASE_MB = 1200

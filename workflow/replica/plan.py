@@ -335,7 +335,9 @@ class Plan:
         group = cost_of(part).group
         if part.rule == "train_round":
             return f"round{part.stage}_{group}"
-        return group if part.base is None else f"{part.rule.partition('_')[0]}_from_{group}"
+        if part.rule == "certify":
+            return f"certify_{group}"
+        return group if part.base is None else f"tuned_{group}"
 
     def claims(self, study: str) -> str:
         """The claims of a study as a parameter of a job."""

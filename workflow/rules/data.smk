@@ -37,7 +37,8 @@ rule prepare_dataset:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=4000,
+        # A folder of photographs is held whole, and once more while it is split.
+        mem_mb=lambda wildcards: 16000 if plan.registry[wildcards.dataset].size else 4000,
         runtime=60,
     params:
         key=key("dataset"),

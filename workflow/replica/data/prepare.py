@@ -358,8 +358,11 @@ def _weights(entry: DatasetEntry, raw: Path) -> Arrays:
     import torch
 
     (name,) = entry.files
-    state = torch.load(raw / name, map_location="cpu", weights_only=True)
-    return {f"weights.{key}": value.detach().numpy() for key, value in state.items()}
+    try:
+        state = torch.load(raw / name, map_location="cpu", weights_only=True)
+        return {f"weights.{key}": value.detach().numpy() for key, value in state.items()}
+    except (pickle.UnpicklingError, RuntimeError, AttributeError) as error:
+        raise DataError(f"{raw / name} does not hold the parameters of a network.") from error
 
 
 def _corrupted_cifar(entry: DatasetEntry, raw: Path) -> Arrays:

@@ -77,15 +77,12 @@ def samples(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, int]:
 def in_pairs(images: np.ndarray, labels: np.ndarray, K: int, name: str) -> tuple[np.ndarray, ...]:
     """Images side by side, (4 N, C, H, 2 W), with the K² labels K·left + right.
 
-    Each image is left once in each of four rounds, beside the images in a random order that is
-    the same in every run.
+    The images in a random order, the same in every run: each is left of the four that follow it.
     """
-    rights = [
-        np.random.default_rng(stream_seed("pairs", name, turn)).permutation(len(labels))
-        for turn in range(4)
-    ]
-    pairs = np.concatenate([np.concatenate([images, images[right]], 3) for right in rights])
-    return pairs, np.concatenate([K * labels + labels[right] for right in rights])
+    order = np.random.default_rng(stream_seed("pairs", name)).permutation(len(labels))
+    left = np.tile(order, 4)
+    right = np.concatenate([np.roll(order, -shift) for shift in range(1, 5)])
+    return np.concatenate([images[left], images[right]], 3), K * labels[left] + labels[right]
 
 
 def held_out_rows(labels: np.ndarray, name: str) -> np.ndarray:

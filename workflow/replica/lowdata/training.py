@@ -193,12 +193,14 @@ def _fit(
     rows = torch.as_tensor(rows)
     warn_of_missing(f"{job.run} seed {seed}", pool.labels[rows], pool.K)
     images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
+    images = images.contiguous(memory_format=torch.channels_last)
     model = build_network(spec, shape, pool.K, stream_seed(*names, "start"))
     predicts = spec.active is not None and spec.active.query == "llal"
     if predicts:
         model = with_loss_module(model, shape, stream_seed(*names, "loss module"))
     _begin_from(model, start)
-    model = model.to(job.device)
+    # The layout that convolutions are fastest in, on processors and GPUs alike.
+    model = model.to(job.device, memory_format=torch.channels_last)
     epochs = spec.epochs or -(-spec.steps // -(-n // spec.batch))
     recipe = loop.Recipe(
         lr=spec.lr,
@@ -231,7 +233,7 @@ def _fit(
 
     if spec.peer is not None:
         peer = build_network(spec, shape, pool.K, stream_seed(*names, "peer"), peer=True)
-        peer = peer.to(job.device)
+        peer = peer.to(job.device, memory_format=torch.channels_last)
     if spec.method == "distillation":
         run(cross_entropies(peer, spec), "teacher")
         method = taught(model, peer, spec)

@@ -5,7 +5,7 @@ the fourth have names of ours; what decides a claim is ours too.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -365,7 +365,7 @@ def _gains(table: pd.DataFrame, before: str = "", after: str = "") -> pd.DataFra
         before = after.removeprefix("FR-")
     grouped = own.groupby(["series", "n_labelled"])["test_accuracy"].agg(["mean", "var", "count"])
     old, new = grouped.loc[before], grouped.loc[after]
-    both = new.join(old, lsuffix="_new", rsuffix="_old", how="inner")
+    both = new.add_suffix("_new").join(old.add_suffix("_old"), how="inner")
     error = np.sqrt(both["var_new"] / both["count_new"] + both["var_old"] / both["count_old"])
     gains = pd.DataFrame({"gain": both["mean_new"] - both["mean_old"], "T": 0.5 + 2 * error})
     return gains.assign(dataset=table["dataset"].iloc[0], scale=table["scale"].iloc[0])
@@ -382,7 +382,8 @@ def _with_T(rule: str) -> str:
 
 
 def _gain_words(gains: pd.DataFrame) -> str:
-    each = [f"{row.gain:+.2f} (T {row.T:.2f}) at {n}" for n, row in gains.iterrows()]
+    values = zip(gains.index, gains["gain"], gains["T"], strict=True)
+    each = [f"{gain:+.2f} (T {tolerance:.2f}) at {n}" for n, gain, tolerance in values]
     return f"{gains['dataset'].iloc[0]}, gain in pp: " + ", ".join(each)
 
 
@@ -413,34 +414,34 @@ def _first_look(table: pd.DataFrame) -> bool:
 
 def claim_c1(tables: Tables) -> Verdict:
     """The gain on CIFAR10 at 1,000 labels."""
-    published, tolerance = "7.6 pp (page values: 7.52)", "|g(1000) - 7.6| <= T and g > 0"
-    gains = _gains(tables["fig3a_supervised_cifar10"])
-    if reason := _not_natural(gains, "cifar10", [1000]):
-        return undecidable(reason, published=published, tolerance=_with_T(tolerance))
-    row = gains.loc[1000]
-    return decide(
-        bool(abs(row["gain"] - 7.6) <= row["T"] and row["gain"] > 0),
-        value=row["gain"],
-        published=published,
-        tolerance=_with_T(tolerance),
-        detail=_gain_words(gains),
+    return _decide_gain(
+        tables,
+        1000,
+        lambda gain, T: abs(gain - 7.6) <= T and gain > 0,
+        published="7.6 pp (page values: 7.52)",
+        tolerance=_with_T("|g(1000) - 7.6| <= T and g > 0"),
     )
 
 
 def claim_c2(tables: Tables) -> Verdict:
     """The gain on CIFAR10 at 2,000 labels."""
-    published, tolerance = "> 10 pp (page values: 10.10)", "g(2000) >= 10 - T"
-    gains = _gains(tables["fig3a_supervised_cifar10"])
-    if reason := _not_natural(gains, "cifar10", [2000]):
-        return undecidable(reason, published=published, tolerance=_with_T(tolerance))
-    row = gains.loc[2000]
-    return decide(
-        bool(row["gain"] >= 10 - row["T"]),
-        value=row["gain"],
-        published=published,
-        tolerance=_with_T(tolerance),
-        detail=_gain_words(gains),
+    return _decide_gain(
+        tables,
+        2000,
+        lambda gain, T: gain >= 10 - T,
+        published="> 10 pp (page values: 10.10)",
+        tolerance=_with_T("g(2000) >= 10 - T"),
     )
+
+
+def _decide_gain(
+    tables: Tables, n: int, holds: Callable[[float, float], bool], **words: str
+) -> Verdict:
+    gains = _gains(tables["fig3a_supervised_cifar10"])
+    if reason := _not_natural(gains, "cifar10", [n]):
+        return undecidable(reason, **words)
+    gain, T = gains.loc[n, ["gain", "T"]]
+    return decide(bool(holds(gain, T)), value=gain, detail=_gain_words(gains), **words)
 
 
 def claim_c3(tables: Tables) -> Verdict:

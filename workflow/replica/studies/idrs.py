@@ -510,11 +510,7 @@ def table_table_accuracy(inputs: Inputs) -> pd.DataFrame:
 
 def draw_table_accuracy(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """The numbers as a table: mean and standard deviation over seeds."""
-    rows = table[table["panel"] == "method"]
-    figure, ax = plt.subplots(figsize=(9, 0.2 * rows["run"].nunique() + 1.1))
-    _print_table(ax, rows, ["A(0)", "without noise", "abstain", "ACR"])
-    drawing.settings_line(figure, "mean ± one standard deviation over classifiers")
-    return figure
+    return _draw_numbers(table, ["A(0)", "without noise", "abstain", "ACR"])
 
 
 def table_table_classwise_std(inputs: Inputs) -> pd.DataFrame:
@@ -539,11 +535,7 @@ def table_table_classwise_std(inputs: Inputs) -> pd.DataFrame:
 
 def draw_table_classwise_std(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """The numbers as a table."""
-    rows = table[table["panel"] == "method"]
-    figure, ax = plt.subplots(figsize=(9, 0.2 * rows["run"].nunique() + 1.1))
-    _print_table(ax, rows, ["std, ddof 0", "std, ddof 1", "worst class"])
-    drawing.settings_line(figure, "mean ± one standard deviation over classifiers")
-    return figure
+    return _draw_numbers(table, ["std, ddof 0", "std, ddof 1", "worst class"])
 
 
 def table_matched_sigma(inputs: Inputs) -> pd.DataFrame:
@@ -590,16 +582,8 @@ def table_sigma_function_ablation(inputs: Inputs) -> pd.DataFrame:
 
 def draw_sigma_function_ablation(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """A panel for each setting."""
-    settings = list(dict.fromkeys(table["setting"]))
-    figure, axes = plt.subplots(1, len(settings), figsize=(12, 3.3), sharey=True)
     words = {"k": "neighbours k", "rate": "rate r", "m": "m", "norm": "p of the distance"}
-    for ax, setting in zip(axes, settings, strict=True):
-        _draw_series(ax, table[table["setting"] == setting])
-        ax.set(xlabel="radius R (l2)", title=words[setting], ylim=(0, 1), xlim=(0, None))
-        ax.legend(fontsize=7)
-    axes[0].set_ylabel("certified accuracy A(R)")
-    drawing.settings_line(figure, f"σ_b = .25; {_counts(table)}")
-    return figure
+    return _draw_settings(table.assign(setting=table["setting"].map(words)), "σ_b = .25")
 
 
 def table_mismatched_noise(inputs: Inputs) -> pd.DataFrame:
@@ -618,15 +602,7 @@ def table_mismatched_noise(inputs: Inputs) -> pd.DataFrame:
 
 def draw_mismatched_noise(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Constant on the left, input-dependent on the right."""
-    settings = list(dict.fromkeys(table["setting"]))
-    figure, axes = plt.subplots(1, len(settings), figsize=(9, 3.4), sharey=True)
-    for ax, setting in zip(axes, settings, strict=True):
-        _draw_series(ax, table[table["setting"] == setting])
-        ax.set(xlabel="radius R (l2)", title=setting, ylim=(0, 1), xlim=(0, None))
-        ax.legend(fontsize=7)
-    axes[0].set_ylabel("certified accuracy A(R)")
-    drawing.settings_line(figure, f"σ_b = .50; {_counts(table)}")
-    return figure
+    return _draw_settings(table, "σ_b = .50")
 
 
 def table_optional_ddrs(inputs: Inputs) -> pd.DataFrame:
@@ -1108,6 +1084,29 @@ def _counts(table: pd.DataFrame) -> str:
         f"{rows['seed'].nunique()} classifiers, n = {int(rows['n'].max())}, "
         f"α = {rows['alpha'].max():g}; bands: one standard error over images"
     )
+
+
+def _draw_settings(table: pd.DataFrame, words: str) -> Figure:
+    """A panel of certified accuracy for each value of `setting`."""
+    settings = list(dict.fromkeys(table["setting"]))
+    figure, axes = plt.subplots(1, len(settings), figsize=(3 + 2.2 * len(settings), 3.4),
+                                sharey=True)  # fmt: skip
+    for ax, setting in zip(axes, settings, strict=True):
+        _draw_series(ax, table[table["setting"] == setting])
+        ax.set(xlabel="radius R (l2)", title=setting, ylim=(0, 1), xlim=(0, None))
+        ax.legend(fontsize=7)
+    axes[0].set_ylabel("certified accuracy A(R)")
+    drawing.settings_line(figure, f"{words}; {_counts(table)}")
+    return figure
+
+
+def _draw_numbers(table: pd.DataFrame, statistics: Sequence[str]) -> Figure:
+    """The panel `method` of a table of numbers, printed."""
+    rows = table[table["panel"] == "method"]
+    figure, ax = plt.subplots(figsize=(9, 0.2 * rows["run"].nunique() + 1.1))
+    _print_table(ax, rows, statistics)
+    drawing.settings_line(figure, "mean ± one standard deviation over classifiers")
+    return figure
 
 
 def _print_table(ax: Axes, rows: pd.DataFrame, statistics: Sequence[str]) -> None:

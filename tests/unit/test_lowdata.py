@@ -1,0 +1,584 @@
+"""Learning from few labels: labelled sets, queries, losses, runs and rounds."""
+
+import dataclasses
+import hashlib
+import itertools
+import random
+import tarfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from replica.data.prepare import load, prepare_dataset
+from replica.data.registry import DatasetEntry, load_registry
+from replica.data.splits import in_pairs, samples
+from replica.lowdata import losses, methods
+from replica.lowdata.accuracy import measure_low_data
+from replica.lowdata.labels import LabelError, first_labels, random_labels
+from replica.lowdata.queries import entropy, highest, k_center
+from replica.lowdata.training import kept_weights, pool_of, train_low_data, train_round
+from replica.measures.inputs import Inputs
+from replica.models.backbones import build_network
+from replica.specs import Config, ConfigError, expand, load_studies, validate_run
+from replica.studies import fc_low_data
+from replica.training import loop
+from replica.training.checkpoint import Checkpoint
+from replica.training.jobs import Job
+
+SMALL = {"kind": "staged_resnet", "widths": [4, 8], "blocks": [1, 1]}
+RUN = {
+    "kind": "low_data", "dataset": "digits", "pixel_max": 16, "network": SMALL, "n": [20, 40],
+    "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "batch": 20, "steps": 6, "padding": 1,
+    "seeds": 2,
+}  # fmt: skip
+
+
+def spec(**changes):
+    return validate_run({**RUN, **changes}, "a test")
+
+
+@pytest.fixture(scope="module")
+def digits(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    return prepare_dataset(load_registry(root / "config/datasets.yaml")["digits"], folder, folder)
+
+
+def job(card, seeds=(0, 1), checkpoint=None, **more):
+    return Job("study", "run", seeds, checkpoint or Checkpoint(None), torch.device("cpu"), 1, card,
+               {"digits": card}, **more)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------ labelled sets
+
+
+@given(st.integers(1, 60), st.sets(st.integers(1, 60), min_size=1, max_size=5))
+def test_labelled_sets_are_nested_and_as_the_official_code_shuffles(N, sizes):
+    sizes = sorted(size for size in sizes if size <= N) or [N]
+    sets = random_labels(N, sizes)
+    assert [len(own) for own in sets] == sizes
+    for before, after in itertools.pairwise(sets):
+        assert (after[: len(before)] == before).all()
+    assert len(set(sets[-1])) == sizes[-1] and set(sets[-1]) <= set(range(N))
+    # The rule once more, in its own words: shuffle with seed 0, then with 0, 1, 2, ... again.
+    pool, wanted = list(range(N)), []
+    random.Random(0).shuffle(pool)
+    for counter, more in enumerate(np.diff(sizes, prepend=0), start=-1):
+        if counter >= 0:
+            random.Random(counter).shuffle(pool)
+        wanted, pool = wanted + pool[:more], pool[more:]
+    assert sets[-1].tolist() == wanted
+
+
+def test_more_labels_than_images():
+    with pytest.raises(LabelError, match="n = 11 images are to be labelled, but the pool has only"):
+        random_labels(10, [5, 11])
+    with pytest.raises(LabelError, match="only 3"):
+        first_labels(3, 4)
+
+
+def test_the_pool_and_the_test_images_are_different_images(digits):
+    pool = pool_of(spec(), digits)
+    assert len(pool.labels) + len(pool.test_labels) == 1797 and pool.K == 10
+    share = torch.bincount(pool.test_labels) / torch.bincount(torch.cat([pool.labels,
+                                                                         pool.test_labels]))  # fmt: skip
+    assert (share - 0.3).abs().max() < 0.01
+    # Every image is in one of the two: together they have the histogram of the whole set.
+    whole = load(digits).arrays["train.images"]
+    both = torch.cat([pool.images, pool.test_images]).flatten(1).numpy()
+    assert sorted(map(bytes, both)) == sorted(map(bytes, whole.reshape(1797, -1)))
+
+
+def test_pairs_are_two_images_with_both_labels(digits):
+    images, labels, K = samples(load(digits), "test")
+    pairs, both = in_pairs(images, labels, K, "digits test")
+    assert pairs.shape == (4 * len(images), 1, 8, 16) and both.max() < K**2
+    assert len({bytes(pair) for pair in pairs}) == len(pairs)
+    by_image = {bytes(image): label for image, label in zip(images, labels, strict=True)}
+    for pair, label in zip(pairs[::50], both[::50], strict=True):
+        left, right = by_image[pair[:, :, :8].tobytes()], by_image[pair[:, :, 8:].tobytes()]
+        assert (left, right) == divmod(label, K)
+    pool = pool_of(spec(pairs=True, classes=[50, 99]), digits)
+    assert pool.K == 50 and pool.labels.unique().tolist() == list(range(50))
+
+
+# ------------------------------------------------------------------------------ queries
+
+
+def test_the_entropy_of_equal_and_of_certain_logits():
+    z = torch.tensor([[0.0] * 7, [100.0] + [0.0] * 6])
+    torch.testing.assert_close(entropy(z), torch.log(torch.tensor([7.0, 1.0])).double())
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.data())
+def test_the_highest_scores_ties_by_position(scores, data):
+    wanted = data.draw(st.integers(1, len(scores)))
+    chosen = highest(torch.tensor(scores), wanted).tolist()
+    assert chosen == sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:wanted]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 4))
+def test_core_set_covers_within_twice_the_best_possible(seed, wanted):
+    generator = torch.Generator().manual_seed(seed)
+    labelled = torch.randn(2, 2, generator=generator, dtype=torch.float64)
+    candidates = torch.randn(9, 2, generator=generator, dtype=torch.float64)
+    distances = torch.cdist(candidates, torch.cat([labelled, candidates]))
+
+    def radius(centres):
+        return distances[:, [0, 1, *(2 + c for c in centres)]].amin(1).max().item()
+
+    chosen, at = k_center(labelled, candidates, wanted)
+    best = min(radius(each) for each in itertools.combinations(range(9), wanted))
+    assert radius(chosen.tolist()) <= 2 * best + 1e-12
+    # Step by step by brute force: the farthest from all centres so far.
+    centres = []
+    for position, distance in zip(chosen.tolist(), at.tolist(), strict=True):
+        nearest = distances[:, [0, 1, *(2 + c for c in centres)]].amin(1)
+        assert nearest.max().item() == pytest.approx(distance)
+        assert nearest[position].item() == pytest.approx(distance)
+        centres.append(position)
+    assert len(set(centres)) == wanted
+
+
+def test_core_set_chooses_no_image_twice_also_where_all_are_equal():
+    same = torch.ones(5, 3)
+    chosen, distances = k_center(same[:1], same, 5)
+    assert sorted(chosen.tolist()) == list(range(5)) and (distances == 0).all()
+
+
+@pytest.mark.parametrize("query", [highest, lambda s, n: k_center(s[:1, None], s[:, None], n)])
+def test_a_query_of_nothing_or_of_too_much(query):
+    with pytest.raises(ValueError, match="at least one image, not 0"):
+        query(torch.ones(3), 0)
+    with pytest.raises(ValueError, match="4 images are to be labelled, but the pool has only 3"):
+        query(torch.ones(3), 4)
+
+
+# ------------------------------------------------------------------------------ losses
+
+
+def softmax(z, T=1.0):
+    p = np.exp(z / T - (z / T).max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+
+
+def kl(p, q):
+    return (p * np.log(p / q)).sum(1).mean()
+
+
+def test_losses_by_hand():
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 5, 4, generator=generator, requires_grad=True)
+    y = torch.tensor([0, 1, 2, 3, 0])
+    a, b = first.detach().numpy().astype(float), second.detach().numpy().astype(float)
+    ce = [-np.log(softmax(z)[range(5), y]).mean() for z in (a, b)]
+
+    def values(parts):
+        return {name: value.item() for name, value in parts.items()}
+
+    assert values(losses.joint([first, second], y)) == pytest.approx(
+        {"original": ce[0], "extra": ce[1]}, rel=1e-5
+    )
+    soft = kl(softmax(b, 2), softmax(a, 2)) * 4
+    assert values(losses.distillation(first, second, y)) == pytest.approx(
+        {"original": ce[0], "soft": soft}, rel=1e-5
+    )
+    both = kl(softmax(a), softmax(b)) + kl(softmax(b), softmax(a))
+    assert values(losses.mutual(first, second, y)) == pytest.approx(
+        {"original": ce[0], "peer": ce[1], "soft": both}, rel=1e-5
+    )
+    q = softmax((a + b) / 2, 2)
+    together = 4 * (kl(softmax(a, 2), q) + kl(softmax(b, 2), q))
+    assert values(losses.collaborative(first, second, y)) == pytest.approx(
+        {"original": ce[0], "peer": ce[1], "soft": together}, rel=1e-5
+    )
+
+
+def test_no_gradient_reaches_a_teacher():
+    student, teacher = torch.randn(2, 3, 4).requires_grad_().unbind()
+    y = torch.tensor([0, 1, 2])
+    (g,) = torch.autograd.grad(
+        losses.distillation(student, teacher, y)["soft"], teacher, allow_unused=True
+    )
+    assert g is None
+
+
+def test_fixmatch_counts_only_what_is_sure():
+    weak = torch.tensor([[9.0, 0.0], [0.1, 0.0], [0.0, 9.0]])
+    strong = torch.tensor([[1.0, 2.0], [5.0, 0.0], [0.0, 3.0]])
+    wanted = (F.cross_entropy(strong[:1], torch.tensor([0]))
+              + F.cross_entropy(strong[2:], torch.tensor([1]))) / 3  # fmt: skip
+    torch.testing.assert_close(losses.fixmatch(weak, strong), wanted)
+
+
+def test_the_ranking_of_losses_by_hand():
+    # Pairs are (0, 3) and (1, 2): the first is ordered as it should be with a gap of 2, above
+    # the margin; in the second the larger loss has the smaller prediction.
+    predicted = torch.tensor([3.0, 0.5, 0.75, 1.0], requires_grad=True)
+    true = torch.tensor([2.0, 4.0, 1.0, 1.5], requires_grad=True)
+    value = losses.loss_ranking(predicted, true)
+    assert value.item() == pytest.approx((0 + 1.25) / 2)
+    g, none = torch.autograd.grad(value, [predicted, true], allow_unused=True)
+    assert g.tolist() == [0, -0.5, 0.5, 0] and none is None
+    # Equal losses count as falling; the middle one of three is alone.
+    odd = losses.loss_ranking(torch.tensor([1.0, 7.0, 1.0]), torch.tensor([1.0, 7.0, 1.0]))
+    assert odd.item() == pytest.approx(1.0)
+
+
+# ------------------------------------------------------------------------------ training
+
+
+def test_the_published_schedule(root):
+    study = load_studies(root / "config/studies")["fc_low_data"]
+    for run, drop in [("plain", 160), ("fr", 160), ("plain_c101", 80)]:
+        own = expand(study, run, Config(scale="paper"))[run]
+        steps = [n // own.batch * own.epochs for n in own.n]
+        assert steps[0] == (2000 if run != "plain_c101" else 1000)
+        recipe = loop.Recipe(lr=own.lr, epochs=own.epochs, batch=own.batch, schedule="multistep",
+                             milestones=(own.milestone,))  # fmt: skip
+        per_epoch = own.n[0] // own.batch
+        for epoch in range(1, own.epochs + 1):
+            for i in (0, per_epoch - 1):
+                share = loop.rate(recipe, ((epoch - 1) * per_epoch + i) / steps[0])
+                assert share == pytest.approx(1 if epoch <= drop else 0.1)
+
+
+def test_augmentation_is_that_of_torchvision():
+    from torchvision.transforms import functional as tf
+
+    images = torch.randint(256, (30, 3, 8, 8), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    cropped = loop.crop(images, 2, generator)
+    top, left = torch.randint(5, (2, 30), generator=torch.Generator().manual_seed(0))
+    for image, own, i, j in zip(images, cropped, top.tolist(), left.tolist(), strict=True):
+        assert torch.equal(own, tf.crop(tf.pad(image, 2), i, j, 8, 8))
+    assert len({*zip(top.tolist(), left.tolist(), strict=True)}) > 10
+    generator = torch.Generator().manual_seed(1)
+    flipped = loop.flip(images, generator)
+    heads = torch.rand(30, generator=torch.Generator().manual_seed(1)) < 0.5
+    for image, own, head in zip(images, flipped, heads, strict=True):
+        assert torch.equal(own, tf.hflip(image) if head else image)
+
+
+def test_a_run_keeps_logits_and_sets_and_is_the_same_twice(digits):
+    own = spec(refiner={"width": 4})
+    with pytest.warns(UserWarning, match="none of the 20 labelled images is of class"):
+        first = train_low_data(own, job(digits))
+    second = train_low_data(own, job(digits))
+    assert all(torch.equal(first.states[k], v) for k, v in second.states.items())
+    assert first.states["20/logits"].shape == (2, 2, 539, 10)
+    assert (first.states["40/rows"][:, :20] == first.states["20/rows"]).all()
+    assert (first.states["20/rows"][0] == first.states["20/rows"][1]).all()
+    arrays = {name: value.numpy() for name, value in first.states.items()}
+    table = measure_low_data(own, arrays, run="run", threads=1, card=digits)
+    truth = pool_of(own, digits).test_labels
+    right = (first.states["40/logits"][1, 0].argmax(1) == truth).double().mean() * 100
+    found = table[
+        (table["seed"] == 1) & (table["n_labelled"] == 40) & (table["head"] == "original")
+    ]
+    assert found.set_index("metric")["value"]["test_accuracy"] == pytest.approx(right.item())
+    missing = table[(table["metric"] == "missing_classes") & (table["n_labelled"] == 20)]
+    rows = first.states["20/rows"][0]
+    assert (missing["value"] == 10 - len(pool_of(own, digits).labels[rows].unique())).all()
+    assert set(table["dataset"]) == {"digits"}
+
+
+def test_a_network_learns_digits(digits):
+    own = spec(n=[200], steps=300, refiner={"width": 16}, seeds=1, gate=0.0,
+               network={**SMALL, "widths": [8, 16, 16], "blocks": [1, 1, 1]})  # fmt: skip
+    states = train_low_data(own, job(digits, (0,))).states
+    right = (states["200/logits"][0].argmax(2) == states["test_labels"]).double().mean(1)
+    assert right.min() > 0.8
+
+
+class Stops(Checkpoint):
+    """A checkpoint that asks to stop in the middle of the second training."""
+
+    def member(self, name):
+        inner = Checkpoint.member(self, name)
+        if name.startswith("1."):
+            inner.due = lambda: True
+            inner.stopping = True
+        return inner
+
+
+def test_a_stopped_run_goes_on_and_ends_as_undisturbed(digits, tmp_path):
+    own = spec(refiner={"width": 4}, n=[40])
+    whole = train_low_data(own, job(digits)).states
+    path = tmp_path / "kept.safetensors"
+    with pytest.raises(SystemExit):
+        train_low_data(own, job(digits, checkpoint=Stops(path)))
+    assert len(list(tmp_path.glob("kept.1.40.order.safetensors"))) == 1
+    resumed = train_low_data(own, job(digits, checkpoint=Checkpoint(path))).states
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    Checkpoint(path).discard()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("method", "parts"),
+    [
+        ("distillation", {"original", "soft"}), ("mutual", {"original", "peer", "soft"}),
+        ("collaborative", {"original", "peer", "soft"}), ("fixmatch", {"original", "unlabelled"}),
+    ],
+)  # fmt: skip
+def test_other_methods_train(digits, method, parts):
+    own = spec(method=method, n=[40], steps=30, seeds=1, flips=True,
+               peer=None if method == "fixmatch" else SMALL)  # fmt: skip
+    result = train_low_data(own, job(digits, (0,)))
+    history = result.history.pivot(index="step", columns="metric", values="value")
+    assert set(history) == parts and history["original"].iloc[-1] < history["original"].iloc[0]
+    again = train_low_data(own, job(digits, (0,)))
+    assert torch.equal(result.states["40/logits"], again.states["40/logits"])
+
+
+def test_two_views_are_two_augmentations_of_the_same_images():
+    own = spec(method="collaborative", peer=SMALL, padding=2)
+    images = torch.randint(16, (10, 1, 8, 8), dtype=torch.uint8)
+    networks = [build_network(own, (1, 8, 8), 10, s) for s in (0, 1)]
+    perturb = methods.together(*networks, own, images).perturb
+    rows = torch.tensor([3, 1])
+    first = loop.crop(images[rows], 2, torch.Generator().manual_seed(5))
+    seen = perturb(first, rows, torch.Generator().manual_seed(6))
+    second = loop.crop(images[rows], 2, torch.Generator().manual_seed(6))
+    torch.testing.assert_close(seen, torch.cat([first, second]) / 16)
+
+
+def test_a_pretrained_backbone_is_where_the_next_training_starts(digits):
+    pre = train_low_data(spec(classes=[0, 4], keep_weights=True, seeds=1), job(digits, (0,)))
+    kept = kept_weights(pre.states)
+    assert kept["original.weight"].shape == (5, 8)
+    # With a rate of almost zero the backbone stays what it was loaded as.
+    own = spec(classes=[5, 9], pretrained="pre", lr=1e-12, n=[40], keep_weights=True)
+    tuned = train_low_data(own, job(digits, start=pre.states))
+    for name, value in kept_weights(tuned.states, 1).items():
+        if name.startswith("backbone.") and "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(value, kept[name], rtol=0, atol=1e-8)
+    with pytest.raises(ValueError, match="None of the weights fits the network"):
+        train_low_data(own, job(digits, start={"40/weights/backbone.x": torch.zeros(1, 3)}))
+
+
+def test_corrupted_images_that_are_clean_have_the_clean_accuracy(digits, tmp_path):
+    """CIFAR-10-C in the small: the test images five times over, and once turned upside down."""
+    images, labels, _ = samples(load(digits), "test")
+    members = {}
+    for name, own in [("none", images), ("flipped", images[:, :, ::-1])]:
+        members[name] = np.concatenate([own] * 5).transpose(0, 2, 3, 1)
+    members["labels"] = np.tile(labels, 5)
+    for name, array in members.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    with tarfile.open(tmp_path / "c.tar", "w") as file:
+        for name in members:
+            file.add(tmp_path / f"{name}.npy", f"c/{name}.npy")
+    checksum = "md5:" + hashlib.md5((tmp_path / "c.tar").read_bytes()).hexdigest()
+    entry = DatasetEntry(name="c", title="C", kind="corrupted_cifar", licence="none", classes=10,
+                         files={"c.tar": checksum})  # fmt: skip
+    card = prepare_dataset(entry, tmp_path, tmp_path / "c")
+    own = spec(n=[40], steps=40, refiner={"width": 4}, corrupted="c")
+    work = dataclasses.replace(job(digits), cards={"digits": digits, "c": card})
+    states = train_low_data(own, work).states
+    assert states["40/corrupted"].shape == (2, 2, 2, 5)
+    arrays = {name: value.numpy() for name, value in states.items()}
+    table = measure_low_data(own, arrays, run="plain_c", threads=1, card=digits)
+    clean = table[table["metric"] == "test_accuracy"].set_index(["seed", "head"])["value"]
+    rows = table[table["metric"] == "corrupted_accuracy"]
+    for row in rows[rows["detail"].str.startswith("corruption 1")].itertuples():
+        assert row.value == pytest.approx(clean[row.seed, row.head])
+    upside_down = rows[rows["detail"].str.startswith("corruption 0")]["value"]
+    assert upside_down.max() < clean.max()
+    figure = fc_low_data.table_optional_cifar10c(
+        Inputs("fc_low_data", "optional_cifar10c", "laptop", "scaled", pd.DataFrame(), table)
+    )
+    assert sorted(figure["severity"].unique()) == [0, 1, 2, 3, 4, 5]
+    assert len(fc_low_data.draw_optional_cifar10c(figure, pd.DataFrame()).axes) == 1
+
+
+# ------------------------------------------------------------------------------ active learning
+
+
+def chain(own, digits, seeds=(0, 1)):
+    before, states, rounds = None, None, []
+    for stage in range(len(own.n)):
+        start = states if own.active.continued else None
+        result, before = train_round(own, job(digits, seeds, start=start), stage, before)
+        states = result.states
+        rounds.append((states, before))
+    return rounds
+
+
+@pytest.mark.parametrize("query", ["random", "entropy", "core_set", "llal"])
+def test_rounds_nest_their_labelled_sets(digits, query):
+    own = spec(n=[20, 40, 50], batch=10, active={"query": query, "candidates": 100})
+    rounds = chain(own, digits)
+    first = random_labels(1258, own.n)
+    pool = pool_of(own, digits)
+    for stage, (states, labelled) in enumerate(rounds):
+        n = own.n[stage]
+        for member, seed in enumerate((0, 1)):
+            used = states[f"{n}/rows"][member].tolist()
+            assert len(set(used)) == n and set(first[0]) == set(used[:20])
+            if stage:
+                table = rounds[stage - 1][1]
+                assert used == table.loc[table["seed"] == seed, "row"].tolist()
+            mine = labelled[labelled["seed"] == seed]
+            assert (pool.labels[mine["row"].to_numpy()].numpy() == mine["label"]).all()
+            assert mine["row"].is_unique and len(mine) == own.n[min(stage + 1, 2)]
+            assert mine["stage"].max() == min(stage + 1, 2)
+    if query == "random":
+        assert rounds[-1][0]["50/rows"][0].tolist() == first[-1].tolist()
+    else:
+        assert labelled.loc[labelled["stage"] > 0, "score"].notna().all()
+
+
+def test_entropy_queries_ask_for_the_most_uncertain_candidates(digits):
+    own = spec(n=[20, 30], batch=10, seeds=1, keep_weights=True,
+               active={"query": "entropy", "candidates": 60})  # fmt: skip
+    states, labelled = chain(own, digits, (0,))[0]
+    pool = pool_of(own, digits)
+    network = build_network(own, (1, 8, 8), 10, 0)
+    network.load_state_dict(kept_weights(states))
+    _, rest = first_labels(1258, 20)
+    random.Random(0).shuffle(rest)
+    with torch.no_grad():
+        z = network.eval()(pool.images[rest[:60]].float() / 16)[0]
+    p = z.double().softmax(1)
+    scores = -(p * p.log()).sum(1)
+    order = sorted(range(60), key=lambda i: -scores[i])[:10]
+    new = labelled[labelled["stage"] == 1]
+    assert new["row"].tolist() == [rest[i] for i in order]
+    np.testing.assert_allclose(new["score"], scores[order], rtol=1e-5)
+
+
+def test_continued_rounds_go_on_from_the_weights(digits):
+    own = spec(n=[20, 40], seeds=1, lr=1e-12, active={"query": "llal", "continued": True})
+    (first, _), (second, _) = chain(own, digits, (0,))
+    before, after = first["20/weights/network.original.weight"], second["40/weights/last.weight"]
+    torch.testing.assert_close(second["40/weights/network.original.weight"], before)
+    torch.testing.assert_close(after, first["20/weights/last.weight"])
+    fresh = spec(n=[20, 40], seeds=1, lr=1e-12, keep_weights=True, active={"query": "llal"})
+    (one, _), (two, _) = chain(fresh, digits, (0,))
+    key = "weights/network.original.weight"
+    assert not torch.allclose(one[f"20/{key}"], two[f"40/{key}"])
+
+
+def test_the_module_leaves_the_backbone_after_its_share_of_the_epochs():
+    own = spec(active={"query": "llal"})
+    network = build_network(own, (1, 8, 8), 10, 0)
+    model = methods.with_loss_module(network, (1, 8, 8), 1)
+    method = methods.predicting_losses(model, own, epochs=200)
+    x, y = torch.rand(6, 1, 8, 8), torch.arange(6)
+    inside = list(network.backbone.parameters())
+    for epoch, reaches in [(1, True), (120, True), (121, False), (200, False)]:
+        method.before_epoch(epoch)
+        ranking = method.objective(model, x, y)["ranking"]
+        gradients = torch.autograd.grad(ranking, inside, allow_unused=True)
+        assert any(g is not None and g.abs().sum() > 0 for g in gradients) == reaches
+    # The widths of the paper: 64, 128, 256, 512 -> 128 each, 512 -> 1.
+    assert [part[0].in_features for part in model.parts] == [4, 8]
+    assert model.last.in_features == 256
+
+
+# ------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n": [40, 40]}, "40 after 40 would label no image"),
+        ({"n": [20, 60], "active": {"query": "entropy", "candidates": 30}}, "candidates = 30"),
+        ({"network": {"kind": "resnet19"}}, "network"),
+        ({"network": {"kind": "torchvision", "name": "vgg"}}, "'resnet18', 'densenet121'"),
+        ({"active": {"query": "llal"}, "network": {"kind": "dense", "growth": 2, "blocks": [1]}},
+         "llal needs a network with stages"),
+        ({"method": "mutual"}, "need a peer"),
+        ({"epochs": 3}, "exactly one of epochs and steps"),
+        ({"n": [21]}, "leaves one image alone"),
+        ({"mean": [0.5]}, "both of mean and std"),
+        ({"refiner": {"width": 4, "drop": ["fc"]}}, "'norm1', 'linear1', 'linear2' or 'norm2'"),
+        ({"weights": "a", "pretrained": "b"}, "not both"),
+        ({"network": {**SMALL, "blocks": [1]}}, "widths has 2 stages, blocks 1"),
+        ({"method": "fixmatch", "refiner": {"width": 4}}, "neither a refiner nor"),
+    ],
+)  # fmt: skip
+def test_a_bad_specification_is_one_sentence(changes, words):
+    with pytest.raises(ConfigError) as error:
+        spec(**changes)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n": [2000]}, "n = 2000 images are to be labelled, but the pool has only 1258"),
+        ({"n": [20, 2000], "active": {"query": "random"}}, "the pool has only 1258"),
+        ({"classes": [5, 12]}, "classes = .5, 12., but digits has classes 0..9"),
+        ({"pixel_max": 8}, "the largest pixel is 16, pixel_max 8"),
+    ],
+)  # fmt: skip
+def test_what_the_data_cannot_give_is_named(digits, changes, words):
+    own = spec(**changes)
+    with pytest.raises(LabelError, match=words):
+        if own.active:
+            train_round(own, job(digits), 0, None)
+        else:
+            train_low_data(own, job(digits))
+
+
+# ------------------------------------------------------------------------------ claims
+
+
+@pytest.fixture(scope="module")
+def published_tables(root):
+    """Figure tables as they would be if our five seeds had the published means and spreads."""
+    rows = pd.read_csv(root / "config/published/fc_low_data.csv")
+    rows = rows[pd.to_numeric(rows["x"], errors="coerce").notna()].astype({"x": int})
+    # Where the page and the figure differ the figure counts.
+    rows = rows.sort_values("kind").drop_duplicates(["figure", "series", "x"])
+    sets = {"cifar100": "cifar100", "caltech101": "caltech101", "caltech256": "caltech256"}
+    tables = {}
+    for figure, own in rows.groupby("figure"):
+        dataset = next((v for k, v in sets.items() if k in figure), "cifar10")
+        parts = [own.assign(test_accuracy=own["y"] + offset * own["y_err"].fillna(0.5), seed=seed)
+                 for seed, offset in enumerate([-1.26, -0.63, 0, 0.63, 1.26])]  # fmt: skip
+        table = pd.concat(parts).rename(columns={"x": "n_labelled"})
+        table = table.assign(dataset=dataset, scale="paper", head="original", run="")
+        extra = table["series"] == "ExtraHead"
+        tables[figure] = table.assign(head=np.where(extra, "extra", "original"))
+    means = [tables[f].groupby(["dataset", "series", "n_labelled"])["test_accuracy"].mean()
+             for f in ("fig3a_supervised_cifar10", "fig3b_supervised_cifar100")]  # fmt: skip
+    wide = pd.concat(means).unstack("series")
+    gain = 100 * (wide["FR-ResNet18"] / wide["ResNet18"] - 1)
+    tables["fig3_relative_gain"] = gain.rename("relative_gain").reset_index().assign(scale="paper")
+    return tables
+
+
+def test_every_claim_holds_on_the_published_numbers(root, published_tables):
+    study = load_studies(root / "config/studies")["fc_low_data"]
+    wide = published_tables["fig3_relative_gain"]["relative_gain"]
+    assert wide.max() == pytest.approx(16.733, abs=1e-3)
+    for name, claim in study.claims.items():
+        if name in ("c14", "c15"):
+            continue
+        tables = {figure: published_tables[figure] for figure in claim.figures}
+        verdict = getattr(fc_low_data, f"claim_{name}")(tables)
+        assert verdict.verdict == "holds", (name, verdict)
+
+
+def test_no_claim_holds_without_a_gain(root, published_tables):
+    """The same tables with the series exchanged: what the paper says must then be denied."""
+    study = load_studies(root / "config/studies")["fc_low_data"]
+    names = {"ResNet18": "FR-ResNet18", "OriginalHead": "OriginalHead_no_GradGate",
+             "FR": "FR-5layer", "ResNet18-Entropy": "FR-ResNet18-Entropy"}  # fmt: skip
+    names |= {f"{b}": f"FR-{b}" for b in ("ResNet34", "DenseNet121", "EfficientNetB3")}
+    swap = names | {after: before for before, after in names.items()}
+    swapped = {figure: table.assign(series=table["series"].replace(swap))
+               if "series" in table else table.assign(relative_gain=-table["relative_gain"])
+               for figure, table in published_tables.items()}  # fmt: skip
+    for name in ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c9", "c11", "c12", "c13"):
+        tables = {figure: swapped[figure] for figure in study.claims[name].figures}
+        verdict = getattr(fc_low_data, f"claim_{name}")(tables)
+        assert verdict.verdict == "does not hold", (name, verdict)
