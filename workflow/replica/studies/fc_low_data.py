@@ -330,11 +330,13 @@ def draw_gradient_gate(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
     names = {"original": "CE of the original head", "extra": "CE of the FR head"}
     for ax, gate in zip(axes, (0.0, 1.0), strict=True):
-        for loss, series, marker in [("original", "plain", "v"), ("extra", "fr", "s")]:
+        for loss, look in [
+            ("extra", {"marker": "s", "color": drawing.COLOURS["fr"], "mfc": "none", "ms": 8}),
+            ("original", {"marker": "v", "color": drawing.COLOURS["plain"], "ms": 4}),
+        ]:
             own = table[(table["gate"] == gate) & (table["loss"] == loss)]
             own = own[own["parameter"].str.contains("conv|stem")]
-            ax.plot(range(len(own)), own["norm"], marker, color=drawing.COLOURS[series],
-                    label=names[loss], markersize=4)  # fmt: skip
+            ax.plot(range(len(own)), own["norm"], linestyle="none", label=names[loss], **look)
         ax.set_yscale("symlog", linthresh=1e-3)
         words = "closed: the original head's is zero" if gate == 0 else "open"
         ax.set(xlabel="convolution, from the input on", title=f"gate m = {gate:g}, {words}")
@@ -384,7 +386,13 @@ def _with_T(rule: str) -> str:
 def _gain_words(gains: pd.DataFrame) -> str:
     values = zip(gains.index, gains["gain"], gains["T"], strict=True)
     each = [f"{gain:+.2f} (T {tolerance:.2f}) at {n}" for n, gain, tolerance in values]
-    return f"{gains['dataset'].iloc[0]}, gain in pp: " + ", ".join(each)
+    return f"{_place(gains)}, gain in pp: " + ", ".join(each)
+
+
+def _place(table: pd.DataFrame) -> str:
+    """The data, and that a verdict on small data speaks of those only."""
+    name = table["dataset"].iloc[0]
+    return name if table["scale"].iloc[0] == "paper" else f"only of {name}"
 
 
 def _listed(values: pd.Series) -> str:
@@ -554,7 +562,7 @@ def claim_c8(tables: Tables) -> Verdict:
         means = _means(table).dropna()
         margin = means["FR-ResNet18"] - means[["MLPMixer", "ViT-B16"]].max(axis=1)
         margins += margin.tolist()
-        words.append(f"{table['dataset'].iloc[0]}: " + _listed(margin))
+        words.append(f"{_place(table)}: " + _listed(margin))
     return decide(
         min(margins) > 0,
         value=min(margins),
@@ -578,7 +586,7 @@ def claim_c9(tables: Tables) -> Verdict:
         name = table["dataset"].iloc[0]
         means = _means(table)[METHODS].dropna()
         rank = means.rank(axis=1, ascending=False, method="max")["FR-ResNet18-Entropy"].astype(int)
-        words.append(f"{name}: " + ", ".join(f"{r} (n = {n})" for n, r in rank.items()))
+        words.append(f"{_place(table)}: " + ", ".join(f"{r} (n = {n})" for n, r in rank.items()))
         if figure in ("al_a_cifar10", "al_b_cifar100"):
             early = rank[rank.index <= EARLY[name]] if name in EARLY else rank.iloc[:2]
             ok &= bool((early == 1).all())
@@ -609,7 +617,7 @@ def claim_c10(tables: Tables) -> Verdict:
         value=difference.min(),
         published=published,
         tolerance=tolerance,
-        detail=f"{table['dataset'].iloc[0]}, original minus extra in pp: {_listed(difference)}",
+        detail=f"{_place(table)}, original minus extra in pp: {_listed(difference)}",
     )
 
 
@@ -653,7 +661,7 @@ def claim_c12(tables: Tables) -> Verdict:
         value=min(steps),
         published=published,
         tolerance=_with_T(tolerance),
-        detail=f"{table['dataset'].iloc[0]}, in that order, in %; " + "; ".join(words),
+        detail=f"{_place(table)}, in that order, in %; " + "; ".join(words),
     )
 
 
@@ -674,7 +682,7 @@ def claim_c13(tables: Tables) -> Verdict:
         value=max(trends),
         published=published,
         tolerance=tolerance,
-        detail=f"{table['dataset'].iloc[0]}, 1 to 5 layers, in %; " + "; ".join(words)
+        detail=f"{_place(table)}, 1 to 5 layers, in %; " + "; ".join(words)
         + "; Spearman " + ", ".join(f"{trend:.2f}" for trend in trends),
     )  # fmt: skip
 
