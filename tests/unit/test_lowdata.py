@@ -295,6 +295,19 @@ def test_a_network_learns_digits(digits):
     assert right.min() > 0.8
 
 
+def test_the_network_compiles_whole_and_computes_the_same():
+    """What a GPU would be given, traced here without one: one graph, the same gradients."""
+    own = spec(refiner={"width": 4}, mean=[0.5], std=[0.2])
+    plain, compiled = (build_network(own, (1, 8, 8), 10, 0) for _ in range(2))
+    compiled.compile(backend="aot_eager", fullgraph=True)
+    x, y = torch.rand(20, 1, 8, 8), torch.randint(10, (20,))
+    for model in (plain, compiled):
+        sum(losses.joint(model(x), y).values()).backward()
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    assert list(plain.state_dict()) == list(compiled.state_dict())
+
+
 class Stops(Checkpoint):
     """A checkpoint that asks to stop in the middle of the second training."""
 

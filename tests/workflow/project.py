@@ -48,7 +48,7 @@ def call(project: Path, *arguments: str, check: bool = True) -> subprocess.Compl
     environment = os.environ | {"PYTHONPATH": str(project / "workflow"), "COLUMNS": "200"}
     answer = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=project, env=environment, text=True,
-        capture_output=True, timeout=900,
+        capture_output=True, timeout=1800,
     )  # fmt: skip
     if check and answer.returncode:
         raise AssertionError(answer.stdout[-3000:] + answer.stderr[-6000:])

@@ -52,12 +52,15 @@ def test_everything_is_there(finished):
 def test_jobs_stay_within_what_they_ask_for(finished):
     plan = make_plan(finished, {"scale": "smoke"})
     used = efficiency_table(plan)
-    assert len(used) == 2 * len(plan.parts)
+    measured = sum(plan.measured(part) for part in plan.parts.values())
+    assert len(used) == len(plan.parts) + measured
     assert set(used["rule"]) == {"train_run", "train_round", "certify", "measure_run"}
     assert (used["used_mb"] < used["asked_mb"]).all()
     assert (used["used_minutes"] < used["asked_minutes"]).all()
-    assert all(f"{n} of {n} runs made, {n} of {n} measured" in line for line, n in zip(
-        progress_lines(plan), (6, 70, 28, 14), strict=True))  # fmt: skip
+    # Two pretrainings are only what other runs start from.
+    counts = [(6, 6), (70, 68), (28, 28), (14, 14)]
+    for line, (n, m) in zip(progress_lines(plan), counts, strict=True):
+        assert f"{n} of {n} runs made, {m} of {m} measured" in line
 
 
 def test_every_figure_table_is_tidy(finished):
@@ -142,9 +145,10 @@ def stages(run, *numbers):
 
 
 def test_a_lost_stage_of_active_learning_costs_that_stage(finished, tmp_path):
-    folder = finished / "results/smoke/fc_low_data/runs/entropy"
-    lost = list(folder.glob("all-stage1.*"))
-    assert len(lost) == 3
+    folder = finished / "results/smoke/fc_low_data"
+    # Nobody asks for what lies behind a table that is there.
+    lost = [*folder.glob("*/entropy/all-stage1.*"), folder / "figures/al_a_cifar10.parquet"]
+    assert len(lost) == 5
     for path in lost:
         path.rename(tmp_path / path.name)
     jobs = planned(finished)

@@ -70,11 +70,12 @@ def progress_lines(plan: Plan) -> list[str]:
         jobs = [job for (slug, _, _), job in plan.parts.items() if slug == study]
         base = plan.root / plan.results / study
         made = sum((base / job.states).exists() for job in jobs)
-        measured = sum((base / f"measures/{job.stem}.parquet").exists() for job in jobs)
+        measures = [base / f"measures/{job.stem}.parquet" for job in jobs if plan.measured(job)]
+        measured = sum(path.exists() for path in measures)
         figures = plan.studies[study].figures
         drawn = sum((base / f"figures/{figure}.svg").exists() for figure in figures)
         lines.append(
-            f"{study}: {made} of {len(jobs)} runs made, {measured} of {len(jobs)} measured, "
-            f"{drawn} of {len(figures)} figures drawn"
+            f"{study}: {made} of {len(jobs)} runs made, {measured} of {len(measures)} "
+            f"measured, {drawn} of {len(figures)} figures drawn"
         )
     return lines

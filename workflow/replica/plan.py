@@ -136,6 +136,12 @@ class Plan:
             if part.study == study and part.run.partition("-")[0] in wanted
         ]
 
+    def measured(self, part: Part) -> bool:
+        """Whether a figure reads the measures of a part; a mere start of other runs has none."""
+        template = part.run.partition("-")[0]
+        figures = self.studies[part.study].figures.values()
+        return any(template in figure.runs for figure in figures)
+
     def figure(self, study: str, figure: str) -> FigureSpec:
         """The specification of a figure."""
         return self.studies[study].figures[figure]
@@ -221,13 +227,9 @@ class Plan:
 
     def _train(self, *name: str) -> dict[str, Any]:
         part = self.parts[name]
-        spec = part.spec.model_dump()
-        if part.rule == "train_round":
-            # Further stages are nothing to this one, which labels for the next.
-            spec["n"] = spec["n"][: part.stage + 2]
         facts = {
             "name": name,
-            "spec": spec,
+            "spec": part.spec.model_dump(),
             "seeds": part.seeds,
             "data": [self.key("dataset", dataset) for dataset in part.datasets],
             "code": self.code("train", *name),
@@ -381,8 +383,9 @@ class Plan:
                 expected[f"{base}/runs/{job.stem}.history.parquet"] = key
             if job.rule == "train_round":
                 expected[self.labelled(job)] = key
-            measure = self.key("measure", study, run, part)
-            expected[f"{base}/measures/{job.stem}.parquet"] = measure
+            if self.measured(job):
+                measure = self.key("measure", study, run, part)
+                expected[f"{base}/measures/{job.stem}.parquet"] = measure
         for slug, study in self.studies.items():
             for figure in study.figures:
                 key = self.key("table", slug, figure)
@@ -489,7 +492,9 @@ def _split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]
         for stage in range(len(spec.n)):
             start = before if spec.active.continued and before else base
             part = f"{name}-stage{stage}"
-            before = Part(study, run, part, spec, seeds, start, before, stage=stage)
+            # Further stages are nothing to this one, which labels for the next.
+            own = spec.model_copy(update={"n": spec.n[: stage + 2]})
+            before = Part(study, run, part, own, seeds, start, before, stage=stage)
             found.append(before)
     return found
 

@@ -28,7 +28,9 @@ rule measure_run:
         key=key("measure"),
         code=code("measure"),
         entry=entry("measure"),
-        reader=lambda wildcards: READERS.get(part_of(wildcards).spec.kind, "read_tensors"),
+        reader=lambda wildcards: READERS.get(
+            part_of(wildcards).spec.kind, "read_tensors"
+        ),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
     script:

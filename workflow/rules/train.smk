@@ -9,12 +9,12 @@ rule train_run:
     output:
         states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
         history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
-    wildcard_constraints:
-        part=r"(all|seed\d+)",
     log:
         "results/{scale}/logs/train_run/{study}/{run}/{part}.log",
     benchmark:
         "results/{scale}/benchmarks/train_run/{study}/{run}/{part}.tsv"
+    wildcard_constraints:
+        part=r"(all|seed\d+)",
     group:
         group_of
     conda:
@@ -49,12 +49,12 @@ rule train_round:
         states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
         history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
         labelled="results/{scale}/{study}/runs/{run}/{part}.labelled.parquet",
-    wildcard_constraints:
-        part=r".*-stage\d+",
     log:
         "results/{scale}/logs/train_round/{study}/{run}/{part}.log",
     benchmark:
         "results/{scale}/benchmarks/train_round/{study}/{run}/{part}.tsv"
+    wildcard_constraints:
+        part=r".*-stage\d+",
     group:
         group_of
     conda:

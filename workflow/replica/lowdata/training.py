@@ -1,5 +1,6 @@
 """Training on few labels: all numbers of labels of a run, or one round of active learning."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -201,6 +202,9 @@ def _fit(
     _begin_from(model, start)
     # The layout that convolutions are fastest in, on processors and GPUs alike.
     model = model.to(job.device, memory_format=torch.channels_last)
+    if job.device.type == "cuda" and shutil.which("cc"):
+        # A step becomes few kernels; it needs a C compiler, which not every machine has.
+        model.compile()
     epochs = spec.epochs or -(-spec.steps // -(-n // spec.batch))
     recipe = loop.Recipe(
         lr=spec.lr,
