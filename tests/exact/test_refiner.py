@@ -14,7 +14,6 @@ from replica.models.refiner import (
     TwoHeaded,
     gradient_gate,
     parameter_count,
-    refiner_parameters,
 )
 from replica.specs import (
     DenseBackbone,
@@ -53,7 +52,8 @@ def batch(n: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 )  # fmt: skip
 def test_the_refiner_has_the_derived_number_of_parameters(d_bb, d_fr, inner, count):
     assert parameter_count(FeatureRefiner(d_bb, d_fr, inner)) == count
-    assert refiner_parameters(d_bb, d_fr, inner) == count
+    # d_bb d_fr + d_fr, two norms, and the (L + 1) square layers (derived).
+    assert d_bb * d_fr + 5 * d_fr + (inner + 1) * (d_fr**2 + d_fr) == count
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,14 @@ def test_networks_for_cifar_have_the_published_sizes(blocks, bottleneck, K, coun
     with torch.device("meta"):
         network = TwoHeaded(build_backbone(spec, (3, 32, 32)), K)
     assert parameter_count(network) == count
+
+
+def test_only_densenet_has_a_head_without_a_bias():
+    with torch.device("meta"):
+        for name in ["resnet18", "densenet121", "efficientnet_b3"]:
+            spec = TorchvisionBackbone(kind="torchvision", name=name)
+            network = TwoHeaded(build_backbone(spec, (3, 32, 32)), 10)
+            assert (network.original.bias is None) == (name == "densenet121")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "efficientnet_b3"])

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -41,6 +42,21 @@ def test_tensors_survive_the_round_trip(tmp_path, dtype):
     read, stamp = artifacts.read_tensors(tmp_path / "t.safetensors")
     assert stamp["key"] == "k" == artifacts.read_stamp(tmp_path / "t.safetensors")["key"]
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_arrays_are_the_tensors_and_as_well_guarded(tmp_path):
+    path = tmp_path / "x.safetensors"
+    states = {"a": torch.randn(3, 2), "n": torch.tensor(7), "b": torch.tensor([True, False]),
+              "none": torch.zeros(0, 2, dtype=torch.float64)}  # fmt: skip
+    artifacts.write_tensors(path, states, {"key": "k"})
+    arrays, stamp = artifacts.read_arrays(path)
+    assert stamp["key"] == "k" and set(arrays) == set(states)
+    assert all(np.array_equal(arrays[name], value) for name, value in states.items())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(artifacts.CorruptArtifact):
+        artifacts.read_arrays(path)
 
 
 def test_the_content_digest_ignores_the_stamp_but_not_the_data(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from replica.data.prepare import load, prepare_dataset
+from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry
 from replica.data.splits import in_pairs, samples
 from replica.lowdata import losses, methods
@@ -94,7 +94,7 @@ def test_the_pool_and_the_test_images_are_different_images(digits):
 
 
 def test_pairs_are_two_images_with_both_labels(digits):
-    images, labels, K = samples(load(digits), "test")
+    images, labels, K = samples(load(digits), "test", 16)
     pairs, both = in_pairs(images, labels, K, "digits test")
     assert pairs.shape == (4 * len(images), 1, 8, 16) and both.max() < K**2
     assert len({bytes(pair) for pair in pairs}) == len(pairs)
@@ -377,7 +377,7 @@ def test_a_pretrained_backbone_is_where_the_next_training_starts(digits):
 
 def test_corrupted_images_that_are_clean_have_the_clean_accuracy(digits, tmp_path):
     """CIFAR-10-C in the small: the test images five times over, and once turned upside down."""
-    images, labels, _ = samples(load(digits), "test")
+    images, labels, _ = samples(load(digits), "test", 16)
     members = {}
     for name, own in [("none", images), ("flipped", images[:, :, ::-1])]:
         members[name] = np.concatenate([own] * 5).transpose(0, 2, 3, 1)
@@ -394,14 +394,14 @@ def test_corrupted_images_that_are_clean_have_the_clean_accuracy(digits, tmp_pat
     own = spec(n=[40], steps=40, refiner={"width": 4}, corrupted="c")
     work = dataclasses.replace(job(digits), cards={"digits": digits, "c": card})
     states = train_low_data(own, work).states
-    assert states["40/corrupted"].shape == (2, 2, 2, 5)
+    assert states["40/corrupted/none"].shape == (2, 2, 5)
     arrays = {name: value.numpy() for name, value in states.items()}
     table = measure_low_data(own, arrays, run="plain_c", threads=1, card=digits)
     clean = table[table["metric"] == "test_accuracy"].set_index(["seed", "head"])["value"]
     rows = table[table["metric"] == "corrupted_accuracy"]
-    for row in rows[rows["detail"].str.startswith("corruption 1")].itertuples():
+    for row in rows[rows["detail"].str.startswith("none")].itertuples():
         assert row.value == pytest.approx(clean[row.seed, row.head])
-    upside_down = rows[rows["detail"].str.startswith("corruption 0")]["value"]
+    upside_down = rows[rows["detail"].str.startswith("flipped")]["value"]
     assert upside_down.max() < clean.max()
     figure = fc_low_data.table_optional_cifar10c(
         Inputs("fc_low_data", "optional_cifar10c", "laptop", "scaled", pd.DataFrame(), table)
@@ -529,12 +529,12 @@ def test_a_bad_specification_is_one_sentence(changes, words):
         ({"n": [2000]}, "n = 2000 images are to be labelled, but the pool has only 1258"),
         ({"n": [20, 2000], "active": {"query": "random"}}, "the pool has only 1258"),
         ({"classes": [5, 12]}, "classes = .5, 12., but digits has classes 0..9"),
-        ({"pixel_max": 8}, "the largest pixel is 16, pixel_max 8"),
+        ({"pixel_max": 8}, "their largest value is 16, but pixel_max is 8"),
     ],
 )  # fmt: skip
 def test_what_the_data_cannot_give_is_named(digits, changes, words):
     own = spec(**changes)
-    with pytest.raises(LabelError, match=words):
+    with pytest.raises((LabelError, DataError), match=words):
         if own.active:
             train_round(own, job(digits), 0, None)
         else:

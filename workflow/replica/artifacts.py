@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,21 +84,26 @@ def tensors_digest(tensors: Mapping[str, "torch.Tensor"]) -> str:
     """sha256 over the names, types, shapes and values of tensors, in the order of their names."""
     import torch
 
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name]
-        digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
-        digest.update(array.contiguous().cpu().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    def values(tensor: torch.Tensor) -> np.ndarray:
+        return tensor.contiguous().cpu().flatten().view(torch.uint8).numpy()
+
+    return _states_digest((n, f"{t.dtype}", t.shape, values(t)) for n, t in tensors.items())
 
 
 def arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
     """The same digest of the same values as arrays, without importing torch."""
+
+    def values(array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+    return _states_digest((n, f"torch.{a.dtype}", a.shape, values(a)) for n, a in arrays.items())
+
+
+def _states_digest(states: Iterable[tuple[str, str, Sequence[int], np.ndarray]]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} torch.{array.dtype} {arrays[name].shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
+    for name, dtype, shape, values in sorted(states, key=lambda state: state[0]):
+        digest.update(f"{name} {dtype} {tuple(shape)}".encode())
+        digest.update(values)
     return digest.hexdigest()
 
 

@@ -30,8 +30,8 @@ SECONDS_PER_STEP = 3e-4
 # A forward pass of one noisy image through a small classifier, and a training step of it.
 SECONDS_PER_SMALL_PASS = 8e-6
 SECONDS_PER_SMALL_STEP = 2e-3
-# A training step of a narrow network on 20 images of 8x8 pixels; the pass of an image of 224x224
-# pixels, or of a smaller one, through a large network on a GPU.
+# A training step of a narrow network on 20 images of 8x8 pixels; and, never measured, the pass of
+# an image of 224x224 pixels (True) or 32x32 (False) through a large network on a GPU.
 SECONDS_PER_LOW_DATA_STEP = 1e-2
 SECONDS_PER_LARGE_PASS = {True: 5e-4, False: 2e-4}
 MARGIN = 3

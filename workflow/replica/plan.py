@@ -142,6 +142,14 @@ class Plan:
         figures = self.studies[part.study].figures.values()
         return any(template in figure.runs for figure in figures)
 
+    def reader(self, part: Part) -> str:
+        """The function of `replica.artifacts` that reads the states for measuring them."""
+        return READERS.get(part.spec.kind, "read_tensors")
+
+    def preparing_mb(self, dataset: str) -> int:
+        """Memory for preparing a data set; photographs are held whole, and again to split them."""
+        return 16_000 if self.registry[dataset].size else 4000
+
     def figure(self, study: str, figure: str) -> FigureSpec:
         """The specification of a figure."""
         return self.studies[study].figures[figure]

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from replica.plan import READERS, make_plan
+from replica.plan import make_plan
 from replica.specs import ConfigError
 
 try:

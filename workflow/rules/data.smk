@@ -37,10 +37,7 @@ rule prepare_dataset:
     conda:
         "../../envs/environment.yaml"
     resources:
-        # A folder of photographs is held whole, and once more while it is split.
-        mem_mb=lambda wildcards: (
-            16000 if plan.registry[wildcards.dataset].size else 4000
-        ),
+        mem_mb=lambda wildcards: plan.preparing_mb(wildcards.dataset),
         runtime=60,
     params:
         key=key("dataset"),

@@ -28,9 +28,7 @@ rule measure_run:
         key=key("measure"),
         code=code("measure"),
         entry=entry("measure"),
-        reader=lambda wildcards: READERS.get(
-            part_of(wildcards).spec.kind, "read_tensors"
-        ),
+        reader=lambda wildcards: plan.reader(part_of(wildcards)),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
     script:

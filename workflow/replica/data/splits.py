@@ -41,24 +41,17 @@ def labelled(dataset: Dataset, split: str, pixel_max: float) -> Labelled:
     Raises:
         DataError: there is no such split, or an image leaves [0, 1].
     """
-    values, labels, K = samples(dataset, split)
+    values, labels, K = samples(dataset, split, pixel_max)
     targets = torch.from_numpy(labels.astype(np.int64))
-    if f"{split}.points" in dataset.arrays:
-        return Labelled(torch.from_numpy(values).float(), targets, K)
-    images = torch.from_numpy(values)
-    if images.max() > pixel_max:
-        raise DataError(
-            f"{dataset.card['dataset']}: images leave [0, 1]: their largest value is "
-            f"{images.max().item()}, but pixel_max is {pixel_max:g}."
-        )
-    return Labelled(images.float() / pixel_max, targets, K)
+    inputs = torch.from_numpy(values).float()
+    return Labelled(inputs if inputs.dim() == 2 else inputs / pixel_max, targets, K)
 
 
-def samples(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, int]:
+def samples(dataset: Dataset, split: str, pixel_max: float) -> tuple[np.ndarray, np.ndarray, int]:
     """Images (N, C, H, W) or points (N, d) of a split as they are, labels (N,), and K.
 
     Raises:
-        DataError: there is no such split.
+        DataError: there is no such split, or a pixel is above `pixel_max`.
     """
     splits, name = dataset.card["splits"], dataset.card["dataset"]
     made = split in ("train", "test") and "test" not in splits
@@ -70,8 +63,16 @@ def samples(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, int]:
     if made:
         test = held_out_rows(labels, name)
         rows = test if split == "test" else np.setdiff1d(rows, test)
-    values = dataset.arrays.get(f"{source}.points", dataset.arrays.get(f"{source}.images"))
-    return np.asarray(values)[rows], labels[rows], len(splits[source]["class_counts"])
+    K = len(splits[source]["class_counts"])
+    if (points := dataset.arrays.get(f"{source}.points")) is not None:
+        return np.asarray(points)[rows], labels[rows], K
+    images = np.asarray(dataset.arrays[f"{source}.images"])[rows]
+    if images.max() > pixel_max:
+        raise DataError(
+            f"{name}: images leave [0, 1]: their largest value is {images.max()}, but pixel_max "
+            f"is {pixel_max:g}."
+        )
+    return images, labels[rows], K
 
 
 def in_pairs(images: np.ndarray, labels: np.ndarray, K: int, name: str) -> tuple[np.ndarray, ...]:

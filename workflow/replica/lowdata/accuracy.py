@@ -32,7 +32,8 @@ def measure_low_data(
     truth, rows = states["test_labels"], []
     for n in sorted({int(key.split("/")[0]) for key in states if "/" in key}):
         right = 100 * (states[f"{n}/logits"].argmax(3) == truth).mean(2)
-        train, corrupted = states[f"{n}/train_accuracy"], states.get(f"{n}/corrupted")
+        train, prefix = states[f"{n}/train_accuracy"], f"{n}/corrupted/"
+        corrupted = {k.removeprefix(prefix): v for k, v in states.items() if k.startswith(prefix)}
         for s, seed in enumerate(states["seed"].tolist()):
             at = {"seed": seed, "n_labelled": n, "detail": ""}
             missing = float(states[f"{n}/missing"][s])
@@ -41,12 +42,11 @@ def measure_low_data(
                 own = at | {"head": head}
                 rows.append(own | {"metric": "test_accuracy", "value": right[s, h]})
                 rows.append(own | {"metric": "train_accuracy", "value": train[s, h]})
-                if corrupted is None:
-                    continue
-                for (kind, severity), value in np.ndenumerate(corrupted[s, h]):
-                    detail = f"corruption {kind} severity {severity + 1}"
-                    more = {"metric": "corrupted_accuracy", "detail": detail, "value": value}
-                    rows.append(own | more)
+                for corruption, accuracy in corrupted.items():
+                    for severity, value in enumerate(accuracy[s, h], start=1):
+                        detail = f"{corruption} severity {severity}"
+                        more = {"metric": "corrupted_accuracy", "detail": detail, "value": value}
+                        rows.append(own | more)
     words = "pairs of " if spec.pairs else ""
     words += json.loads(Path(card).read_text())["dataset"]
     if spec.classes is not None:

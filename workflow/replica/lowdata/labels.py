@@ -10,6 +10,12 @@ class LabelError(ValueError):
     """The labels that are asked for do not exist."""
 
 
+def require_images(N: int, n: int) -> None:
+    """Raise a `LabelError` where `n` of only `N` images are to be labelled."""
+    if n > N:
+        raise LabelError(f"n = {n} images are to be labelled, but the pool has only {N}.")
+
+
 def first_labels(N: int, n: int) -> tuple[list[int], list[int]]:
     """The rows labelled first and the unlabelled rest, in its shuffled order.
 
@@ -18,8 +24,7 @@ def first_labels(N: int, n: int) -> tuple[list[int], list[int]]:
     Raises:
         LabelError: the pool has fewer than `n` images.
     """
-    if n > N:
-        raise LabelError(f"n = {n} images are to be labelled, but the pool has only {N}.")
+    require_images(N, n)
     pool = list(range(N))
     random.Random(0).shuffle(pool)
     return pool[:n], pool[n:]
@@ -41,8 +46,7 @@ def random_labels(N: int, sizes: Sequence[int]) -> list[np.ndarray]:
     Raises:
         LabelError: the pool has fewer images than the last size.
     """
-    if sizes[-1] > N:
-        raise LabelError(f"n = {sizes[-1]} images are to be labelled, but the pool has only {N}.")
+    require_images(N, sizes[-1])
     labelled, unlabelled = first_labels(N, sizes[0])
     sets = [np.array(labelled)]
     for stage, size in enumerate(sizes[1:]):

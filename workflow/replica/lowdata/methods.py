@@ -10,7 +10,7 @@ from replica.lowdata import losses
 from replica.models.backbones import pooled
 from replica.models.refiner import TwoHeaded
 from replica.specs import LowDataSpec
-from replica.training.loop import Objective, crop, flip
+from replica.training.loop import Objective, augmented
 
 _RATIO = 10
 
@@ -68,7 +68,8 @@ def together(model: TwoHeaded, peer: TwoHeaded, spec: LowDataSpec, images: Tenso
         return Method(nn.ModuleList([model, peer]), objective, cross_entropies(model, spec).perturb)
 
     def two_views(x: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return unit(torch.cat([x, augmented(images[rows], spec, generator)]), spec.pixel_max)
+        second = augmented(images[rows], spec.padding, spec.flips, generator)
+        return unit(torch.cat([x, second]), spec.pixel_max)
 
     def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         first, second = x.chunk(2)
@@ -85,7 +86,8 @@ def half_supervised(model: TwoHeaded, spec: LowDataSpec, unlabelled: Tensor) -> 
 
     def perturb(x: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
         drawn = torch.randint(len(unlabelled), (_RATIO * len(x),), generator=generator)
-        weak = augmented(unlabelled[drawn.to(unlabelled.device)], spec, generator)
+        chosen = unlabelled[drawn.to(unlabelled.device)]
+        weak = augmented(chosen, spec.padding, spec.flips, generator)
         seed = int(torch.randint(2**62, (), generator=generator))
         with torch.random.fork_rng(devices=[]):
             # RandAugment draws from the global generator.
@@ -99,13 +101,6 @@ def half_supervised(model: TwoHeaded, spec: LowDataSpec, unlabelled: Tensor) -> 
         return losses.joint([own], y) | {"unlabelled": losses.fixmatch(weak, strongly)}
 
     return Method(model, objective, perturb)
-
-
-def augmented(images: Tensor, spec: LowDataSpec, generator: torch.Generator) -> Tensor:
-    """Random crops and flips as the run has them."""
-    if spec.padding:
-        images = crop(images, spec.padding, generator)
-    return flip(images, generator) if spec.flips else images
 
 
 # --------------------------------------------------------------------------------------

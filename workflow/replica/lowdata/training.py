@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from replica.data.prepare import load, verify
 from replica.data.splits import in_pairs, samples
-from replica.lowdata.labels import LabelError, first_labels, random_labels, reshuffled
+from replica.lowdata.labels import (
+    LabelError,
+    first_labels,
+    random_labels,
+    require_images,
+    reshuffled,
+)
 from replica.lowdata.methods import (
     LossModule,
     Method,
@@ -64,20 +70,17 @@ def pool_of(spec: LowDataSpec, card: Path) -> Pool:
     """The images of a run: its classes, renumbered from 0, or pairs of images.
 
     Raises:
-        LabelError: no images of the classes, or a pixel above `pixel_max`.
+        LabelError: the classes do not exist.
+        DataError: a pixel is above `pixel_max`.
     """
     dataset = load(card)
     name = dataset.card["dataset"]
     parts = []
     for split in ("train", "test"):
-        images, labels, K = samples(dataset, split)
+        images, labels, K = samples(dataset, split, spec.pixel_max)
         if spec.pairs:
             images, labels = in_pairs(images, labels, K, f"{name} {split}")
             K = K**2
-        if images.max() > spec.pixel_max:
-            raise LabelError(
-                f"{name}: the largest pixel is {images.max()}, pixel_max {spec.pixel_max:g}."
-            )
         if spec.classes is not None:
             low, high = spec.classes
             if not 0 <= low < high < K:
@@ -88,16 +91,9 @@ def pool_of(spec: LowDataSpec, card: Path) -> Pool:
     return Pool(*parts, K)
 
 
-def warn_of_missing(name: str, labels: Tensor, K: int) -> int:
-    """The number of classes without a labelled image; a warning names them if there are any."""
-    counts = torch.bincount(labels, minlength=K)
-    if missing := torch.nonzero(counts == 0).flatten().tolist():
-        warnings.warn(
-            f"{name}: none of the {len(labels)} labelled images is of class "
-            f"{', '.join(map(str, missing))}: these classes cannot be learnt.",
-            stacklevel=2,
-        )
-    return len(missing)
+def missing_classes(labels: Tensor, K: int) -> list[int]:
+    """The classes without a labelled image."""
+    return torch.nonzero(torch.bincount(labels, minlength=K) == 0).flatten().tolist()
 
 
 # ======================================================================================
@@ -111,7 +107,8 @@ def train_low_data(spec: LowDataSpec, job: Job) -> Result:
         States `seed` (S,), `test_labels` (N,), and for each n: `<n>/logits` (S, heads, N, K) of
         the test images, `<n>/train_accuracy` (S, heads), `<n>/rows` (S, n) of the pool and
         `<n>/missing` (S,); with `keep_weights` also `<n>/weights/<parameter>` (S, ...), with
-        `corrupted` `<n>/corrupted` (S, heads, 19, 5) accuracies. The history has columns `HISTORY`.
+        `corrupted` `<n>/corrupted/<corruption>` (S, heads, 5) accuracies. The history has columns
+        `HISTORY`.
 
     Raises:
         LabelError: more labels than images, or classes that do not exist.
@@ -151,8 +148,7 @@ def train_round(
     verify(job.card)
     pool, pretrained = pool_of(spec, job.card), _pretrained(spec, job)
     n, N = spec.n[stage], len(pool.labels)
-    if spec.n[-1] > N:
-        raise LabelError(f"n = {spec.n[-1]} images are to be labelled, but the pool has only {N}.")
+    require_images(N, spec.n[-1])
     models, histories, sets, tables = [], [], [], []
     for member, seed in enumerate(job.seeds):
         if before is None:
@@ -192,7 +188,12 @@ def _fit(
     n, shape = len(rows), tuple(pool.images.shape[1:])
     names = (job.study, job.run, seed, n)
     rows = torch.as_tensor(rows)
-    warn_of_missing(f"{job.run} seed {seed}", pool.labels[rows], pool.K)
+    if missing := missing_classes(pool.labels[rows], pool.K):
+        warnings.warn(
+            f"{job.run} seed {seed}: none of the {n} labelled images is of class "
+            f"{', '.join(map(str, missing))}: these classes cannot be learnt.",
+            stacklevel=2,
+        )
     images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
     images = images.contiguous(memory_format=torch.channels_last)
     model = build_network(spec, shape, pool.K, stream_seed(*names, "start"))
@@ -300,22 +301,20 @@ def _kept(
     """What remains of the networks of all seeds at one number of labels."""
     n = len(sets[0])
     rows = torch.stack([torch.as_tensor(own) for own in sets])
-    kept = {"rows": rows, "logits": [], "train_accuracy": [], "corrupted": []}
-    kept["missing"] = torch.tensor(
-        [int((torch.bincount(pool.labels[own], minlength=pool.K) == 0).sum()) for own in rows]
-    )
+    missing = [len(missing_classes(pool.labels[own], pool.K)) for own in rows]
+    kept = {"rows": list(rows), "missing": [torch.tensor(count) for count in missing]}
     for own, model in zip(rows, models, strict=True):
         network = plain(model)
-        kept["logits"].append(logits(network, pool.test_images, spec, job.device))
         on_train = logits(network, pool.images[own], spec, job.device)
-        kept["train_accuracy"].append(_accuracy(on_train, pool.labels[own]))
+        found = {"logits": logits(network, pool.test_images, spec, job.device)}
+        found["train_accuracy"] = _accuracy(on_train, pool.labels[own])
         if spec.corrupted is not None:
-            kept["corrupted"].append(_corrupted(network, spec, job))
-    stacked = {k: torch.stack(v) if isinstance(v, list) else v for k, v in kept.items() if len(v)}
-    if spec.keep_weights or (spec.active is not None and spec.active.continued):
-        each = [model.state_dict() for model in models]
-        stacked |= {f"weights/{k}": torch.stack([s[k].cpu() for s in each]) for k in each[0]}
-    return {f"{n}/{name}": value for name, value in stacked.items()}
+            found |= _corrupted(network, spec, job)
+        if spec.keep_weights or (spec.active is not None and spec.active.continued):
+            found |= {f"weights/{k}": v.cpu() for k, v in model.state_dict().items()}
+        for name, value in found.items():
+            kept.setdefault(name, []).append(value)
+    return {f"{n}/{name}": torch.stack(values) for name, values in kept.items()}
 
 
 def plain(model: nn.Module) -> TwoHeaded:
@@ -343,18 +342,18 @@ def _accuracy(z: Tensor, labels: Tensor) -> Tensor:
     return 100 * (z.argmax(2) == labels).double().mean(1)
 
 
-def _corrupted(network: TwoHeaded, spec: LowDataSpec, job: Job) -> Tensor:
-    """Accuracies (heads, corruptions, severities) on corrupted test images."""
+def _corrupted(network: TwoHeaded, spec: LowDataSpec, job: Job) -> dict[str, Tensor]:
+    """Accuracies (heads, severities) on corrupted test images, by `corrupted/<corruption>`."""
     verify(job.cards[spec.corrupted])
     data = load(job.cards[spec.corrupted])
     labels = torch.from_numpy(np.array(data.arrays["test.labels"]))
-    found = []
-    for name in sorted(k for k in data.arrays if k.endswith(".images")):
-        images = torch.from_numpy(np.array(data.arrays[name]))
+    found = {}
+    for name in sorted(k.removesuffix(".images") for k in data.arrays if k.endswith(".images")):
+        images = torch.from_numpy(np.array(data.arrays[f"{name}.images"]))
         z = logits(network, images, spec, job.device)
         parts = zip(z.chunk(SEVERITIES, 1), labels.chunk(SEVERITIES), strict=True)
-        found.append(torch.stack([_accuracy(own, truth) for own, truth in parts], 1))
-    return torch.stack(found, 1)
+        found[f"corrupted/{name}"] = torch.stack([_accuracy(o, truth) for o, truth in parts], 1)
+    return found
 
 
 # ======================================================================================
@@ -380,7 +379,7 @@ def _query(
     match spec.active.query:
         case "random":
             scores = torch.full((len(candidates),), torch.nan)
-            chosen = torch.arange(min(wanted, len(candidates)))
+            chosen = torch.arange(wanted)
         case "entropy":
             scores = entropy(logits(network, images, spec, job.device)[0])
             chosen = highest(scores, wanted)

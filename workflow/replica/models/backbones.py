@@ -233,6 +233,8 @@ class TorchvisionFeatures(nn.Module):
         from torchvision import models
 
         whole = getattr(models, name)(weights=None)
+        # DenseNet121 has a head without a bias in the official code.
+        self.head_bias = name != "densenet121"
         if name == "resnet18":
             self.width = whole.fc.in_features
             whole.fc = nn.Identity()
@@ -300,7 +302,5 @@ def build_network(
         if spec.refiner is not None and not peer:
             head = spec.refiner
             refiner = FeatureRefiner(backbone.width, head.width, head.inner_layers, head.drop)
-        # DenseNet121 has a head without a bias in the official code.
-        bias = getattr(network, "name", "") != "densenet121"
         normalise = Normalise(spec.mean, spec.std) if spec.mean is not None else None
-        return TwoHeaded(backbone, K, refiner, spec.gate, bias, normalise)
+        return TwoHeaded(backbone, K, refiner, spec.gate, normalise)

@@ -62,7 +62,8 @@ class TwoHeaded(nn.Module):
     Without a refiner there is the original head only, and the gate is the identity: the baseline.
 
     Attributes:
-        backbone: images to features (b, d_bb); `backbone.width` is d_bb.
+        backbone: images to features (b, d_bb); `backbone.width` is d_bb, and where its
+            `head_bias` is False the original head has no bias.
         original: d_bb -> K, what is kept at test time.
         refiner, extra: FR and its linear layer `fc` d_fr -> K, or None.
         gate: m, the share of the original head's gradient that reaches the backbone.
@@ -75,13 +76,12 @@ class TwoHeaded(nn.Module):
         K: int,
         refiner: FeatureRefiner | None = None,
         gate: float = 0.0,
-        bias: bool = True,
         normalise: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.normalise = normalise or nn.Identity()
         self.backbone, self.refiner = backbone, refiner
-        self.original = nn.Linear(backbone.width, K, bias=bias)
+        self.original = nn.Linear(backbone.width, K, getattr(backbone, "head_bias", True))
         self.extra = nn.Linear(refiner.width, K) if refiner is not None else None
         self.gate = gate if refiner is not None else 1.0
 
@@ -108,8 +108,3 @@ class TwoHeaded(nn.Module):
 def parameter_count(module: nn.Module) -> int:
     """Number of trainable values."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def refiner_parameters(d_bb: int, d_fr: int, inner_layers: int = 1) -> int:
-    """d_bb d_fr + d_fr + 2 d_fr + (L + 1)(d_fr² + d_fr) + 2 d_fr, without `fc` (derived)."""
-    return d_bb * d_fr + 5 * d_fr + (inner_layers + 1) * (d_fr**2 + d_fr)

@@ -5,6 +5,7 @@ the fourth have names of ours; what decides a claim is ours too.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -46,8 +47,7 @@ EARLY = {"cifar10": 4000, "cifar100": 10_000}
 
 def _series(runs: pd.Series) -> list[str]:
     """Published names of runs, without the data set at the end of the run's name."""
-    return [SERIES[run.removesuffix("_100").removesuffix("_c101").removesuffix("_c256")
-                   .removesuffix("_middle").removesuffix("_c")] for run in runs]  # fmt: skip
+    return [SERIES[re.sub("_(100|c101|c256|middle|c)$", "", run)] for run in runs]
 
 
 def accuracies(inputs: Inputs) -> pd.DataFrame:
@@ -120,13 +120,14 @@ def draw_accuracies(
                 _published(axes[0, -1], theirs, series, together)
         axes[0, -1].set_title(f"{dataset}; open: published" if together else "published")
         axes[0, -1].set_xlabel("labelled images")
-    seeds = own["seed"].nunique()
-    words = f"original head; {seeds} seeds, bands: one standard deviation"
+    # Series of one figure may have different numbers of seeds.
+    seeds = own.groupby("series")["seed"].nunique()
+    few, many = seeds.min(), seeds.max()
+    words = f"{few} seeds" if few == many else f"{few} to {many} seeds"
+    words = f"{' and '.join(heads)} head; {words}, bands: one standard deviation"
     if (lost := own["missing_classes"].max()) > 0:
         words += f"; up to {lost:.0f} classes have no labelled image"
-    drawing.settings_line(
-        figure, words if len(heads) == 1 else words.removeprefix("original head; ")
-    )
+    drawing.settings_line(figure, words)
     return figure
 
 

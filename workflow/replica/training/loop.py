@@ -126,11 +126,7 @@ def train(
                 step = (epoch - 1) * steps_per_epoch + i
                 for group in optimiser.param_groups:
                     group["lr"] = recipe.lr * rate(recipe, step / total)
-                x = inputs[rows]
-                if recipe.padding:
-                    x = crop(x, recipe.padding, generator)
-                if recipe.flips:
-                    x = flip(x, generator)
+                x = augmented(inputs[rows], recipe.padding, recipe.flips, generator)
                 if perturb is not None:
                     x = perturb(x, rows, generator)
                 with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed):
@@ -185,6 +181,13 @@ def rate(recipe: Recipe, done: float) -> float:
     if recipe.schedule == "multistep":
         return 0.1 ** sum(done >= milestone for milestone in recipe.milestones)
     return 1.0
+
+
+def augmented(images: Tensor, padding: int, flips: bool, generator: torch.Generator) -> Tensor:
+    """Random crops, where there is padding, and random mirror images, where they are wanted."""
+    if padding:
+        images = crop(images, padding, generator)
+    return flip(images, generator) if flips else images
 
 
 def crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
