@@ -11,6 +11,8 @@ from typing import Literal
 
 from replica.specs import (
     CertificationSpec,
+    DeepHeadSpec,
+    DeepRfmSpec,
     DufmSpec,
     LowDataSpec,
     MixerBackbone,
@@ -20,6 +22,7 @@ from replica.specs import (
     ResNetClassifier,
     RunSpec,
     TorchvisionBackbone,
+    TorchvisionBody,
     VitBackbone,
 )
 
@@ -34,6 +37,10 @@ SECONDS_PER_SMALL_STEP = 2e-3
 # an image of 224x224 pixels (True) or 32x32 (False) through a large network on a GPU.
 SECONDS_PER_LOW_DATA_STEP = 1e-2
 SECONDS_PER_LARGE_PASS = {True: 5e-4, False: 2e-4}
+# A step of a network of five layers of width 256 on 32 digits, without and with a small body.
+SECONDS_PER_HEAD_STEP = {False: 2e-3, True: 1e-2}
+# Points of a kernel machine that are worth a GPU.
+MANY_POINTS = 10_000
 MARGIN = 3
 # A job of Slurm carries two Snakemake processes besides the training.
 BASE_MB = 1200
@@ -74,6 +81,10 @@ def is_large(spec: RunSpec) -> bool:
         if isinstance(network, MixerBackbone | VitBackbone):
             return network.width >= 256
         return max(getattr(network, "widths", [0])) >= 256
+    if isinstance(spec, DeepRfmSpec):
+        return spec.images > MANY_POINTS
+    if isinstance(spec, DeepHeadSpec):
+        return isinstance(spec.body, TorchvisionBody) or spec.images > MANY_POINTS
     return isinstance(spec, NoisyClassifierSpec) and isinstance(spec.network, ResNetClassifier)
 
 
@@ -99,13 +110,17 @@ def training_cost(spec: RunSpec, seeds: int) -> Cost:
     """The cost of training `seeds` seeds of a run in one job."""
     if isinstance(spec, LowDataSpec):
         return _low_data_cost(spec, seeds)
+    if isinstance(spec, DeepRfmSpec):
+        return _deep_rfm_cost(spec, seeds)
     if is_large(spec):
         return Cost(mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
+    if isinstance(spec, DeepHeadSpec):
+        steps = seeds * spec.epochs * spec.images / spec.batch
+        seconds = steps * SECONDS_PER_HEAD_STEP[spec.body is not None]
+        return _small(MARGIN * seconds, BASE_MB + 600)
     if isinstance(spec, NoisyClassifierSpec):
         steps = seeds * spec.epochs * 2000 / spec.batch
-        minutes = math.ceil(BASE_MINUTES + MARGIN * steps * SECONDS_PER_SMALL_STEP / 60)
-        group = "short" if minutes <= GROUPED_BELOW_MINUTES else "alone"
-        return Cost(mem_mb=BASE_MB + 600, minutes=minutes, threads=1, gpu_slots=0, group=group)
+        return _small(MARGIN * steps * SECONDS_PER_SMALL_STEP, BASE_MB + 600)
     if isinstance(spec, DufmSpec):
         members = seeds * len(spec.threshold_ratio or [1])
         members *= len(spec.lambda_w) if isinstance(spec.lambda_w, list) else 1
@@ -150,6 +165,25 @@ def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
     # Images of natural scenes have 16 times the pixels of a digit.
     images = 1 if spec.dataset == "digits" else 16
     seconds = seeds * passes / 20 * SECONDS_PER_LOW_DATA_STEP * images * (1 + spec.pairs)
-    minutes = math.ceil(BASE_MINUTES + MARGIN * seconds / 60)
+    return _small(MARGIN * seconds, BASE_MB + 600)
+
+
+def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
+    """A kernel matrix and a copy of it in use; the products of each layer."""
+    # Data have up to 3072 dimensions.
+    N, d = spec.images, max(spec.width, 3072 if is_large(spec) else 0)
+    bytes_each = 4 if spec.precision == "float32" else 8
+    mem_mb = BASE_MB + 600 + (3 * N**2 + 6 * N * d) * bytes_each // 2**20
+    flops = seeds * spec.depth * (2 * N**3 + 4 * N**2 * d + 30 * d**3)
+    if is_large(spec):
+        # At the rate of a GPU without tensor cores; the matrix lies there, not here.
+        minutes = math.ceil(30 + MARGIN * flops / 1e13 / 60)
+        return Cost(mem_mb=16_000, minutes=minutes, threads=4, gpu_slots=4, group="alone")
+    return _small(MARGIN * flops / FLOPS_PER_CORE[spec.precision], mem_mb)
+
+
+def _small(seconds: float, mem_mb: int) -> Cost:
+    """A job of one thread without a GPU."""
+    minutes = math.ceil(BASE_MINUTES + seconds / 60)
     group = "short" if minutes <= GROUPED_BELOW_MINUTES else "alone"
-    return Cost(mem_mb=BASE_MB + 600, minutes=minutes, threads=1, gpu_slots=0, group=group)
+    return Cost(mem_mb=mem_mb, minutes=minutes, threads=1, gpu_slots=0, group=group)

@@ -40,6 +40,9 @@ COLOURS = {
     "other_1": _PALETTE[2],
     "other_2": _PALETTE[1],
     "other_3": _PALETTE[4],
+    "base": _PALETTE[2],
+    "right": _PALETTE[1],
+    "full": _PALETTE[0],
     "published": "#555555",
 }
 LABELS = {
@@ -71,7 +74,14 @@ def ordered_dash(position: int) -> str | tuple:
 
 
 def band(
-    ax: Axes, frame: pd.DataFrame, x: str, y: str, *, log: bool = False, **line: object
+    ax: Axes,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    log: bool = False,
+    floor: float | None = None,
+    **line: object,
 ) -> None:
     """Mean over seeds as a line, with a band of one standard deviation.
 
@@ -80,6 +90,7 @@ def band(
         frame: long rows of one series.
         x, y: columns.
         log: mean and deviation of log10(y), for a logarithmic axis; zeros are left out.
+        floor: the band ends at this share of the mean where it would go below.
         line: passed to `plot`; `color` also colours the band.
     """
     values = frame[frame[y] > 0] if log else frame
@@ -89,6 +100,8 @@ def band(
     low, high = mean - std, mean + std
     if log:
         mean, low, high = 10**mean, 10**low, 10**high
+    if floor is not None:
+        low = np.maximum(low, floor * mean)
     (drawn,) = ax.plot(mean.index, mean, **line)
     ax.fill_between(mean.index, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
 

@@ -50,9 +50,17 @@ FUNCTIONS = {
         "replica.lowdata.training:train_low_data",
         "replica.lowdata.accuracy:measure_low_data",
     ),
+    "deep_rfm": (
+        "replica.kernels.deep_rfm:train_deep_rfm",
+        "replica.kernels.metrics:measure_deep_rfm",
+    ),
+    "deep_head": (
+        "replica.kernels.deep_heads:train_deep_head",
+        "replica.kernels.metrics:measure_deep_head",
+    ),
 }
 # Measures that need no torch read states as arrays.
-READERS = {"low_data": "read_arrays"}
+READERS = dict.fromkeys(["low_data", "deep_rfm", "deep_head"], "read_arrays")
 ROUND = "replica.lowdata.training:train_round"
 # Scripts by rule, for the digests of their code.
 SCRIPTS = {"train_run": "train", "train_round": "round", "certify": "certify"}
@@ -364,7 +372,8 @@ class Plan:
         settings = []
         for run in spec.runs:
             template = paper.runs[run]
-            values = template.settings(self.config.scale)
+            if (values := template.settings(self.config.scale)) is None:
+                continue
             listed = ", ".join(f"{k} = {v}" for k, v in values.items() if k not in ("kind", "grid"))
             grid = "".join(f", {k} in {v}" for k, v in values.get("grid", {}).items())
             settings.append(f"{run}: {listed}{grid}")

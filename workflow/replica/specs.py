@@ -462,13 +462,111 @@ class LowDataSpec(Strict):
         return staged or getattr(self.network, "name", "") == "resnet18"
 
 
-RunSpec = DufmSpec | NetworkHeadSpec | NoisyClassifierSpec | CertificationSpec | LowDataSpec
+# --------------------------------------------------------------------------------------
+# Deep RFM, and networks with a deep head
+
+
+class DeepRfmSpec(Strict):
+    """Deep Recursive Feature Machine: kernel ridge regression, AGOP, random features, by layers.
+
+    One AGOP step a layer; the targets are one class against the others, coded as 1 and -1.
+    """
+
+    kind: Literal["deep_rfm"]
+    dataset: Name = Field(description="a key of config/datasets.yaml")
+    images: PositiveInt = Field(description="the first training samples")
+    kernel: Literal["laplace", "gaussian"]
+    bandwidth: PositiveFloat = Field(description="L of exp(-|x-z|/L), exp(-|x-z|²/(2L²))")
+    ridge: Annotated[float, Field(ge=0)] = Field(description="γ of the kernel ridge regression")
+    agop: bool = Field(default=True, description="false: random features alone, M = I")
+    agop_norm: Literal["mean", "sum", "max"] = Field(
+        default="mean",
+        description="M over N, as in the definition; its sum, as in Algorithm 1; or divided by "
+        "its largest entry, as in the official code",
+    )
+    activation: Literal["relu", "cos"] = Field(description="of the random features")
+    width: PositiveInt = Field(description="number of random features")
+    feature_scale: PositiveFloat | None = Field(
+        default=None, description="scale of the Cauchy frequencies of cos features"
+    )
+    depth: PositiveInt
+    drawn: PositiveInt = Field(description="samples a class in pictures of Gram matrices")
+    mu: PositiveFloat | None = Field(
+        default=None, description="also record the objective of Theorem 5.4 with this μ"
+    )
+    seeds: PositiveInt
+    precision: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _cos_has_a_scale(self) -> "DeepRfmSpec":
+        if (self.activation == "cos") != (self.feature_scale is not None):
+            raise ValueError("cos features need feature_scale, relu features none")
+        return self
+
+
+class ConvBody(Strict):
+    """3x3 convolutions with ReLU, 2x2 max pooling after the first ones, pooled to 2x2 pixels."""
+
+    kind: Literal["conv"]
+    channels: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class TorchvisionBody(Strict):
+    """ResNet18 or the convolutions of VGG11, with a first layer without bias for small images."""
+
+    kind: Literal["torchvision"]
+    name: Literal["resnet18", "vgg11"]
+
+
+class DeepHeadSpec(Strict):
+    """Fully connected layers without bias, with ReLU, behind a body; squared loss on 1 and -1."""
+
+    kind: Literal["deep_head"]
+    dataset: Name = Field(description="a key of config/datasets.yaml")
+    images: PositiveInt = Field(description="the first training samples")
+    body: (
+        Annotated[StagedBackbone | ConvBody | TorchvisionBody, Field(discriminator="kind")] | None
+    ) = Field(default=None, description="what comes before the head; nothing where absent")
+    layers: Annotated[int, Field(ge=2)] = Field(description="layers of the head")
+    width: PositiveInt = Field(description="of each of them")
+    gain: PositiveFloat = Field(
+        description="of Xavier's uniform start of the head's layers; behind a body the first of "
+        "them starts as torch starts it"
+    )
+    lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    momentum_restarts: bool = Field(
+        default=False, description="momentum begins anew in each epoch, as in the official code"
+    )
+    batch: PositiveInt
+    epochs: PositiveInt = Field(description="the last measured epoch; the first is 0")
+    every: PositiveInt = Field(description="epochs between two measurements")
+    seeds: PositiveInt
+
+    @model_validator(mode="after")
+    def _ends_with_a_measurement(self) -> "DeepHeadSpec":
+        if self.epochs % self.every:
+            raise ValueError(f"epochs = {self.epochs} is not a multiple of every = {self.every}")
+        return self
+
+
+RunSpec = (
+    DufmSpec
+    | NetworkHeadSpec
+    | NoisyClassifierSpec
+    | CertificationSpec
+    | LowDataSpec
+    | DeepRfmSpec
+    | DeepHeadSpec
+)
 RUN_KINDS: dict[str, type[Strict]] = {
     "dufm": DufmSpec,
     "network_head": NetworkHeadSpec,
     "noisy_classifier": NoisyClassifierSpec,
     "certification": CertificationSpec,
     "low_data": LowDataSpec,
+    "deep_rfm": DeepRfmSpec,
+    "deep_head": DeepHeadSpec,
 }
 
 
@@ -479,13 +577,14 @@ RUN_KINDS: dict[str, type[Strict]] = {
 class RunTemplate(Strict):
     """One run at the published settings, and what is different at the smaller scales.
 
-    `laptop` changes `paper`, `smoke` changes `laptop`. `grid` in any of them makes one run per
-    combination. `origin` says where each value of `paper` comes from.
+    `laptop` changes `paper`, `smoke` changes `laptop`; null leaves the run out there and at the
+    scales below. `grid` in any of them makes one run per combination. `origin` says where each
+    value of `paper` comes from.
     """
 
     paper: dict[str, Any]
-    laptop: dict[str, Any] = {}
-    smoke: dict[str, Any] = {}
+    laptop: dict[str, Any] | None = {}
+    smoke: dict[str, Any] | None = {}
     origin: dict[Origin, list[str]]
 
     @model_validator(mode="after")
@@ -500,11 +599,13 @@ class RunTemplate(Strict):
             raise ValueError(f"origin names a key twice: {twice}")
         return self
 
-    def settings(self, scale: str) -> dict[str, Any]:
-        """The settings at a scale, the smaller ones laid over the larger."""
+    def settings(self, scale: str) -> dict[str, Any] | None:
+        """The settings at a scale, the smaller ones laid over the larger; None: no such run."""
         layers = {"paper": [], "laptop": [self.laptop], "smoke": [self.laptop, self.smoke]}
         merged = dict(self.paper)
         for layer in layers[scale]:
+            if layer is None:
+                return None
             # A grid over a key and a plain value of it exclude each other.
             if "grid" in merged and "grid" not in layer:
                 merged["grid"] = {k: v for k, v in merged["grid"].items() if k not in layer}
@@ -652,6 +753,8 @@ def expand(
     """
     where = f"{origin or f'config/studies/{study.study}.yaml'}: runs.{run} at scale {config.scale}"
     settings = study.runs[run].settings(config.scale)
+    if settings is None:
+        return {}
     changes = config.overrides.get(study.study, {}).get(run, {})
     settings |= changes
     if config.seeds is not None:

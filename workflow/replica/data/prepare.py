@@ -211,6 +211,21 @@ def _cone(entry: DatasetEntry, raw: Path) -> Arrays:
     return arrays | {"grid.points": points, "grid.labels": label}
 
 
+def _mixture(entry: DatasetEntry, raw: Path) -> Arrays:
+    """1000 points of `classes` Gaussians of deviation 2 around means N(0, I) in 100 dimensions.
+
+    Class sizes fall geometrically, the largest `imbalance` times the smallest; in random order.
+    """
+    generator = np.random.default_rng(stream_seed("data", entry.name))
+    K, N, d = entry.classes, 1000, 100
+    share = entry.imbalance ** -np.linspace(0, 1, K)
+    ends = np.round(N * np.cumsum(share) / share.sum()).astype(np.int64)
+    labels = generator.permutation(np.repeat(np.arange(K), np.diff(ends, prepend=0)))
+    means = generator.standard_normal((K, d))
+    points = means[labels] + 2 * generator.standard_normal((N, d))
+    return {"train.points": points, "train.labels": labels}
+
+
 def _idx(entry: DatasetEntry, raw: Path) -> Arrays:
     arrays = {}
     for name in entry.files:
@@ -411,6 +426,7 @@ _READERS: dict[str, Callable[[DatasetEntry, Path], Arrays]] = {
     "digits": _digits,
     "topics": _topics,
     "cone": _cone,
+    "mixture": _mixture,
     "idx": _idx,
     "cifar": _cifar,
     "svhn": _svhn,

@@ -18,8 +18,8 @@ class DatasetEntry(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     title: str
     kind: Literal[
-        "digits", "topics", "cone", "idx", "cifar", "svhn", "imdb", "text_file", "image_table",
-        "text_table", "image_folder", "weights", "corrupted_cifar",
+        "digits", "topics", "cone", "mixture", "idx", "cifar", "svhn", "imdb", "text_file",
+        "image_table", "text_table", "image_folder", "weights", "corrupted_cifar",
     ]  # fmt: skip
     licence: str
     classes: PositiveInt | None = Field(default=None, description="absent for unlabelled text")
@@ -36,6 +36,9 @@ class DatasetEntry(Strict):
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="share of each class of a folder that becomes the test split"
     )
+    imbalance: Annotated[float, Field(ge=1)] = Field(
+        default=1, description="largest class of a mixture over its smallest"
+    )
     checksum: Checksum | None = Field(default=None, description="of embedded values")
     checksums: dict[str, Checksum] = Field(
         default={}, description="of embedded text, by Python version"
@@ -43,7 +46,7 @@ class DatasetEntry(Strict):
 
     @model_validator(mode="after")
     def _files_fit_the_kind(self) -> "DatasetEntry":
-        if self.kind in ("digits", "topics", "cone"):
+        if self.kind in ("digits", "topics", "cone", "mixture"):
             if self.files:
                 raise ValueError(f"an embedded data set ({self.kind}) has no files")
         elif not self.files:

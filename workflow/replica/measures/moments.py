@@ -30,15 +30,17 @@ class ClassMoments:
     scatter: Tensor | None
 
     @staticmethod
-    def empty(K: int, d: int, scatter: bool = True) -> "ClassMoments":
-        """No samples yet.
+    def empty(
+        K: int, d: int, scatter: bool = True, device: torch.device | None = None
+    ) -> "ClassMoments":
+        """No samples yet; the sums are kept on `device`, the CPU where it is absent.
 
         Raises:
             ValueError: fewer than two classes.
         """
         if K < 2:
             raise ValueError(f"Collapse needs at least two classes, there is {K}.")
-        zeros = {"dtype": torch.float64}
+        zeros = {"dtype": torch.float64, "device": device}
         square = torch.zeros(d, d, **zeros) if scatter else None
         return ClassMoments(
             torch.zeros(K, **zeros), torch.zeros(K, **zeros), torch.zeros(d, K, **zeros), square
@@ -46,11 +48,12 @@ class ClassMoments:
 
     def add(self, features: Tensor, labels: Tensor) -> None:
         """Add a batch: features (b, d), labels (b,)."""
-        x, K = features.detach().cpu().double(), len(self.counts)
-        hot = torch.nn.functional.one_hot(labels.cpu(), K).double()
+        x, K = features.detach().to(self.means), len(self.counts)
+        labels = labels.to(self.means.device)
+        hot = torch.nn.functional.one_hot(labels, K).double()
         counts = hot.sum(0)
         means = (x.T @ hot) / counts.clamp_min(1)
-        residual = x - means.T[labels.cpu()]
+        residual = x - means.T[labels]
         squares = hot.T @ residual.square().sum(1)
         # Between the old mean and that of the batch, with the weight of Chan et al.
         total = (self.counts + counts).clamp_min(1)

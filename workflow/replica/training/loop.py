@@ -34,6 +34,7 @@ class Recipe:
         warmup: share of the run in which the rate rises linearly.
         padding: pixels of zero padding for random crops; 0 for none.
         flips: random mirror images.
+        restarts: the buffers of the optimiser, such as momentum, begin anew in each epoch.
         precision: mixed computes in bfloat16 on a GPU, and in float32 on a CPU.
     """
 
@@ -48,6 +49,7 @@ class Recipe:
     warmup: float = 0.0
     padding: int = 0
     flips: bool = False
+    restarts: bool = False
     precision: Literal["float32", "mixed"] = "float32"
 
 
@@ -57,7 +59,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Run:
-    """What a training leaves: rows (epoch, metric, value), and states by epoch, on the CPU."""
+    """What a training leaves: rows (epoch, metric, value), and what was kept by epoch."""
 
     history: list[tuple[int, str, float]]
     snapshots: dict[int, dict[str, Tensor]]
@@ -76,6 +78,7 @@ def train(
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     perturb: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
     before_epoch: Callable[[int], None] | None = None,
+    keep: Callable[[nn.Module], dict[str, Tensor]] | None = None,
     name: str = "training",
 ) -> Run:
     """Train `model` in place.
@@ -88,12 +91,13 @@ def train(
             are logged.
         recipe: how.
         seed: of the order of samples and the augmentation.
-        snapshot_epochs: epochs after which the state is kept; 0 is the start.
+        snapshot_epochs: epochs after which something is kept; 0 is the start.
         checkpoint: where the state is saved, and when.
         evaluate: further numbers to log after each epoch.
         perturb: from a batch, the rows of its samples and the epoch's generator (on the CPU) to
             what the network sees; after the augmentation.
         before_epoch: called with the number of each epoch, from 1, before it.
+        keep: what is kept of the network, as tensors on the CPU; its state where absent.
         name: for the progress line.
 
     Raises:
@@ -101,6 +105,7 @@ def train(
         SystemExit: SIGTERM came; the state is saved.
     """
     optimiser = make_optimiser(model, recipe)
+    keep = keep or _on_cpu
     steps_per_epoch = math.ceil(len(inputs) / recipe.batch)
     total = recipe.epochs * steps_per_epoch
     mixed = recipe.precision == "mixed" and inputs.device.type == "cuda"
@@ -111,7 +116,7 @@ def train(
     if (saved := checkpoint.load()) is not None:
         first_epoch = _restore(saved, model, optimiser, history, snapshots) + 1
     elif 0 in snapshot_epochs:
-        snapshots[0] = _on_cpu(model)
+        snapshots[0] = keep(model)
 
     with checkpoint.catching_sigterm(), progress(name, recipe.epochs, first_epoch - 1) as tick:
         for epoch in range(first_epoch, recipe.epochs + 1):
@@ -120,6 +125,8 @@ def train(
             order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
             sums: dict[str, Tensor] = {}
             model.train()
+            if recipe.restarts:
+                optimiser.state.clear()
             if before_epoch is not None:
                 before_epoch(epoch)
             for i, rows in enumerate(order.split(recipe.batch)):
@@ -149,7 +156,7 @@ def train(
                 means |= evaluate(model)
             history += [(epoch, metric, value) for metric, value in means.items()]
             if epoch in snapshot_epochs:
-                snapshots[epoch] = _on_cpu(model)
+                snapshots[epoch] = keep(model)
             words = ", ".join(f"{metric} {value:.4g}" for metric, value in means.items())
             tick(epoch, lambda words=words: words)
             if checkpoint.due() and (checkpoint.stopping or epoch < recipe.epochs):
