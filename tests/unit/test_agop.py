@@ -558,3 +558,17 @@ def test_a_run_may_be_left_out_at_a_scale(root):
     assert {"cos_code-datasetsvhn", "vgg-datasetcifar10", "vgg_mnist"} <= runs
     assert large.parts["agop", "resnet-datasetsvhn", "seed2"].seeds == (2,)
     assert large.status("agop", "fig8_resnet_nc1") == "published"
+
+
+def test_on_real_images_the_agop_collapses_and_random_features_do_not(real_data, root, tmp_path):
+    """500 images of MNIST with the Gaussian kernel, as in the paper but fewer and in float64."""
+    raw = tmp_path / "raw"
+    raw.symlink_to(real_data / "mnist")
+    registry = load_registry(root / "config/datasets.yaml")
+    card = prepare_dataset(registry["mnist"], raw, tmp_path / "mnist")
+    spec = rfm_spec(dataset="mnist", images=500, kernel="gaussian", width=512, depth=6, seeds=1,
+                    mu=None)  # fmt: skip
+    table = measured(spec, train_deep_rfm(spec, job(card, seeds=(0,))))
+    wide = table[table["place"].notna()].pivot(index="layer", columns="place", values="nc1")
+    assert (wide["right"] < wide["base"]).all() and (wide["full"] > wide["right"]).all()
+    assert wide["right"].iloc[-1] < 0.05 * wide["right"].iloc[0]

@@ -23,10 +23,12 @@ def test_every_run_asks_for_something_sensible(studies, scale):
                 assert 500 < cost.mem_mb < 64_000 and 1 <= cost.threads <= 8
                 assert 5 <= cost.minutes <= 2 * 24 * 60
                 network = "resnet" in str(getattr(spec, "backbone", getattr(spec, "network", "")))
-                if spec.kind == "low_data":
-                    # Its small networks are called so too.
+                if spec.kind in ("low_data", "deep_rfm", "deep_head"):
+                    # Their small networks are called so too.
                     network = scale == "paper"
-                assert (cost.gpu_slots > 0) == network == (cost.group == "gpu")
+                # A kernel matrix of all samples needs a GPU for itself.
+                group = "alone" if spec.kind == "deep_rfm" else "gpu"
+                assert (cost.gpu_slots > 0) == network == (cost.group == group)
                 assert scale != "smoke" or cost.group == "short"
 
 

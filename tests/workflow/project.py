@@ -12,6 +12,10 @@ IGNORED = shutil.ignore_patterns(
     ".git", ".venv", ".snakemake", "results", "data", "__pycache__", "*.egg-info", ".*_cache"
 )
 ALL_PLOTTED = {
+    "agop": ["fig1_gram_main", "fig2_nc1_layers_main", "fig3_deeprfm_relu_metrics",
+             "fig4_deeprfm_cos_metrics", "fig5_gram_cos", "fig6_gram_relu", "fig7_mlp_nc1",
+             "fig8_resnet_nc1", "fig9_vgg_nc1", "fig10_mlp_nfa", "fig11_resnet_nfa",
+             "fig12_vgg_nfa", "ext_prop_a1", "ext_thm53", "ext_thm54", "ext_no_agop"],
     "dufm": ["rec_depth", "rec_width", "rec_backbone", "rec_threshold"],
     "fc_low_data": [
         "fig3a_supervised_cifar10", "fig3b_supervised_cifar100", "fig3c_supervised_caltech101",

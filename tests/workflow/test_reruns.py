@@ -39,6 +39,7 @@ def test_everything_is_there(finished):
                 assert (folder / study / "figures" / f"{figure}.{ending}").stat().st_size > 500
     card = pd.read_parquet(folder / "scorecard.parquet")
     assert list(card["study"] + "." + card["claim"]) == [
+        *(f"agop.c{i}" for i in range(1, 13)),
         *(f"dufm.c{i}" for i in range(1, 6)), *(f"fc_low_data.c{i}" for i in range(1, 16)),
         *(f"idrs.c{i}" for i in range(1, 11)),
         *(f"low_rank.c{i}" for i in range(1, 12)),
@@ -58,7 +59,7 @@ def test_jobs_stay_within_what_they_ask_for(finished):
     assert (used["used_mb"] < used["asked_mb"]).all()
     assert (used["used_minutes"] < used["asked_minutes"]).all()
     # Two pretrainings are only what other runs start from.
-    counts = [(6, 6), (70, 68), (28, 28), (14, 14)]
+    counts = [(9, 9), (6, 6), (70, 68), (28, 28), (14, 14)]
     for line, (n, m) in zip(progress_lines(plan), counts, strict=True):
         assert f"{n} of {n} runs made, {m} of {m} measured" in line
 
@@ -91,6 +92,24 @@ def test_a_change_in_a_metric_measures_again_and_trains_nothing(changed):
     assert len([job for job in jobs if job[0] == "measure_run"]) == 20
     figures = {Path(path).name for rule, path in jobs if rule == "figure_table"}
     assert figures == {*ALL_PLOTTED["dufm"], *ALL_PLOTTED["low_rank"]} - CLOSED_FORMS
+
+
+def test_a_change_in_the_nfa_measures_networks_and_not_deep_rfm(changed):
+    project = changed(
+        "workflow/replica/kernels/metrics.py", "squares[-1] * 1e-6", "squares[-1] * 1e-7"
+    )
+    jobs = planned(project)
+    assert {name for rule, name in jobs if rule == "measure_run"} == {
+        f"agop/measures/{run}/all" for run in ("mlp", "mlp_mnist", "resnet", "vgg_mnist")
+    }
+    assert not [job for job in jobs if job[0] == "train_run"]
+
+
+def test_one_layer_more_runs_that_chain(changed):
+    project = changed(
+        "config/config.yaml", "overrides: {}", "overrides: {agop: {no_agop: {depth: 5}}}"
+    )
+    assert planned(project) == chain("agop", "no_agop", "ext_no_agop")
 
 
 def test_a_changed_learning_rate_runs_that_chain(changed):
@@ -267,7 +286,7 @@ def test_scales_studies_and_seeds_compose(finished):
     ("values", "words"),
     [
         (["scale=papr"], ["scale = 'papr'", "'smoke', 'laptop' or 'paper'"]),
-        (["studies=[low_rnk]"], ["low_rnk", "there are dufm, fc_low_data, idrs, low_rank"]),
+        (["studies=[low_rnk]"], ["low_rnk", "there are agop, dufm, fc_low_data, idrs, low_rank"]),
         (["sclae=smoke"], ["unknown key sclae", "did you mean scale?"]),
         (["seeds=[1]"], ["seeds = ['1']", "integer"]),
         (

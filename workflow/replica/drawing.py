@@ -6,6 +6,7 @@ series apart in greyscale.
 
 import html
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -140,8 +141,10 @@ def matrix(ax: Axes, values: np.ndarray, title: str) -> None:
 
 
 def settings_line(fig: Figure, text: str) -> None:
-    """The settings of the runs, small, above the panels."""
-    fig.suptitle(text, fontsize=7.5, color="0.25")
+    """The settings of the runs, small, above the panels; in lines as wide as the figure."""
+    columns = int(fig.get_size_inches()[0] * 17)
+    lines = [textwrap.fill(line, columns) for line in text.split("\n")]
+    fig.suptitle("\n".join(lines), fontsize=7.5, color="0.25")
 
 
 def footer_text(caption: Mapping[str, str]) -> str:
@@ -156,14 +159,8 @@ def footer_text(caption: Mapping[str, str]) -> str:
 
 def footer(fig: Figure, text: str) -> None:
     """Print what a figure is below it."""
-    columns = int(fig.get_size_inches()[0] * 17)
-    lines, line = [], ""
-    for word in text.split():
-        if len(line) + len(word) + 1 > columns:
-            lines.append(line)
-            line = ""
-        line = f"{line} {word}".strip()
-    fig.supxlabel("\n".join([*lines, line]), fontsize=6.5, color="0.35", x=0.01, ha="left")
+    text = textwrap.fill(text, int(fig.get_size_inches()[0] * 17))
+    fig.supxlabel(text, fontsize=6.5, color="0.35", x=0.01, ha="left")
 
 
 def save(fig: Figure, stem: Path) -> None:

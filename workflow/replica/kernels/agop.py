@@ -12,7 +12,7 @@ operations, the second N³ + N² d, because S is symmetric.
 import torch
 from torch import Tensor
 
-from replica.kernels.functions import BLOCK, KernelName, matrix, slices, slope
+from replica.kernels.functions import BLOCK, WIDE, KernelName, slices, slope, slope_of
 
 # The form with S squares the slopes and so loses twice their digits: its largest relative error.
 ACCURACY = 1e-6
@@ -23,7 +23,7 @@ def gradient_outer_products(
     weights: Tensor,
     name: KernelName,
     L: float,
-    storage: Tensor | None = None,
+    kernel_matrix: Tensor | None = None,
     block: int = BLOCK,
 ) -> Tensor:
     """Σ over points x_i and outputs c of ∇f_c(x_i) ∇f_c(x_i)ᵀ, (d, d); over N it is the AGOP.
@@ -32,36 +32,40 @@ def gradient_outer_products(
         x: points (N, d), rows.
         weights: w (N, C).
         name, L: kernel and bandwidth.
-        storage: (N, N) to be overwritten with Q; without it Q is computed block by block, twice.
-        block: points at a time; memory beyond `storage` is O(block C d + d²).
+        kernel_matrix: K (N, N), which is overwritten with Q; without it Q is computed in blocks.
+        block: points at a time; memory beyond the matrix is O(block C d + d²).
     """
     (N, d), C = x.shape, weights.shape[1]
-    if storage is None or N > 2 * C * d:
+    if kernel_matrix is None or N > 2 * C * d:
         return _by_gradients(x, weights, name, L, block)
-    Q = matrix(slope(name, L), x, storage, block)
+    Q = kernel_matrix
+    for rows in slices(N, block):
+        slope_of(name, L, Q[rows])
     if Q.max() ** 2 * torch.finfo(x.dtype).eps > ACCURACY:
         return _by_gradients(x, weights, name, L, block)
     A = Q @ weights
+    WA, AW = torch.cat([weights, A], 1), torch.cat([A, weights], 1)
     total = x.new_zeros(d, d)
     for rows in slices(N, block):
         product = torch.zeros_like(x[rows])
-        for columns in slices(rows.stop, block):
-            S = Q[rows] @ Q[:, columns]
+        for columns in (*slices(rows.start, WIDE * block), rows):
+            # Q is symmetric, and its rows are contiguous.
+            S = Q[rows] @ Q[columns].T
             S *= weights[rows] @ weights[columns].T
-            S -= Q[rows, columns] * (weights[rows] @ A[columns].T + A[rows] @ weights[columns].T)
-            if rows == columns:
+            S.addcmul_(Q[rows, columns], WA[rows] @ AW[columns].T, value=-1)
+            if columns == rows:
                 S.diagonal().add_(A[rows].square().sum(1))
                 S /= 2
             product += S @ x[columns]
-        total += x[rows].T @ product
+        total.addmm_(x[rows].T, product)
     return total + total.T
 
 
 def _by_gradients(x: Tensor, weights: Tensor, name: KernelName, L: float, block: int) -> Tensor:
     total = x.new_zeros(x.shape[1], x.shape[1])
-    for rows in slices(len(x), block):
+    for rows in slices(len(x), WIDE * block):
         G = gradients(x[rows], x, weights, name, L, block).flatten(0, 1)
-        total += G.T @ G
+        total.addmm_(G.T, G)
     return total
 
 
@@ -72,9 +76,9 @@ def gradients(
     (b, d), C = at.shape, weights.shape[1]
     values = slope(name, L)
     found, sums = at.new_zeros(b, C * d), at.new_zeros(b, C)
-    for columns in slices(len(x), block):
+    for columns in slices(len(x), WIDE * block):
         q, w = values(at, x[columns]), weights[columns]
-        found += q @ (w[:, :, None] * x[columns, None, :]).flatten(1)
+        found.addmm_(q, (w[:, :, None] * x[columns, None, :]).flatten(1))
         sums += q @ w
     return found.view(b, C, d) - sums[:, :, None] * at[:, None, :]
 

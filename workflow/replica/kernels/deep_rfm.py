@@ -151,7 +151,9 @@ def average_gradient_outer_product(
         "train_mse": error.square().mean().cpu(),
         "train_accuracy": right.double().mean().cpu(),
     }
-    M = gradient_outer_products(x, solution.weights, spec.kernel, spec.bandwidth, solution.storage)
+    M = gradient_outer_products(
+        x, solution.weights, spec.kernel, spec.bandwidth, solution.kernel_matrix
+    )
     scale = {"mean": len(x), "sum": 1, "max": M.max()}[spec.agop_norm]
     return M / scale, facts
 

@@ -1,7 +1,7 @@
 """Kernel ridge regression: (K + γI) w = Y, by Cholesky or by conjugate gradients.
 
-A kernel matrix of N points takes N² numbers. Where the memory holds it, it is factorised in place;
-where it does not, its blocks are computed anew for each product, and preconditioned conjugate
+A kernel matrix of N points takes N² numbers, and its factor as many. Where the memory does not
+hold them, blocks of the matrix are computed anew for each product, and preconditioned conjugate
 gradients solve the system.
 """
 
@@ -30,16 +30,16 @@ class Solution:
     Attributes:
         weights: w (N, C); f(x) = Σ_p w_p k(x, x_p).
         ridge: what was added to the diagonal: γ, and the jitter that a singular matrix needed.
-        storage: the (N, N) matrix, overwritten, to be used again; None where it did not fit.
+        kernel_matrix: K (N, N); None where it did not fit.
     """
 
     weights: Tensor
     ridge: float
-    storage: Tensor | None
+    kernel_matrix: Tensor | None
 
 
 def fits(N: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the memory that is free holds two matrices (N, N): the factor, and a copy in use."""
+    """Whether the memory that is free holds two matrices (N, N), and a little more."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
@@ -64,14 +64,14 @@ def solve(x: Tensor, y: Tensor, name: KernelName, L: float, ridge: float) -> Sol
     gigabytes = len(x) ** 2 * x.dtype.itemsize / 1e9
     print(
         f"The kernel matrix of {len(x)} points ({gigabytes:.1f} GB) does not fit into the memory "
-        "twice: conjugate gradients instead of Cholesky.",
+        "with its factor: conjugate gradients instead of Cholesky.",
         file=sys.stderr,
     )
     return Solution(conjugate_gradients(x, y, name, L, ridge), ridge, None)
 
 
 def cholesky(x: Tensor, y: Tensor, name: KernelName, L: float, ridge: float) -> Solution:
-    """Solve by factorisation in place.
+    """Solve by factorisation.
 
     A matrix that is singular in this precision, as with equal points and no ridge, gets a jitter
     on its diagonal: the machine precision, then ten times more, until the factorisation succeeds.
@@ -79,16 +79,14 @@ def cholesky(x: Tensor, y: Tensor, name: KernelName, L: float, ridge: float) -> 
     Raises:
         NotSolved: a jitter of 1 % is not enough; the points are not finite.
     """
-    values, jitter = kernel(name, L), 0.0
-    storage, failed = x.new_empty(len(x), len(x)), torch.zeros((), dtype=torch.int32)
-    failed = failed.to(x.device)
+    K, jitter = matrix(kernel(name, L), x), 0.0
     while jitter < 0.01:
-        matrix(values, x, storage)
-        storage.diagonal().add_(ridge + jitter)
-        torch.linalg.cholesky_ex(storage, out=(storage, failed))
+        K.diagonal().add_(ridge + jitter)
+        factor, failed = torch.linalg.cholesky_ex(K)
+        # The kernels are 1 between equal points.
+        K.diagonal().fill_(1)
         if not failed:
-            weights = torch.cholesky_solve(y, storage)
-            return Solution(weights, ridge + jitter, storage)
+            return Solution(torch.cholesky_solve(y, factor), ridge + jitter, K)
         jitter = max(10 * jitter, torch.finfo(x.dtype).eps)
     raise NotSolved(
         f"The {name} kernel matrix of {len(x)} points is singular even with a ridge of "

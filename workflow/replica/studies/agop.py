@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import linregress
 
 from replica import drawing
@@ -209,6 +210,8 @@ def draw_ext_prop_a1(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     axes[0].plot(grid["r"], grid["exact"], color="k", label="closed form")
     axes[0].plot(grid["r"], grid["mc"], ".", color=drawing.COLOURS["full"], label="Monte Carlo")
     axes[0].plot(grid["r"], grid["r"], ":", color="0.5", label="identity")
+    own = published[published["figure"] == "ext_prop_a1"] if len(published) else published
+    drawing.published_points(axes[0], own, "arc-cosine map", label="reference")
     axes[0].set(xlabel="r = xᵀy", ylabel="E Φ(x)ᵀΦ(y)", title="arc-cosine map")
     axes[0].legend()
     axes[1].plot(grid["r"], grid["mc"] - grid["exact"], color=drawing.COLOURS["full"])
@@ -275,6 +278,11 @@ def draw_ext_thm53(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
                 label = kind if line["error"].notna().any() else f"{kind} (κ < 0)"
                 ax.plot(line["layer"], line["error"], dash, marker=".", label=label,
                         color=drawing.COLOURS[colour])  # fmt: skip
+            if (K, n) == (4, 5) and len(published):
+                limits = published[published["x"] == f"lam_hat={lam_hat:g}"]
+                limits = limits[(limits["figure"] == "ext_thm53") & (limits["y"] > 0)]
+                ax.plot([THM53_LAYERS] * len(limits), limits["y"], "o", mfc="none",
+                        color=drawing.COLOURS["published"], label="derived limits")  # fmt: skip
             ax.set(yscale="log", title=f"λ̂ = {lam_hat:g}; K = {K}, n = {n}")
             ax.legend(fontsize=6.5)
         row[0].set_ylabel("|G̃ - YᵀY|₂")
@@ -760,12 +768,13 @@ def _draw_places(ax: plt.Axes, rows: pd.DataFrame, metric: str) -> None:
     """The three places by layer; layers that are not valid in grey."""
     for place, name in PLACES.items():
         own = rows[rows["place"] == place]
-        style = {"linestyle": DASHES[place], "log": True, "marker": ".", "markersize": 4}
+        style = {"linestyle": DASHES[place], "floor": 0.01, "marker": ".", "markersize": 4}
         drawing.band(ax, own, "layer", metric, color="0.75", **style)
         drawing.band(ax, own[own["valid"]], "layer", metric, label=name,
                      color=drawing.COLOURS[place], **style)  # fmt: skip
     drawing.log_y(ax)
     ax.set_xlim(1, max(rows["depth"].max(), 2))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _rfm_settings(table: pd.DataFrame) -> str:
@@ -840,9 +849,10 @@ def _by_place(table: pd.DataFrame) -> pd.DataFrame:
 
 def _frames(tables: Tables, only: str | None) -> tuple[bool, float, str]:
     """Whether the Gram matrices and NC2 are those of a frame; the least mean within; words."""
-    metrics = pd.concat([_default(tables["fig3_deeprfm_relu_metrics"]),
-                         _default(tables["fig4_deeprfm_cos_metrics"])])  # fmt: skip
-    ok, least, listed = True, np.inf, []
+    metrics = pd.concat(
+        [_default(tables[f"fig{i}_metrics"]) for i in ("3_deeprfm_relu", "4_deeprfm_cos")]
+    )
+    grams, falls, least, listed = True, True, np.inf, []
     for name in ("fig6_gram_relu", "fig5_gram_cos"):
         for (activation, dataset), rows in tables[name].groupby(["activation", "dataset"]):
             if only is not None and STANDS_FOR.get(dataset, dataset) != only:
@@ -854,12 +864,17 @@ def _frames(tables: Tables, only: str | None) -> tuple[bool, float, str]:
             own = metrics[(metrics["activation"] == activation) & (metrics["dataset"] == dataset)]
             deep = own[(own["place"] == "right") & (own["layer"] > own["depth"] / 2)]
             first = own[(own["place"] == "base") & (own["layer"] == 1)]["nc2_msd"].mean()
-            fall = deep.groupby("seed")["nc2_msd"].min().max() / first
-            ok = ok and within >= 0.95 and -0.16 <= between <= -0.06 and bool(fall <= 0.15)
+            deepest = deep.groupby("seed")["nc2_msd"].min().max()
+            grams = grams and within >= 0.95 and -0.16 <= between <= -0.06
+            falls = falls and bool(deepest <= 0.15 * first)
             least = min(least, within)
-            listed.append(f"{activation} {TITLES[dataset]} layer {last['layer'].max()}: within "
-                          f"{within:.3f}, between {between:.3f}, NC2 ratio {fall:.2g}")  # fmt: skip
-    return bool(ok), least, "; ".join(listed)
+            listed.append(
+                f"{activation} {TITLES[dataset]} layer {last['layer'].max()}: within {within:.3f}, "
+                f"between {between:.3f}, NC2 from {first:.2g} to {deepest:.2g}"
+            )
+    words = [f"Gram matrices {'as' if grams else 'not as'} published",
+             f"fall of NC2 {'met' if falls else 'missed'}", *listed]  # fmt: skip
+    return bool(grams and falls), least, "; ".join(words)
 
 
 def _listed(column: pd.Series) -> str:
@@ -909,8 +924,8 @@ def _draw_layers(table: pd.DataFrame) -> Figure:
                 drawing.band(ax, rows, "epoch", "nc1", floor=0.01, label=name,
                              color=drawing.COLOURS[place], linestyle=DASHES[place])  # fmt: skip
             drawing.log_y(ax)
-            ax.set(xlabel="epoch", title=f"{model}, {TITLES[dataset]}, layer {layer}")
-        row[0].set_ylabel("NC1 = tr Σ_W / tr Σ_B")
+            ax.set(xlabel="epoch", title=f"layer {int(layer)}")
+        row[0].set_ylabel(f"{model}, {TITLES[dataset]}\nNC1 = tr Σ_W / tr Σ_B")
     axes[0, 0].legend(fontsize=6)
     drawing.settings_line(figure, _network_settings(table))
     return figure
@@ -949,7 +964,8 @@ def _draw_ansatz(table: pd.DataFrame, reported: dict[str, tuple[float, float]]) 
         loss = own[own["quantity"] == "train_loss"]
         drawing.band(row[2], loss, "epoch", "value", floor=0.01, color=drawing.COLOURS["loss"])
         drawing.log_y(row[2])
-        row[2].set(ylabel="mean squared error", title="training loss")
+        end = loss[loss["epoch"] == loss["epoch"].max()]["value"].mean()
+        row[2].set(ylabel="mean squared error", title=f"training loss, {end:.2g} at the end")
         row[0].legend()
         row[1].legend(fontsize=6, ncols=2)
         for ax in row:
