@@ -33,8 +33,12 @@ TITLES = {
 }
 # In the order of the rows of the figures; the laptop scale has stand-ins.
 STANDS_FOR = {"digits": "mnist", "mixture": "cifar10", "mixture_imb": "svhn"}
-PLACES = {"base": "X", "right": "M^½X", "full": "Φ(M^½X)"}
-LAYER_PLACES = {"base": "Φ(X)", "right": "SVᵀΦ(X)", "full": "ReLU(USVᵀΦ(X))"}
+PLACES = {"base": "$X$", "right": "$M^{1/2}X$", "full": r"$\Phi(M^{1/2}X)$"}
+LAYER_PLACES = {
+    "base": r"$\Phi(X)$",
+    "right": r"$SV^\top\Phi(X)$",
+    "full": r"ReLU($USV^\top\Phi(X)$)",
+}
 DASHES = {"base": "--", "right": "-", "full": ":"}
 NFA = ["trSw_over_trSt", "trSb_over_trSt", "nfa_pearson", "train_loss"]
 # Above this loss a network has not learnt its training samples.
