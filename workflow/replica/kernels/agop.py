@@ -40,7 +40,8 @@ def gradient_outer_products(
         return _by_gradients(x, weights, name, L, block)
     Q = kernel_matrix
     for rows in slices(N, block):
-        slope_of(name, L, Q[rows])
+        for columns in slices(N, WIDE * block):
+            slope_of(name, L, Q[rows, columns])
     if Q.max() ** 2 * torch.finfo(x.dtype).eps > ACCURACY:
         return _by_gradients(x, weights, name, L, block)
     A = Q @ weights
