@@ -572,3 +572,20 @@ def test_on_real_images_the_agop_collapses_and_random_features_do_not(real_data,
     wide = table[table["place"].notna()].pivot(index="layer", columns="place", values="nc1")
     assert (wide["right"] < wide["base"]).all() and (wide["full"] > wide["right"]).all()
     assert wide["right"].iloc[-1] < 0.05 * wide["right"].iloc[0]
+
+
+def test_data_sets_of_a_user_are_drawn_by_their_own_name():
+    """Below the rows of the paper."""
+    table = made_metrics("fig3_deeprfm_relu_metrics", "relu", lambda l: 10.0 ** (-l / 4))
+    mine = table[table["dataset"] == "digits"].assign(dataset="mine", run="run-mine")
+    settings = {"kernel": "laplace", "ridge": 0.0, "added": 0.0, "width": 512, "images": 9,
+                "precision": "float64"}  # fmt: skip
+    whole = pd.concat([mine, table]).assign(**settings)
+    figure = agop.draw_fig3_deeprfm_relu_metrics(whole, pd.DataFrame())
+    titles = [ax.get_title() for ax in figure.axes[::2]]
+    assert titles == [
+        "NC1, Gaussian mixture",
+        "NC1, digits",
+        "NC1, imbalanced mixture",
+        "NC1, mine",
+    ]

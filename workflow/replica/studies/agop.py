@@ -27,12 +27,14 @@ TITLES = {
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
     "svhn": "SVHN",
+    "cifar10_jpeg": "CIFAR-10 (JPEG)",
     "digits": "digits",
     "mixture": "Gaussian mixture",
     "mixture_imb": "imbalanced mixture",
 }
-# In the order of the rows of the figures; the laptop scale has stand-ins.
-STANDS_FOR = {"digits": "mnist", "mixture": "cifar10", "mixture_imb": "svhn"}
+# What stands in a row of the paper's figures instead of its data set, at the laptop scale first.
+STANDS_FOR = {"digits": "mnist", "mixture": "cifar10", "mixture_imb": "svhn",
+              "cifar10_jpeg": "cifar10"}  # fmt: skip
 PLACES = {"base": "$X$", "right": "$M^{1/2}X$", "full": r"$\Phi(M^{1/2}X)$"}
 LAYER_PLACES = {
     "base": r"$\Phi(X)$",
@@ -328,7 +330,7 @@ def draw_ext_thm54(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     real = table[table["panel"] == "deep_rfm"]
     for position, (run, rows) in enumerate(real.groupby("run")):
         gap = rows.assign(gap=1 - rows["objective"] / rows["bound"])
-        label = TITLES.get(run.partition("dataset")[2], run)
+        label = _title(run.partition("dataset")[2] or run)
         dash, mark = drawing.ordered_dash(position), drawing.MARKERS[position]
         drawing.band(axes[1], gap, "layer", "gap", log=True, label=label, color="k",
                      linestyle=dash, marker=mark, markersize=3)  # fmt: skip
@@ -394,10 +396,10 @@ def claim_c1(tables: Tables) -> Verdict:
             q = _decay(rows).max()
             ok = ok and bool(q <= limit)
             worst = max(worst, q / limit)
-            listed.append(f"{activation} {TITLES[dataset]} {q:.2g}")
+            listed.append(f"{activation} {_title(dataset)} {q:.2g}")
     other = _max_norm(tables["fig4_deeprfm_cos_metrics"])
     if len(other):
-        values = [f"{TITLES[d]} {_decay(rows).max():.2g}" for d, rows in other.groupby("dataset")]
+        values = [f"{_title(d)} {_decay(rows).max():.2g}" for d, rows in other.groupby("dataset")]
         listed.append(f"cos with M over its largest entry (official code, not decided): "
                       f"{', '.join(values)}")  # fmt: skip
     words = {
@@ -465,7 +467,7 @@ def claim_c4(tables: Tables) -> Verdict:
             own = rows[(rows["place"] == "right") & rows["valid"]]
             fit = linregress(own["layer"], np.log10(own["nc1"])) if len(own) > 2 else None
             slope, R2 = (fit.slope, fit.rvalue**2) if fit else (np.nan, np.nan)
-            listed.append(f"{activation} {TITLES[dataset]}: slope {slope:.2f}, R² {R2:.3f}")
+            listed.append(f"{activation} {_title(dataset)}: slope {slope:.2f}, R² {R2:.3f}")
             if activation == "relu":
                 ok = ok and bool(slope < 0 and R2 > 0.95)
                 worst = min(worst, R2)
@@ -514,7 +516,7 @@ def claim_c6(tables: Tables) -> Verdict:
         "R >= 2 max(T, 0), T = Σ ln(NC1_right/NC1_full); value: the least R - 2 max(T, 0)",
     }
     listed = [
-        f"{pair[0]} on {TITLES[pair[1]]}: R {R:.2f}, T {T:.2f}, final loss {losses[pair]:.2g}"
+        f"{pair[0]} on {_title(pair[1])}: R {R:.2f}, T {T:.2f}, final loss {losses[pair]:.2g}"
         for pair, (R, T) in pairs.items()
     ]
     detail = "; ".join(listed)
@@ -545,7 +547,7 @@ def claim_c7(tables: Tables) -> Verdict:
             ok = ok and bool(abs(nfa.mean() - y) <= y_err)
         else:
             ok = ok and bool(nfa.mean() >= max(0.4, 5 * width**-0.5))
-        listed.append(f"{model} on {TITLES[dataset]} {nfa.mean():.3f} ± {nfa.std():.3f} (trivial "
+        listed.append(f"{model} on {_title(dataset)} {nfa.mean():.3f} ± {nfa.std():.3f} (trivial "
                       f"{width**-0.5:.3f}, final loss {losses[model, dataset]:.2g})")  # fmt: skip
     words = {
         "value": float(min(values)),
@@ -575,7 +577,7 @@ def claim_c8(tables: Tables) -> Verdict:
         ok = ok and bool(D.iloc[-1] > 0 and lead >= 0.3)
         leads.append(lead)
         progress = ", ".join(f"{value:.2f}" for value in D)
-        listed.append(f"{model} on {TITLES[dataset]}: {progress}")
+        listed.append(f"{model} on {_title(dataset)}: {progress}")
     detail = f"progress of log10 NC2 by layer: {'; '.join(listed)}"
     words = {
         "value": min(leads),
@@ -603,7 +605,7 @@ def claim_c9(tables: Tables) -> Verdict:
         mean, trivial = own["value"].mean(), own["width"].iloc[0] ** -0.5
         holds = _right_reduces(R, T) and mean >= 5 * trivial and losses[pair] <= UNDER_TRAINED
         good += holds
-        listed.append(f"{pair[0]} on {TITLES[pair[1]]}: R {R:.2f}, T {T:.2f}, NFA {mean:.2f}, loss "
+        listed.append(f"{pair[0]} on {_title(pair[1])}: R {R:.2f}, T {T:.2f}, NFA {mean:.2f}, loss "
                       f"{losses[pair]:.2g} ({'yes' if holds else 'no'})")  # fmt: skip
     words = {
         "value": float(good),
@@ -728,8 +730,18 @@ def _grams(inputs: Inputs) -> pd.DataFrame:
 def _in_order(table: pd.DataFrame, order: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each data set, in the order of the paper's rows."""
     groups = dict(list(table.groupby("dataset")))
-    for dataset in sorted(groups, key=lambda d: order.index(STANDS_FOR.get(d, d))):
+    for dataset in sorted(groups, key=lambda dataset: _row(dataset, order)):
         yield dataset, groups[dataset]
+
+
+def _row(dataset: str, order: list[str]) -> int:
+    """The row of the paper that a data set belongs to; those of a user come last."""
+    original = STANDS_FOR.get(dataset, dataset)
+    return order.index(original) if original in order else len(order)
+
+
+def _title(dataset: str) -> str:
+    return TITLES.get(dataset, dataset)
 
 
 def _variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -758,7 +770,7 @@ def _draw_rfm(table: pd.DataFrame, order: list[str]) -> Figure:
             ):
                 _draw_places(ax, rows, metric)
                 words = f", {variant}" if len(variants) > 1 else ""
-                ax.set_title(f"{name}, {TITLES[dataset]}{words}")
+                ax.set_title(f"{name}, {_title(dataset)}{words}")
     for row in axes:
         row[0].set_ylabel("NC1; NC2, mean square")
     for ax in axes[-1]:
@@ -809,7 +821,7 @@ def _draw_grams(table: pd.DataFrame, order: list[str]) -> Figure:
             image = ax.imshow(_symmetric(entries), vmin=-1, vmax=1, rasterized=True)
             ax.set(xticks=[], yticks=[], title=f"Layer {layer}")
             ax.grid(False)
-        row[0].set_ylabel(f"{TITLES[dataset]}, {own['activation'].iloc[0]}")
+        row[0].set_ylabel(f"{_title(dataset)}, {own['activation'].iloc[0]}")
         figure.colorbar(image, ax=row[-1], shrink=0.9, pad=0.03)
     drawn = table.groupby("dataset")["i"].nunique().max()
     words = f"{drawn} samples in the order of their classes, out of N = {_listed(table['images'])}"
@@ -873,7 +885,7 @@ def _frames(tables: Tables, only: str | None) -> tuple[bool, float, str]:
             falls = falls and bool(deepest <= 0.15 * first)
             least = min(least, within)
             listed.append(
-                f"{activation} {TITLES[dataset]} layer {last['layer'].max()}: within {within:.3f}, "
+                f"{activation} {_title(dataset)} layer {last['layer'].max()}: within {within:.3f}, "
                 f"between {between:.3f}, NC2 from {first:.2g} to {deepest:.2g}"
             )
     words = [f"Gram matrices {'as' if grams else 'not as'} published",
@@ -911,7 +923,7 @@ def _networks(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]
     """The rows of each network and data set, in the order of the paper's rows."""
     order = ["mnist", "cifar10", "svhn"]
     groups = list(table.groupby(["model", "dataset"]))
-    return sorted(groups, key=lambda g: (g[0][0], order.index(STANDS_FOR.get(g[0][1], g[0][1]))))
+    return sorted(groups, key=lambda group: (group[0][0], _row(group[0][1], order)))
 
 
 def _draw_layers(table: pd.DataFrame) -> Figure:
@@ -929,7 +941,7 @@ def _draw_layers(table: pd.DataFrame) -> Figure:
                              color=drawing.COLOURS[place], linestyle=DASHES[place])  # fmt: skip
             drawing.log_y(ax)
             ax.set(xlabel="epoch", title=f"layer {int(layer)}")
-        row[0].set_ylabel(f"{model}, {TITLES[dataset]}\nNC1 = tr Σ_W / tr Σ_B")
+        row[0].set_ylabel(f"{model}, {_title(dataset)}\nNC1 = tr Σ_W / tr Σ_B")
     axes[0, 0].legend(fontsize=6)
     drawing.settings_line(figure, _network_settings(table))
     return figure
@@ -948,7 +960,7 @@ def _draw_ansatz(table: pd.DataFrame, reported: dict[str, tuple[float, float]]) 
             drawing.band(row[0], rows, "epoch", "value", floor=0.01, label=label, linestyle=dash,
                          color=drawing.COLOURS[colour])  # fmt: skip
         drawing.log_y(row[0])
-        row[0].set(ylabel="share of the scatter", title=f"{model}, {TITLES[dataset]}: last layer")
+        row[0].set(ylabel="share of the scatter", title=f"{model}, {_title(dataset)}: last layer")
         nfa = own[own["quantity"] == "nfa_pearson"]
         layers = sorted(nfa["layer"].unique())
         for position, (layer, colour) in enumerate(
