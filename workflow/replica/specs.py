@@ -860,5 +860,6 @@ def schemas() -> dict[str, dict[str, Any]]:
         }
         variants.append(schema)
     for scale in SCALES:
-        study["$defs"]["RunTemplate"]["properties"][scale] |= {"anyOf": variants}
+        allowed = variants if scale == "paper" else [*variants, {"type": "null"}]
+        study["$defs"]["RunTemplate"]["properties"][scale] |= {"anyOf": allowed}
     return {"config.schema.json": Config.model_json_schema(), "study.schema.json": study}

@@ -17,7 +17,7 @@ from replica.data.splits import standardised
 from replica.kernels.agop import gradient_outer_products, square_root
 from replica.kernels.functions import slices
 from replica.kernels.random_features import random_features
-from replica.kernels.ridge import cholesky, solve
+from replica.kernels.ridge import solve
 from replica.measures.moments import ClassMoments
 from replica.progress import progress
 from replica.provenance import stream_seed
@@ -161,7 +161,7 @@ def average_gradient_outer_product(
 def collapse_objective(x: Tensor, labels: Tensor, K: int, spec: DeepRfmSpec) -> float:
     """Σ_c Y_cᵀ (k + μI)⁻¹ k Y_c with labels 0 and 1 (Theorem 5.4), k the kernel of points x."""
     Y = torch.nn.functional.one_hot(labels, K).to(x)
-    w = cholesky(x, Y, spec.kernel, spec.bandwidth, spec.mu).weights
+    w = solve(x, Y, spec.kernel, spec.bandwidth, spec.mu).weights
     return (Y * (Y - spec.mu * w)).sum(dtype=torch.float64).item()
 
 

@@ -24,7 +24,7 @@ HEAD = [
     *["run", "model", "dataset", "width", "gain", "lr", "batch", "seed", "steps", "epoch", "layer"],
     *["place", "metric", "value"],
 ]
-# Below this NC1 of X M^{1/2} is rounding: a layer is valid above it.
+# Below this NC1 of X M^{1/2} is rounding: layers are valid as long as it is above.
 FLOOR = {"float32": 1e-4, "float64": 1e-6}
 
 
@@ -104,10 +104,11 @@ def measure_deep_rfm(
 
     Returns:
         Columns `RFM`. Rows with a `place` have metrics of a layer; rows with `i` <= `j` have an
-        entry of a Gram matrix, of seed 0.
+        entry of a Gram matrix, of seed 0 and with the definition of M.
     """
     rows = []
     for s, seed in enumerate(states["seed"].tolist()):
+        valid = True
         for layer in range(1, spec.depth + 1):
             found = {}
             for place in ("base", "right", "full"):
@@ -118,11 +119,11 @@ def measure_deep_rfm(
                     "nc2_msd": msd,
                     "nc2_fro": len(means) * np.sqrt(msd),
                 }
-            own = {"seed": seed, "layer": layer}
-            own["valid"] = found["right"]["nc1"] > FLOOR[spec.precision]
+            valid = valid and found["right"]["nc1"] > FLOOR[spec.precision]
+            own = {"seed": seed, "layer": layer, "valid": valid}
             rows += [own | {"place": place} | values for place, values in found.items()]
     frames = [pd.DataFrame(rows)]
-    if 0 in states["seed"]:
+    if 0 in states["seed"] and spec.agop_norm == "mean":
         labels = states["labels"]
         i, j = np.triu_indices(len(labels))
         pairs = {"i": i, "j": j, "class_i": labels[i], "class_j": labels[j]}
@@ -132,7 +133,7 @@ def measure_deep_rfm(
             frames[-1]["seed"] = 0
     shape = spec.model_dump(include=set(RFM) - {"seed"})
     table = pd.concat(frames, ignore_index=True).assign(run=run, **shape)
-    return table[RFM]
+    return table.reindex(columns=RFM)
 
 
 def measure_deep_head(

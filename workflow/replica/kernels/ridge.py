@@ -1,8 +1,8 @@
 """Kernel ridge regression: (K + γI) w = Y, by Cholesky or by conjugate gradients.
 
-A kernel matrix of N points takes N² numbers, and its factor as many. Where the memory does not
-hold them, blocks of the matrix are computed anew for each product, and preconditioned conjugate
-gradients solve the system.
+A kernel matrix of N points takes N² numbers, its factor as many, and solving with it again as
+many. Where the memory does not hold them, blocks of the matrix are computed anew for each product,
+and preconditioned conjugate gradients solve the system.
 """
 
 import sys
@@ -39,12 +39,17 @@ class Solution:
 
 
 def fits(N: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the memory that is free holds two matrices (N, N), and a little more."""
+    """Whether the memory that is free holds three matrices (N, N), and a little more.
+
+    They are the matrix, its factor, and a copy of the factor that solving with it makes.
+    """
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
+        # What torch keeps for itself is free too.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + kept
     else:
         free = psutil.virtual_memory().available
-    return 2.2 * N**2 * dtype.itemsize < free
+    return 3.3 * N**2 * dtype.itemsize < free
 
 
 def solve(x: Tensor, y: Tensor, name: KernelName, L: float, ridge: float) -> Solution:
@@ -77,16 +82,17 @@ def cholesky(x: Tensor, y: Tensor, name: KernelName, L: float, ridge: float) -> 
     on its diagonal: the machine precision, then ten times more, until the factorisation succeeds.
 
     Raises:
-        NotSolved: a jitter of 1 % is not enough; the points are not finite.
+        NotSolved: a jitter below 1 is not enough; the points are not finite.
     """
     K, jitter = matrix(kernel(name, L), x), 0.0
-    while jitter < 0.01:
+    while jitter < 1:
         K.diagonal().add_(ridge + jitter)
         factor, failed = torch.linalg.cholesky_ex(K)
         # The kernels are 1 between equal points.
         K.diagonal().fill_(1)
         if not failed:
             return Solution(torch.cholesky_solve(y, factor), ridge + jitter, K)
+        del factor
         jitter = max(10 * jitter, torch.finfo(x.dtype).eps)
     raise NotSolved(
         f"The {name} kernel matrix of {len(x)} points is singular even with a ridge of "
@@ -101,11 +107,18 @@ def conjugate_gradients(x: Tensor, y: Tensor, name: KernelName, L: float, ridge:
     The preconditioner is the Nyström approximation on evenly spaced points plus a multiple δ of the
     identity, inverted by Woodbury's formula; memory is O(N (landmarks + C)).
 
+    Without a ridge, points that nearly coincide make a system that it may not solve.
+
     Raises:
         NotSolved: the residual of a column stays above `TOLERANCE` of it after `ITERATIONS`.
     """
     values = kernel(name, L)
-    precondition = _nystrom(x, name, L, ridge)
+    try:
+        precondition = _nystrom(x, name, L, ridge)
+    except torch.linalg.LinAlgError as error:
+        raise NotSolved(
+            f"The preconditioner of {len(x)} points is singular; use a ridge above {ridge:g}."
+        ) from error
     w, r = torch.zeros_like(y), y.clone()
     z = precondition(r)
     p, rz = z.clone(), (r * z).sum(0)
@@ -141,6 +154,9 @@ def _nystrom(x: Tensor, name: KernelName, L: float, ridge: float) -> Callable[[T
     # B Bᵀ = K_Nm K_mm⁻¹ K_mN
     B = torch.linalg.solve_triangular(torch.linalg.cholesky(K_mm), values(chosen, x), upper=False).T
     rest = (1 - B.square().sum(1)).clamp_min(0).mean().item()
-    delta = ridge + max(rest, eps)
-    inner = torch.linalg.cholesky(B.T @ B + delta * torch.eye(m, dtype=x.dtype, device=x.device))
+    inner = B.T @ B
+    # Not below the rounding errors of the product.
+    delta = ridge + max(rest, m * eps * inner.diagonal().max().item())
+    inner.diagonal().add_(delta)
+    inner = torch.linalg.cholesky(inner)
     return lambda r: (r - B @ torch.cholesky_solve(B.T @ r, inner)) / delta

@@ -419,9 +419,9 @@ def claim_c2(tables: Tables) -> Verdict:
     words = {
         "value": worst,
         "published": "within classes 1, between classes -1/(K-1) = -0.111",
-        "tolerance": "last drawn layer: mean within >= 0.95, mean between in [-0.16, -0.06]; least "
-        "NC2 of M^½X in the deeper half over that of the data <= 0.15; value: least mean within; "
-        f"{CALIBRATED}",
+        "tolerance": "last drawn layer: mean within >= 0.95, mean between in [-0.16, -0.06]; "
+        "value: least mean within; secondary, reported only: least NC2 of M^½X in the deeper half "
+        "over that of the data <= 0.15 (calibrated on digits)",
     }
     if _first_look(tables["fig5_gram_cos"]):
         return undecidable(listed, **words)
@@ -461,24 +461,29 @@ def claim_c3(tables: Tables) -> Verdict:
 
 def claim_c4(tables: Tables) -> Verdict:
     """A straight line through log NC1(M^½X) against depth."""
-    listed, worst, ok = [], 1.0, True
+    listed, fits = [], []
     for name in ("fig3_deeprfm_relu_metrics", "fig4_deeprfm_cos_metrics"):
         for (activation, dataset), rows in _by_default(tables[name]):
             own = rows[(rows["place"] == "right") & rows["valid"]]
-            fit = linregress(own["layer"], np.log10(own["nc1"])) if len(own) > 2 else None
-            slope, R2 = (fit.slope, fit.rvalue**2) if fit else (np.nan, np.nan)
-            listed.append(f"{activation} {_title(dataset)}: slope {slope:.2f}, R² {R2:.3f}")
+            if own["layer"].nunique() < 3:
+                listed.append(f"{activation} {_title(dataset)}: fewer than three valid layers")
+                continue
+            fit = linregress(own["layer"], np.log10(own["nc1"]))
+            listed.append(
+                f"{activation} {_title(dataset)}: slope {fit.slope:.2f}, R² {fit.rvalue**2:.3f}"
+            )
             if activation == "relu":
-                ok = ok and bool(slope < 0 and R2 > 0.95)
-                worst = min(worst, R2)
+                fits.append(fit)
     words = {
-        "value": worst,
+        "value": min((fit.rvalue**2 for fit in fits), default=None),
         "published": "a straight line in logarithmic scale",
         "tolerance": "relu: slope of log10 NC1(M^½X) on depth < 0 and R² > 0.95 over valid layers; "
         "cos reported only: with few features NC1 reaches a plateau",
     }
-    if _first_look(tables["fig3_deeprfm_relu_metrics"]):
+    relu = {dataset for (_, dataset), _ in _by_default(tables["fig3_deeprfm_relu_metrics"])}
+    if _first_look(tables["fig3_deeprfm_relu_metrics"]) or len(fits) < len(relu):
         return undecidable("; ".join(listed), **words)
+    ok = all(fit.slope < 0 and fit.rvalue**2 > 0.95 for fit in fits)
     return decide(ok, detail="; ".join(listed), **words)
 
 
@@ -522,7 +527,7 @@ def claim_c6(tables: Tables) -> Verdict:
     detail = "; ".join(listed)
     if _first_look(layers):
         return undecidable(detail, **words)
-    if max(losses.values()) > UNDER_TRAINED:
+    if max(losses[pair] for pair in pairs) > UNDER_TRAINED:
         return undecidable(f"under-trained: {detail}", **words)
     return decide(all(_right_reduces(*pair) for pair in pairs.values()), detail=detail, **words)
 
@@ -568,8 +573,9 @@ def claim_c8(tables: Tables) -> Verdict:
     layers = tables["fig2_nc1_layers_main"]
     losses = _final_losses(tables, ["fig10_mlp_nfa", "fig11_resnet_nfa"])
     full = layers[layers["place"] == "full"]
-    listed, ok, leads = [], True, []
+    listed, ok, leads, worst = [], True, [], 0.0
     for (model, dataset), rows in full.groupby(["model", "dataset"]):
+        worst = max(worst, losses[model, dataset])
         ends = [rows[rows["epoch"] == e].groupby("layer")["nc2_msd"].mean()
                 for e in (rows["epoch"].min(), rows["epoch"].max())]  # fmt: skip
         D = np.log10(ends[0]) - np.log10(ends[1])
@@ -587,7 +593,7 @@ def claim_c8(tables: Tables) -> Verdict:
     }
     if layers["scale"].iloc[0] != "paper":
         return undecidable(f"small networks and data: {detail}", **words)
-    if max(losses.values()) > UNDER_TRAINED:
+    if worst > UNDER_TRAINED:
         return undecidable(f"under-trained: {detail}", **words)
     return decide(ok, detail=detail, **words)
 
@@ -603,7 +609,7 @@ def claim_c9(tables: Tables) -> Verdict:
     for pair, (R, T) in pairs.items():
         own = end[(end["model"] == pair[0]) & (end["dataset"] == pair[1])]
         mean, trivial = own["value"].mean(), own["width"].iloc[0] ** -0.5
-        holds = _right_reduces(R, T) and mean >= 5 * trivial and losses[pair] <= UNDER_TRAINED
+        holds = _right_reduces(R, T) and mean >= 5 * trivial
         good += holds
         listed.append(f"{pair[0]} on {_title(pair[1])}: R {R:.2f}, T {T:.2f}, NFA {mean:.2f}, loss "
                       f"{losses[pair]:.2g} ({'yes' if holds else 'no'})")  # fmt: skip
@@ -611,11 +617,13 @@ def claim_c9(tables: Tables) -> Verdict:
         "value": float(good),
         "published": "9 of 9 pairs",
         "tolerance": "in all nine pairs R > 0, R >= 2 max(T, 0) (c6), mean correlation "
-        ">= 5 / √width",
+        ">= 5 / √width; final loss <= 0.1",
     }
     detail = f"{good} of {len(pairs)} pairs; {'; '.join(listed)}"
     if layers["scale"].iloc[0] != "paper":
         return undecidable(f"other networks and data, and fewer: {detail}", **words)
+    if max(losses[pair] for pair in pairs) > UNDER_TRAINED:
+        return undecidable(f"under-trained: {detail}", **words)
     return decide(good == 9, detail=detail, **words)
 
 
@@ -768,6 +776,9 @@ def _draw_rfm(table: pd.DataFrame, order: list[str]) -> Figure:
             for ax, metric, name in zip(
                 row[2 * position :], ["nc1", "nc2_msd"], ["NC1", "NC2"], strict=False
             ):
+                if rows.empty:
+                    ax.axis("off")
+                    continue
                 _draw_places(ax, rows, metric)
                 words = f", {variant}" if len(variants) > 1 else ""
                 ax.set_title(f"{name}, {_title(dataset)}{words}")
@@ -868,29 +879,32 @@ def _frames(tables: Tables, only: str | None) -> tuple[bool, float, str]:
     metrics = pd.concat(
         [_default(tables[f"fig{i}_metrics"]) for i in ("3_deeprfm_relu", "4_deeprfm_cos")]
     )
-    grams, falls, least, listed = True, True, np.inf, []
+    ok, least, listed, missed = True, np.inf, [], []
     for name in ("fig6_gram_relu", "fig5_gram_cos"):
         for (activation, dataset), rows in tables[name].groupby(["activation", "dataset"]):
             if only is not None and STANDS_FOR.get(dataset, dataset) != only:
                 continue
             last = rows[(rows["layer"] == rows["layer"].max()) & (rows["i"] != rows["j"])]
-            same = last["class_i"] == last["class_j"]
+            layer, same = last["layer"].iloc[0], last["class_i"] == last["class_j"]
             within = float(last.loc[same, "value"].mean())
             between = float(last.loc[~same, "value"].mean())
             own = metrics[(metrics["activation"] == activation) & (metrics["dataset"] == dataset)]
-            deep = own[(own["place"] == "right") & (own["layer"] > own["depth"] / 2)]
+            floor = "" if own[own["layer"] == layer - 1]["valid"].all() else ", below the floor"
+            right = own[(own["place"] == "right") & own["valid"]]
+            deep = right[right["layer"] > right["depth"] / 2]
             first = own[(own["place"] == "base") & (own["layer"] == 1)]["nc2_msd"].mean()
-            deepest = deep.groupby("seed")["nc2_msd"].min().max()
-            grams = grams and within >= 0.95 and -0.16 <= between <= -0.06
-            falls = falls and bool(deepest <= 0.15 * first)
+            # Where no valid layer is in the deeper half, the valid ones that there are.
+            deepest = (deep if len(deep) else right).groupby("seed")["nc2_msd"].min().max()
+            ok = ok and within >= 0.95 and -0.16 <= between <= -0.06
             least = min(least, within)
+            if not deepest <= 0.15 * first:
+                missed.append(f"{activation} {_title(dataset)}")
             listed.append(
-                f"{activation} {_title(dataset)} layer {last['layer'].max()}: within {within:.3f}, "
+                f"{activation} {_title(dataset)} layer {layer}{floor}: within {within:.3f}, "
                 f"between {between:.3f}, NC2 from {first:.2g} to {deepest:.2g}"
             )
-    words = [f"Gram matrices {'as' if grams else 'not as'} published",
-             f"fall of NC2 {'met' if falls else 'missed'}", *listed]  # fmt: skip
-    return bool(grams and falls), least, "; ".join(words)
+    second = f"missed by {', '.join(missed)}" if missed else "met by all"
+    return bool(ok), least, "; ".join([*listed, f"the secondary rule is {second}"])
 
 
 def _listed(column: pd.Series) -> str:
