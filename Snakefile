@@ -24,6 +24,13 @@ localrules:
     scorecard,
 
 
+# Snakemake (9.27) limits the jobs that it starts in a second, and looks at its queue again a second
+# after each look: after hundreds of jobs there are hundreds of looks a second. Here one job runs a
+# core, and Slurm has limits of its own.
+onstart:
+    workflow.scheduler.job_rate_limiter = None
+
+
 rule all:
     input:
         [plan.targets(study) for study in plan.studies],

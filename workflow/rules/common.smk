@@ -12,13 +12,6 @@ except ConfigError as error:
     # One sentence, not a traceback: the user has to mend the configuration.
     sys.exit(f"Configuration: {error}")
 
-# Snakemake (9.27) limits the jobs that it starts in a second, and looks at its queue again a second
-# after each look: after hundreds of jobs there are hundreds of looks a second. Here one job runs a
-# core, and Slurm has limits of its own.
-if workflow.scheduling_settings is not None:
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
-
 # For the front page of the report; `replica launch` names there what did not finish.
 config["missing"] = os.environ.get("REPLICA_MISSING", "").split()
 
