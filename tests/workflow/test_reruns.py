@@ -203,7 +203,7 @@ def test_figures_that_are_off_by_default(finished):
     answer = snakemake(finished, "-n", check=False, config=("extras=[optional_dk]",))
     said = answer.stdout + answer.stderr
     assert answer.returncode != 0 and "'optional_dk' is no figure that is off by default" in said
-    assert "there are optional_kd, optional_fixmatch, optional_cifar10c, middle_cifar10" in said
+    assert "there are ext_switches, optional_kd, optional_fixmatch, optional_cifar10c" in said
 
 
 def test_a_restyled_drawing_is_only_drawn(changed):
