@@ -88,9 +88,13 @@ def steps_for(seconds: float) -> int:
     spec = expand(load_studies(ROOT / "config/studies")["low_rank"], "fig6", config)["fig6"]
     seeds = tuple(range(spec.seeds))
     job = Job("low_rank", "fig6", seeds, Checkpoint(None), torch.device("cpu"), 1)
-    began = time.perf_counter()
-    runs.train_dufm(spec, job)
-    return int(4000 * seconds / (time.perf_counter() - began))
+    # The first call is slower by far: torch starts in it.
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        runs.train_dufm(spec, job)
+        took.append(time.perf_counter() - began)
+    return int(4000 * seconds / min(took))
 
 
 def alone(tmp_path: Path, steps: int) -> str:
@@ -151,7 +155,8 @@ def test_a_job_over_its_memory_is_tried_again_with_more(project, tally):
 
 
 def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on(project, tmp_path, tally):
-    steps = steps_for(80)
+    # Slurm rounds a limit of a minute up by as much as half a minute before it ends the job.
+    steps = steps_for(120)
     config = ["checkpoint_seconds=1", long_run(steps)]
     resources = "train_run:runtime=attempt"
     finish(start(project, RUN, "--set-resources", resources, config=config), project)

@@ -12,6 +12,7 @@ from replica.kernels import metrics, ridge
 from replica.kernels.agop import gradient_outer_products, gradients, square_root
 from replica.kernels.functions import kernel, matrix, slope
 from replica.kernels.random_features import random_features
+from replica.measures import collapse
 from replica.theory import rfm
 
 KERNELS = ["laplace", "gaussian"]
@@ -230,6 +231,14 @@ def test_nc1_is_that_of_the_definition_and_does_not_turn():
     assert np.isnan(metrics.nc2_msd(np.ones((3, 2))))
 
 
+@given(K=st.integers(2, 8), d=st.integers(2, 12), within=st.floats(0.01, 100))
+def test_nc1_is_that_of_the_other_studies(K, d, within):
+    """Here from arrays, for the sake of jobs that do not import torch."""
+    means = np.random.default_rng(K * d).standard_normal((K, d))
+    theirs = collapse.nc1_ratio(torch.tensor(within), torch.from_numpy(means.T))
+    assert metrics.nc1(within, means) == pytest.approx(theirs.item(), rel=1e-6)
+
+
 def test_traces_add_up_for_balanced_classes_and_the_official_ones_are_scaled():
     generator = np.random.default_rng(1)
     K, n = 4, 25
@@ -285,6 +294,14 @@ def test_lemma_c2_and_the_factor_it_gives():
     assert np.abs(G @ inverse - G / (lam + n)).max() < 1e-12
 
 
+def limit_error(n, lam_hat, lam_map, kappa):
+    """|s - n| of the fixed point s = (n/κ)((s + λ_map)/(s + λ_map + λ̂))² above zero (derived)."""
+    s = float(n)
+    for _ in range(10_000):
+        s = n / kappa * ((s + lam_map) / (s + lam_map + lam_hat)) ** 2
+    return abs(s - n)
+
+
 @pytest.mark.parametrize(
     ("kind", "lam_hat", "value"),
     [
@@ -297,7 +314,7 @@ def test_lemma_c2_and_the_factor_it_gives():
 def test_fixed_points_of_theorem_53(kind, lam_hat, value):
     K, n = 4, 5
     kappa = rfm.rescaling(kind, lam_hat, 1.0, n)
-    assert rfm.limit_error(n, lam_hat, 1.0, kappa) == pytest.approx(value, rel=2e-5, abs=1e-9)
+    assert limit_error(n, lam_hat, 1.0, kappa) == pytest.approx(value, rel=2e-5, abs=1e-9)
     X = np.random.default_rng(0).standard_normal((40, K * n)) / 40**0.5
     errors = rfm.contraction(X.T @ X, rfm.one_hot(K, n), lam_hat, 1.0, kappa)
     last = next(itertools.islice(errors, 300, None))

@@ -1,6 +1,5 @@
 """Networks with a deep head: their training, and what is observed of their layers on the way."""
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +8,6 @@ from replica.data.prepare import load, verify
 from replica.data.splits import Labelled, standardised
 from replica.measures.moments import ClassMoments
 from replica.models.deep_heads import DeepHead, build_deep_head, gradients_before_relu
-from replica.provenance import stream_seed
 from replica.specs import DeepHeadSpec
 from replica.training import loop
 from replica.training.jobs import Job, Result
@@ -45,32 +43,23 @@ def train_deep_head(spec: DeepHeadSpec, job: Job) -> Result:
         restarts=spec.momentum_restarts,
     )
     observed = range(1, spec.epochs + 2, spec.every)
-    members, histories = [], []
-    for seed in job.seeds:
-        names = (job.study, job.run, seed)
-        start = stream_seed(*names, "start")
-        model = build_deep_head(spec, tuple(inputs.shape[1:]), data.K, start).to(job.device)
-        run = loop.train(
-            model,
-            inputs,
-            labels,
-            objective,
-            recipe,
-            seed=stream_seed(*names, "order"),
-            snapshot_epochs=observed,
-            checkpoint=job.checkpoint.member(seed),
-            keep=lambda network: observe(network, on_device),
-            name=f"{job.study} {job.run} seed {seed}",
-        )
-        members.append(run.snapshots)
-        rows = pd.DataFrame(run.history, columns=["step", "metric", "value"])
-        histories.append(rows.assign(seed=seed, step=rows["step"] - 1))
+    shape = tuple(inputs.shape[1:])
+    runs, history = loop.train_seeds(
+        job,
+        lambda seed: build_deep_head(spec, shape, data.K, seed),
+        inputs,
+        labels,
+        objective,
+        recipe,
+        snapshot_epochs=observed,
+        keep=lambda network: observe(network, on_device),
+    )
     states = {"seed": torch.tensor(job.seeds)}
     for epoch in observed:
-        for what in members[0][epoch]:
-            stacked = torch.stack([member[epoch][what] for member in members])
+        for what in runs[0].snapshots[epoch]:
+            stacked = torch.stack([run.snapshots[epoch][what] for run in runs])
             states[f"{epoch - 1}/{what}"] = stacked
-    history = pd.concat(histories, ignore_index=True).assign(run=job.run, steps=spec.epochs)
+    history = history.assign(step=history["step"] - 1, run=job.run, steps=spec.epochs)
     return Result(states, history[HISTORY])
 
 

@@ -1,9 +1,11 @@
-"""Deep Recursive Feature Machines (Beaglehole et al. 2024, Algorithm 1), samples as rows.
+"""Deep Recursive Feature Machines, samples as rows.
 
-X_l      <- rows of unit length
-w_l       = (k(X_l, X_l) + γI)⁻¹ Y
-M_l       = AGOP of f_l(x) = Σ_p w_lp k(x, x_lp) at the training points
-X_{l+1}   = Φ_l(X_l M_l^{1/2})
+    X_l      <- rows of unit length
+    w_l       = (k(X_l, X_l) + γI)⁻¹ Y
+    M_l       = AGOP of f_l(x) = Σ_p w_lp k(x, x_lp) at the training points
+    X_{l+1}   = Φ_l(X_l M_l^{1/2})
+
+(Beaglehole et al. 2024, Algorithm 1.)
 """
 
 from collections.abc import Callable

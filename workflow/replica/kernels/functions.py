@@ -62,23 +62,16 @@ def _resolution(x: Tensor) -> float:
     return 4 * torch.finfo(x.dtype).eps ** 0.5
 
 
-def matrix(
-    values: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
-    out: Tensor | None = None,
-    block: int = BLOCK,
-) -> Tensor:
+def matrix(values: Callable[[Tensor, Tensor], Tensor], x: Tensor, block: int = BLOCK) -> Tensor:
     """The symmetric matrix values(x_i, x_j), (N, N), each pair computed once.
 
     Args:
         values: a symmetric function of two sets of points.
         x: (N, d).
-        out: (N, N) storage to be filled.
         block: rows at a time; memory beyond the matrix is O(block² + block d).
     """
     N = len(x)
-    out = x.new_empty(N, N) if out is None else out
-    origin = x.new_zeros(1, x.shape[1])
+    out, origin = x.new_empty(N, N), x.new_zeros(1, x.shape[1])
     for rows in slices(N, block):
         for columns in (*slices(rows.start, WIDE * block), rows):
             tile = values(x[rows], x[columns])

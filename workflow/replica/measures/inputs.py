@@ -43,3 +43,8 @@ def tidy(inputs: Inputs, panel: str, frame: pd.DataFrame, series: object) -> pd.
 def last_step(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the last step of each run."""
     return frame[frame["step"] == frame["steps"]]
+
+
+def first_look(table: pd.DataFrame) -> bool:
+    """Whether a figure's table is of the smoke scale, on which no trained run decides a claim."""
+    return table["scale"].iloc[0] == "smoke"

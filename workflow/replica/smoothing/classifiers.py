@@ -57,28 +57,19 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
         flips=spec.flips,
         precision=spec.precision,
     )
-    states, histories = [], []
-    for seed in job.seeds:
-        names = (job.study, job.run, seed)
-        start = stream_seed(*names, "start")
-        model = build_classifier(spec, tuple(inputs.shape[1:]), data.K, start).to(job.device)
-        run = loop.train(
-            model,
-            inputs,
-            labels,
-            objective,
-            recipe,
-            seed=stream_seed(*names, "order"),
-            snapshot_epochs=[spec.epochs],
-            checkpoint=job.checkpoint.member(seed),
-            perturb=noisy,
-            name=f"{job.study} {job.run} seed {seed}",
-        )
-        states.append(run.snapshots[spec.epochs])
-        rows = pd.DataFrame(run.history, columns=["step", "metric", "value"])
-        histories.append(rows.assign(seed=seed))
+    shape = tuple(inputs.shape[1:])
+    runs, history = loop.train_seeds(
+        job,
+        lambda seed: build_classifier(spec, shape, data.K, seed),
+        inputs,
+        labels,
+        objective,
+        recipe,
+        snapshot_epochs=[spec.epochs],
+        perturb=noisy,
+    )
+    states = [run.snapshots[spec.epochs] for run in runs]
     stacked = {name: torch.stack([s[name] for s in states]) for name in states[0]}
-    history = pd.concat(histories, ignore_index=True)
     history = history.assign(run=job.run, sigma=spec.sigma, steps=spec.epochs)
     return Result(stacked | {"seed": torch.tensor(job.seeds)}, history[HISTORY])
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from replica import drawing
 from replica.measures import certified
-from replica.measures.inputs import Inputs, tidy
+from replica.measures.inputs import Inputs, first_look, tidy
 from replica.provenance import stream_seed
 from replica.smoothing import certificates, noncentral
 from replica.verdicts import Verdict, decide, undecidable
@@ -730,7 +730,7 @@ def claim_c5(tables: Tables) -> Verdict:
         "constant noise has a waterfall of at least .02"
     )
     images = _images(tables["cert_acc_cifar10"])
-    if _first_look(images):
+    if first_look(images):
         return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
     words, ok, differences = [], True, []
     for sigma_b, own in images.groupby("sigma_b"):
@@ -774,7 +774,7 @@ def claim_c6(tables: Tables) -> Verdict:
         "(paired bootstrap over images), at every σ_b"
     )
     images = _images(tables["matched_sigma"])
-    if _first_look(images):
+    if first_look(images):
         return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
     images = images[images["rate"] == images["rate"].max()]
     words, ok, differences = [], True, []
@@ -807,7 +807,7 @@ def claim_c7(tables: Tables) -> Verdict:
     images = _images(tables["table_classwise_std"])
     constant = images[(images["noise"] == "constant") & (images["train"] == "base")]
     images = pd.concat([constant, images[images["rate"] == images["rate"].max()]])
-    if _first_look(images):
+    if first_look(images):
         return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
     words, lower, higher, differences = [], True, False, []
     for sigma_b, own in images.groupby("sigma_b"):
@@ -854,7 +854,7 @@ def claim_c8(tables: Tables) -> Verdict:
     ratios, words = [], []
     for name in ("cert_acc_cifar10", "cert_acc_mnist"):
         images = _images(tables[name])
-        if _first_look(images):
+        if first_look(images):
             return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
         for sigma_b, own in images.groupby("sigma_b"):
             average = {
@@ -1133,10 +1133,6 @@ def _print_table(ax: Axes, rows: pd.DataFrame, statistics: Sequence[str]) -> Non
 
 def _images(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["panel"] == "image"]
-
-
-def _first_look(table: pd.DataFrame) -> bool:
-    return table["scale"].iloc[0] == "smoke"
 
 
 def _place(images: pd.DataFrame) -> str:

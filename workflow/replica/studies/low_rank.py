@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from statsmodels.stats.proportion import proportion_confint
 
 from replica import drawing
-from replica.measures.inputs import Inputs, last_step, tidy
+from replica.measures.inputs import Inputs, first_look, last_step, tidy
 from replica.measures.outcomes import outcomes
 from replica.theory import dnc, srg
 from replica.verdicts import Verdict, decide, undecidable
@@ -404,7 +404,7 @@ def claim_c1(tables: Tables) -> Verdict:
         "published": "a loss below that of DNC",
         "tolerance": "best loss/L_DNC < 0.97 and share of runs below 0.995 L_DNC >= 0.4",
     }
-    if _first_look(table):
+    if first_look(table):
         return undecidable(detail, **words)
     return decide(best[0][0] < 0.97 and shares[0] >= 0.4, detail=detail, **words)
 
@@ -426,7 +426,7 @@ def claim_c2(tables: Tables) -> Verdict:
         "the steps",
     }
     detail = f"{end:.1e} at the end, {before:.1e} at step {early:.0f} (n = {rows['n'].iloc[0]})"
-    if _first_look(table):
+    if first_look(table):
         return undecidable(detail, **words)
     if end >= 1e-2 * before and end < 1e-4 and before < 1e-4:
         detail += "; at 10 % of the steps it is already at the floor of the precision"
@@ -443,7 +443,7 @@ def claim_c3(tables: Tables) -> Verdict:
         "tolerance": "among runs below DNC: share with rank(M_l) < K for l = 2..L and "
         "rank(σ(M_L)) = K at least 0.9",
     }
-    if _first_look(table) or not len(runs):
+    if first_look(table) or not len(runs):
         reason = "no run below DNC" if not len(runs) else "the runs have not settled"
         return undecidable(reason, value=None, **words)
     good = _low_then_full(ranks, range(2, 5))
@@ -474,7 +474,7 @@ def claim_c4(tables: Tables) -> Verdict:
         "tolerance": "loss < L_DNC for >= 3 of 5 runs; nc1_ratio < 0.05 in all layers; "
         "rank(M_l) < 10 for l = 2..4, rank(σ(M_4)) = 10",
     }
-    if _first_look(table):
+    if first_look(table):
         return undecidable(detail, **words)
     parts = bool(nc1.max() < 0.05 and good.all())
     enough = below >= 0.6 * len(runs)
@@ -532,7 +532,7 @@ def claim_c6(tables: Tables) -> Verdict:
         "tolerance": "Spearman(log2 λ, mean rank) <= -0.8 and a fall of at least 0.5, zero and bad "
         "minima left out",
     }
-    if _first_look(table):
+    if first_look(table):
         return undecidable("; ".join(lines), **words)
     return decide(bool(ok), detail="; ".join(lines), **words)
 
@@ -554,7 +554,7 @@ def claim_c7(tables: Tables) -> Verdict:
         "tolerance": "Spearman(width, P(DNC)) >= 0.8 and P(largest) - P(smallest) >= 0.5",
     }
     # A run that still moves towards L_DNC from above looks like "not DNC".
-    if _first_look(table) or unsettled > 0.5 * rows["n_runs"].sum():
+    if first_look(table) or unsettled > 0.5 * rows["n_runs"].sum():
         return undecidable(detail, **words)
     return decide(rho >= 0.8 and rise >= 0.5, detail=detail, **words)
 
@@ -580,7 +580,7 @@ def claim_c8(tables: Tables) -> Verdict:
         "published": "solutions below DNC of lower rank",
         "tolerance": "best run of each K below 0.995 L_DNC with rank(M_3) < K",
     }
-    if _first_look(table):
+    if first_look(table):
         return undecidable("; ".join(lines), **words)
     return decide(bool(ok), detail="; ".join(lines), **words)
 
@@ -603,7 +603,7 @@ def claim_c9(tables: Tables) -> Verdict:
         f"best loss {best['final_loss']:.5f}, L_DNC {best['loss_dnc']:.5f}; ranks of M_2..M_6 "
         f"{inner}, of σ(M_7) {last}; {below} of {len(runs)} runs below DNC"
     )
-    if _first_look(table):
+    if first_look(table):
         return undecidable(detail, **words)
     ok = best["final_loss"] < best["loss_dnc"] and max(inner) < 15 and last == 15
     return decide(bool(ok), detail=detail, **words)
@@ -694,10 +694,6 @@ def _low_then_full(ranks: pd.DataFrame, layers: range) -> pd.Series:
 
 def _matrix(rows: pd.DataFrame) -> np.ndarray:
     return rows.pivot(index="index", columns="index2", values="value").to_numpy()
-
-
-def _first_look(table: pd.DataFrame) -> bool:
-    return table["scale"].iloc[0] == "smoke"
 
 
 def _draw_loss(ax: plt.Axes, part: pd.DataFrame) -> None:

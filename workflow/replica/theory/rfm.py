@@ -89,14 +89,6 @@ def _difference_norm(Z: np.ndarray, Y: np.ndarray) -> float:
     return float(np.abs(np.linalg.eigvalsh((R * signs) @ R.T)).max())
 
 
-def limit_error(n: int, lam_hat: float, lam_map: float, kappa: float) -> float:
-    """|s - n| of the fixed point s = (n/κ)((s + λ_map)/(s + λ_map + λ̂))² above zero (derived)."""
-    s = float(n)
-    for _ in range(10_000):
-        s = n / kappa * ((s + lam_map) / (s + lam_map + lam_hat)) ** 2
-    return abs(s - n)
-
-
 # ======================================================================================
 # Theorem 5.4
 

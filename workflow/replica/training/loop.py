@@ -9,13 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replica.progress import progress
+from replica.provenance import stream_seed
 from replica.training.checkpoint import Checkpoint
 from replica.training.ensemble import TrainingDiverged
+from replica.training.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,45 @@ def train(
                 saved = _state(model, optimiser, history, snapshots, epoch)
                 checkpoint.save(lambda saved=saved: saved)
     return Run(history, snapshots)
+
+
+def train_seeds(
+    job: Job,
+    build: Callable[[int], nn.Module],
+    inputs: Tensor,
+    labels: Tensor,
+    objective: Objective,
+    recipe: Recipe,
+    **more: object,
+) -> tuple[list[Run], pd.DataFrame]:
+    """A training for each seed of a job, one after another, with streams named after the seed.
+
+    Args:
+        job: whose seeds, streams, checkpoints and device.
+        build: from the seed of its weights to a model.
+        inputs, labels, objective, recipe, more: see `train`.
+
+    Returns:
+        What each leaves, and their histories with columns step (the epoch), metric, value, seed.
+    """
+    runs, histories = [], []
+    for seed in job.seeds:
+        names = (job.study, job.run, seed)
+        run = train(
+            build(stream_seed(*names, "start")).to(job.device),
+            inputs,
+            labels,
+            objective,
+            recipe,
+            seed=stream_seed(*names, "order"),
+            checkpoint=job.checkpoint.member(seed),
+            name=f"{job.study} {job.run} seed {seed}",
+            **more,
+        )
+        runs.append(run)
+        rows = pd.DataFrame(run.history, columns=["step", "metric", "value"])
+        histories.append(rows.assign(seed=seed))
+    return runs, pd.concat(histories, ignore_index=True)
 
 
 def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

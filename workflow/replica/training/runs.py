@@ -125,11 +125,8 @@ def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Re
 
 
 def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Result:
-    (seed,) = job.seeds
     N = len(samples.labels)
     inputs, labels = samples.inputs.to(job.device), samples.labels.to(job.device)
-    start = stream_seed(job.study, job.run, seed, "start")
-    model = networks.resnet20_with_head(spec, samples.K, start, inputs.shape[1]).to(job.device)
 
     def objective(model: torch.nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         H1 = model.backbone(x)
@@ -150,16 +147,14 @@ def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) ->
         precision="mixed" if spec.precision == "mixed" else "float32",
     )
     kept = ensemble.log_spaced(spec.epochs, spec.snapshots)
-    run = loop.train(
-        model,
+    (run,), _ = loop.train_seeds(
+        job,
+        lambda seed: networks.resnet20_with_head(spec, samples.K, seed, inputs.shape[1]),
         inputs,
         labels,
         objective,
         recipe,
-        seed=stream_seed(job.study, job.run, seed, "order"),
         snapshot_epochs=kept,
-        checkpoint=job.checkpoint,
-        name=f"{job.study} {job.run} seed {seed}",
     )
     steps = [epoch for epoch, metric, _ in run.history if metric == "fit"]
     values = {
