@@ -19,8 +19,12 @@ from replica.specs import (
     MlpBackbone,
     NetworkHeadSpec,
     NoisyClassifierSpec,
+    PatchTransformer,
+    ResidualNetwork,
+    ResidualSpec,
     ResNetClassifier,
     RunSpec,
+    TokenTransformer,
     TorchvisionBackbone,
     TorchvisionBody,
     VitBackbone,
@@ -39,6 +43,13 @@ SECONDS_PER_LOW_DATA_STEP = 1e-2
 SECONDS_PER_LARGE_PASS = {True: 5e-4, False: 2e-4}
 # A step of a network of five layers of width 256 on 32 digits, without and with a small body.
 SECONDS_PER_HEAD_STEP = {False: 2e-3, True: 1e-2}
+# A step of a matrix of width 64 on a position of a sample; never measured, on a GPU, with the time
+# in which it starts the products of a matrix.
+SECONDS_PER_POSITION = 1e-6
+SECONDS_PER_POSITION_ON_GPU = 4e-9
+SECONDS_PER_MATRIX_ON_GPU = 2e-4
+# Samples of a class from which residual networks are worth a GPU.
+MANY_SAMPLES = 1000
 # Points of a kernel machine that are worth a GPU.
 MANY_POINTS = 10_000
 MARGIN = 3
@@ -85,7 +96,14 @@ def is_large(spec: RunSpec) -> bool:
         return spec.images > MANY_POINTS
     if isinstance(spec, DeepHeadSpec):
         return isinstance(spec.body, TorchvisionBody) or spec.images > MANY_POINTS
+    if isinstance(spec, ResidualSpec):
+        return spec.per_class >= MANY_SAMPLES
     return isinstance(spec, NoisyClassifierSpec) and isinstance(spec.network, ResNetClassifier)
+
+
+def is_split(spec: RunSpec) -> bool:
+    """Whether each seed has a job of its own; otherwise all are trained in one."""
+    return is_large(spec) and not isinstance(spec, ResidualSpec)
 
 
 def certification_cost(spec: CertificationSpec, base: NoisyClassifierSpec, seeds: int) -> Cost:
@@ -112,6 +130,8 @@ def training_cost(spec: RunSpec, seeds: int) -> Cost:
         return _low_data_cost(spec, seeds)
     if isinstance(spec, DeepRfmSpec):
         return _deep_rfm_cost(spec, seeds)
+    if isinstance(spec, ResidualSpec):
+        return _residual_cost(spec, seeds)
     if is_large(spec):
         return Cost(mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
     if isinstance(spec, DeepHeadSpec):
@@ -180,6 +200,29 @@ def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
         minutes = math.ceil(30 + MARGIN * flops / 1e13 / 60)
         return Cost(mem_mb=16_000, minutes=minutes, threads=4, gpu_slots=4, group="alone")
     return _small(MARGIN * flops / FLOPS_PER_CORE[spec.precision], mem_mb)
+
+
+def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
+    network = spec.network
+    # Of CIFAR10 with its classes, the largest.
+    samples, positions, matrices = 10 * spec.per_class, 1, network.mlp
+    if isinstance(network, PatchTransformer):
+        positions = (8 if spec.pixel_max == 16 else 32) ** 2 // network.patch**2
+    if isinstance(network, TokenTransformer):
+        samples, positions = 2 * spec.per_class, network.context
+    if not isinstance(network, ResidualNetwork):
+        matrices += 2 * network.attention
+    batch = samples if spec.batch == "full" else min(spec.batch, samples)
+    steps = spec.epochs * math.ceil(samples / batch)
+    matrices *= spec.depth
+    work = seeds * batch * positions * matrices * (spec.width / 64) ** 2
+    if is_large(spec):
+        seconds = work * SECONDS_PER_POSITION_ON_GPU + matrices * SECONDS_PER_MATRIX_ON_GPU
+        minutes = math.ceil(30 + steps * seconds / 60)
+        return Cost(mem_mb=8000, minutes=minutes, threads=4, gpu_slots=2, group="gpu")
+    # A dozen arrays of the size of the features are kept for the gradient, at the end in float64.
+    memory = 12 * 8 * seeds * batch * positions * spec.width * matrices // 2**20
+    return _small(MARGIN * steps * work * SECONDS_PER_POSITION, BASE_MB + 600 + memory)
 
 
 def _small(seconds: float, mem_mb: int) -> Cost:

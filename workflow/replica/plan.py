@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replica.costs import Cost, certification_cost, is_large, training_cost
+from replica.costs import Cost, certification_cost, is_split, training_cost
 from replica.data.registry import DatasetEntry, load_registry
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
@@ -57,6 +57,10 @@ FUNCTIONS = {
     "deep_head": (
         "replica.kernels.deep_heads:train_deep_head",
         "replica.kernels.metrics:measure_deep_head",
+    ),
+    "residual": (
+        "replica.residual.training:train_residual",
+        "replica.residual.metrics:measure_residual",
     ),
 }
 # Measures that need no torch read states as arrays.
@@ -499,7 +503,7 @@ def _starts_from_a_run(spec: RunSpec) -> bool:
 def _split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]:
     """All seeds of a small model in one job, one job a seed for large ones; a chain of stages."""
     everyone = tuple(range(spec.seeds))
-    members = {f"seed{s}": (s,) for s in everyone} if is_large(spec) else {"all": everyone}
+    members = {f"seed{s}": (s,) for s in everyone} if is_split(spec) else {"all": everyone}
     found = []
     for name, seeds in members.items():
         if getattr(spec, "active", None) is None:

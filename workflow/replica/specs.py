@@ -550,6 +550,99 @@ class DeepHeadSpec(Strict):
         return self
 
 
+# --------------------------------------------------------------------------------------
+# Regularised residual networks
+
+
+class ResidualNetwork(Strict):
+    """Fully connected ResNet on flattened images: L-RN1 or L-RN2."""
+
+    kind: Literal["resnet"]
+    mlp: Literal[1, 2] = Field(description="matrices of a block")
+
+
+class Transformer(Strict):
+    """Causal transformer with one head, on what a subclass says."""
+
+    attention: Literal[1, 2] = Field(description="1: W_QK and W_VO; 2: W_Q, W_K, W_V and W_O")
+    mlp: Literal[1, 2] = Field(description="matrices of an MLP block")
+
+
+class PatchTransformer(Transformer):
+    """Transformer on the patches of an image, row by row; the last one is read."""
+
+    kind: Literal["patches"]
+    patch: PositiveInt = Field(description="pixels of a side")
+
+
+class TokenTransformer(Transformer):
+    """Transformer on words; the last one of a text is read."""
+
+    kind: Literal["tokens"]
+    vocabulary: Annotated[int, Field(ge=3)] = Field(
+        description="the most frequent words of the training text, one number for all others and "
+        "one for places after the end"
+    )
+    context: PositiveInt = Field(description="words of a text that are read, its first ones")
+
+
+class ResidualSpec(Strict):
+    """Residual networks with LayerNorm, trained on loss + (λ/2)|weights|², seeds as one stack.
+
+    Neither biases nor embeddings are regularised (Súkeník et al. 2025, eq. 7).
+    """
+
+    kind: Literal["residual"]
+    dataset: Name = Field(description="a key of config/datasets.yaml")
+    pixel_max: PositiveFloat = Field(default=255, description="what divides pixels into [0, 1]")
+    per_class: PositiveInt = Field(description="training samples of each class, the first ones")
+    network: Annotated[
+        ResidualNetwork | PatchTransformer | TokenTransformer, Field(discriminator="kind")
+    ]
+    norm: Literal["post", "pre"] = Field(
+        default="post", description="LayerNorm after each block, or before it and before the head"
+    )
+    depth: Annotated[int, Field(ge=2)] = Field(description="number of blocks L")
+    width: Annotated[int, Field(ge=3)] = Field(description="d of all hidden representations")
+    loss: Literal["ce", "mse"] = Field(
+        default="ce", description="cross-entropy, or half the squared error of one-hot labels"
+    )
+    penalty: PositiveFloat = Field(description="λ of all weights")
+    over_depth: bool = Field(default=False, description="λ is divided by the depth")
+    head_penalty: PositiveFloat | None = Field(
+        default=None, description="λ of the last layer; that of the others where absent"
+    )
+    optimiser: Literal["adam", "sgd"] = Field(
+        description="Adam on the gradient of loss and penalty together, or gradient descent"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="of sgd")
+    lr: PositiveFloat
+    schedule: Literal["constant", "cosine"] = Field(
+        description="of the rate: cosine falls to zero at the end"
+    )
+    batch: PositiveInt | Literal["full"] = Field(description="samples a step")
+    epochs: PositiveInt = Field(description="passes over the data; steps where batch is full")
+    gain: PositiveFloat = Field(description="matrices start as N(0, gain²/inputs)")
+    seeds: PositiveInt
+    precision: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ResidualSpec":
+        if self.momentum and self.optimiser == "adam":
+            raise ValueError("momentum belongs to sgd")
+        return self
+
+    @property
+    def lambda_head(self) -> float:
+        """λ of the last layer."""
+        return self.lambda_blocks if self.head_penalty is None else self.head_penalty
+
+    @property
+    def lambda_blocks(self) -> float:
+        """λ of all other weights."""
+        return self.penalty / self.depth if self.over_depth else self.penalty
+
+
 RunSpec = (
     DufmSpec
     | NetworkHeadSpec
@@ -558,6 +651,7 @@ RunSpec = (
     | LowDataSpec
     | DeepRfmSpec
     | DeepHeadSpec
+    | ResidualSpec
 )
 RUN_KINDS: dict[str, type[Strict]] = {
     "dufm": DufmSpec,
@@ -567,6 +661,7 @@ RUN_KINDS: dict[str, type[Strict]] = {
     "low_data": LowDataSpec,
     "deep_rfm": DeepRfmSpec,
     "deep_head": DeepHeadSpec,
+    "residual": ResidualSpec,
 }
 
 

@@ -15,6 +15,7 @@ import pickle
 import platform
 import tarfile
 import tempfile
+import textwrap
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -189,6 +190,25 @@ def _topics(entry: DatasetEntry, raw: Path) -> Arrays:
     elif known != "sha256:" + hashlib.sha256(text).hexdigest():
         raise DataError(f"{entry.name}: the text of this Python is not that of the registry.")
     return _text("train", [text])
+
+
+def _passages(entry: DatasetEntry, raw: Path) -> Arrays:
+    """The same text in passages of at most 200 characters, broken between words.
+
+    Class 1 are those of topics that define a piece of syntax (with a `::=`), class 0 all others.
+    Topics quote each other: each passage is kept once, and none that is in both classes. In a
+    random order, the same each time.
+    """
+    _topics(entry, raw)
+    topics = importlib.import_module("pydoc_data.topics").topics
+    classes: dict[str, set[int]] = {}
+    for key in sorted(topics):
+        for passage in textwrap.wrap(topics[key], 200, break_long_words=False):
+            classes.setdefault(passage, set()).add(int("::=" in topics[key]))
+    found = [(text.encode(), min(of)) for text, of in classes.items() if len(of) == 1]
+    order = np.random.default_rng(stream_seed("data", entry.name)).permutation(len(found))
+    labels = np.array([found[i][1] for i in order], np.int64)
+    return _text("train", [found[i][0] for i in order]) | {"train.labels": labels}
 
 
 def _cone(entry: DatasetEntry, raw: Path) -> Arrays:
@@ -425,6 +445,7 @@ def _text(split: str, texts: list[bytes]) -> Arrays:
 _READERS: dict[str, Callable[[DatasetEntry, Path], Arrays]] = {
     "digits": _digits,
     "topics": _topics,
+    "passages": _passages,
     "cone": _cone,
     "mixture": _mixture,
     "idx": _idx,

@@ -18,8 +18,8 @@ class DatasetEntry(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     title: str
     kind: Literal[
-        "digits", "topics", "cone", "mixture", "idx", "cifar", "svhn", "imdb", "text_file",
-        "image_table", "text_table", "image_folder", "weights", "corrupted_cifar",
+        "digits", "topics", "passages", "cone", "mixture", "idx", "cifar", "svhn", "imdb",
+        "text_file", "image_table", "text_table", "image_folder", "weights", "corrupted_cifar",
     ]  # fmt: skip
     licence: str
     classes: PositiveInt | None = Field(default=None, description="absent for unlabelled text")
@@ -46,7 +46,7 @@ class DatasetEntry(Strict):
 
     @model_validator(mode="after")
     def _files_fit_the_kind(self) -> "DatasetEntry":
-        if self.kind in ("digits", "topics", "cone", "mixture"):
+        if self.kind in ("digits", "topics", "passages", "cone", "mixture"):
             if self.files:
                 raise ValueError(f"an embedded data set ({self.kind}) has no files")
         elif not self.files:

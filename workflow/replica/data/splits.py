@@ -1,5 +1,6 @@
 """Labelled samples of a prepared data set: pixels in [0, 1], a test split where none exists."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,25 @@ def standardised(dataset: Dataset, first: int) -> Labelled:
     x *= torch.where(std > 0, 1 / std, 0).float()
     K = len(dataset.card["splits"]["train"]["class_counts"])
     return Labelled(x, torch.from_numpy(labels[:first][rows].astype(np.int64)), K)
+
+
+def first_rows(
+    labels: np.ndarray, classes: Sequence[int], per_class: int | None, name: str
+) -> list[np.ndarray]:
+    """Rows of the first `per_class` samples of each class, of all of them where it is None.
+
+    Raises:
+        DataError: a class does not exist or has fewer samples.
+    """
+    rows = []
+    for label in classes:
+        found = np.flatnonzero(labels == label)
+        if len(found) == 0 or (per_class is not None and len(found) < per_class):
+            raise DataError(
+                f"{name}: class {label} has {len(found)} samples, {per_class or 1} were asked for."
+            )
+        rows.append(found[:per_class])
+    return rows
 
 
 def in_pairs(images: np.ndarray, labels: np.ndarray, K: int, name: str) -> tuple[np.ndarray, ...]:

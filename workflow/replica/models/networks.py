@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replica.data.prepare import DataError, Dataset
+from replica.data.prepare import Dataset
+from replica.data.splits import first_rows
 from replica.specs import NetworkHeadSpec
 
 # --------------------------------------------------------------------------------------
@@ -56,16 +57,8 @@ def training_samples(
         DataError: a class does not exist or has fewer samples than asked for.
     """
     labels = np.asarray(dataset.arrays["train.labels"])
-    name, available = dataset.card["dataset"], int(labels.max()) + 1
-    chosen = list(range(available)) if classes is None else list(classes)
-    rows = []
-    for label in chosen:
-        found = np.flatnonzero(labels == label)
-        if len(found) == 0 or (per_class is not None and len(found) < per_class):
-            raise DataError(
-                f"{name}: class {label} has {len(found)} samples, {per_class or 1} were asked for."
-            )
-        rows.append(found[:per_class])
+    chosen = list(range(int(labels.max()) + 1)) if classes is None else list(classes)
+    rows = first_rows(labels, chosen, per_class, dataset.card["dataset"])
     images = torch.from_numpy(np.asarray(dataset.arrays["train.images"])[np.concatenate(rows)])
     images = images.double()
     std, mean = torch.std_mean(images, (0, 2, 3), correction=0, keepdim=True)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from replica.progress import progress
+from replica.provenance import stream_seed
 from replica.training.checkpoint import Checkpoint
+from replica.training.jobs import Job
 
 State = dict[str, Tensor]
 # A loss so large is a divergence even where it is still a number.
@@ -45,6 +47,26 @@ def log_spaced(steps: int, count: int) -> list[int]:
     """About `count` steps from 0 to `steps`, spaced evenly in log(step), both ends included."""
     inner = np.geomspace(1, steps, max(count - 1, 1)).round().astype(int)
     return sorted({0, *inner.tolist(), steps})
+
+
+def generators(job: Job, seeds: Sequence[int]) -> list[torch.Generator]:
+    """The stream from which each member draws its start."""
+    streams = [stream_seed(job.study, job.run, seed, "start") for seed in seeds]
+    return [torch.Generator().manual_seed(stream) for stream in streams]
+
+
+def batch_rows(job: Job, N: int, batch: int, step: int) -> Tensor:
+    """Rows (S, b) of a step (from 1) of passes over N samples in batches.
+
+    Each member has a stream of its own, made from the epoch.
+    """
+    epoch, position = divmod(step - 1, -(-N // batch))
+    rows = []
+    for seed in job.seeds:
+        stream = stream_seed(job.study, job.run, seed, f"epoch {epoch}")
+        order = torch.randperm(N, generator=torch.Generator().manual_seed(stream))
+        rows.append(order[position * batch : (position + 1) * batch])
+    return torch.stack(rows).to(job.device)
 
 
 def train(
@@ -148,12 +170,16 @@ def train(
     )
 
 
+Schedule = Callable[[int], float]
+
+
 def sgd(
     params: State,
     objective: Callable[[State, int], Tensor],
     *,
     lr: Tensor,
     momentum: float = 0.0,
+    schedule: Schedule = lambda _: 1.0,
 ) -> tuple[Callable[[int], None], State]:
     """Gradient descent by automatic differentiation, for any stacked model.
 
@@ -162,25 +188,66 @@ def sgd(
         objective: (parameters, step) -> the loss of each member, (S,). Members must not mix.
         lr: (S,).
         momentum: v <- momentum v + gradient; the step is lr v.
+        schedule: from the step (from 1) to a factor of lr.
 
     Returns:
         `advance` for `train`, and the momentum buffers for its `extra` (empty without momentum).
     """
     velocity = {f"momentum/{k}": torch.zeros_like(v) for k, v in params.items()} if momentum else {}
-    names = list(params)
 
     def advance(step: int) -> None:
-        leaves = {name: params[name].detach().requires_grad_() for name in names}
-        # The members' losses depend on their own parameters alone: the gradient of the sum is
-        # the gradient of each.
-        gradients = torch.autograd.grad(objective(leaves, step).sum(), list(leaves.values()))
-        for key, gradient in zip(names, gradients, strict=True):
+        for key, gradient in _gradients(params, objective, step).items():
             if momentum:
                 gradient = velocity[f"momentum/{key}"].mul_(momentum).add_(gradient)
-            rate = lr.to(gradient).reshape(-1, *[1] * (gradient.dim() - 1))
-            params[key].sub_(rate * gradient)
+            params[key].sub_(_rate(lr * schedule(step), gradient) * gradient)
 
     return advance, velocity
+
+
+def adam(
+    params: State,
+    objective: Callable[[State, int], Tensor],
+    *,
+    lr: Tensor,
+    schedule: Schedule = lambda _: 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> tuple[Callable[[int], None], State]:
+    """Adam (Kingma and Ba 2015) for any stacked model; penalties are a part of the objective.
+
+    Args:
+        params, objective, lr, schedule: see `sgd`.
+        betas: decay of the means of the gradients and of their squares.
+        epsilon: added to the root of the latter.
+
+    Returns:
+        `advance` for `train`, and the two means for its `extra`.
+    """
+    moments = {f"adam{i}/{k}": torch.zeros_like(v) for i in (1, 2) for k, v in params.items()}
+
+    def advance(step: int) -> None:
+        unbiased = [1 - beta**step for beta in betas]
+        for key, gradient in _gradients(params, objective, step).items():
+            first = moments[f"adam1/{key}"].lerp_(gradient, 1 - betas[0])
+            second = moments[f"adam2/{key}"].mul_(betas[1])
+            second.addcmul_(gradient, gradient, value=1 - betas[1])
+            scale = (second / unbiased[1]).sqrt_().add_(epsilon)
+            rate = _rate(lr * (schedule(step) / unbiased[0]), gradient)
+            params[key].sub_(rate * (first / scale))
+
+    return advance, moments
+
+
+def _gradients(params: State, objective: Callable[[State, int], Tensor], step: int) -> State:
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    # The members' losses depend on their own parameters alone: the gradient of the sum is the
+    # gradient of each.
+    found = torch.autograd.grad(objective(leaves, step).sum(), list(leaves.values()))
+    return dict(zip(leaves, found, strict=True))
+
+
+def _rate(lr: Tensor, like: Tensor) -> Tensor:
+    return lr.to(like).reshape(-1, *[1] * (like.dim() - 1))
 
 
 def _best(values: tuple[Tensor, Tensor]) -> float:

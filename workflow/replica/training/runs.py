@@ -1,7 +1,5 @@
 """From the specification of a run to its training: what each kind of run keeps."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +7,6 @@ from torch import Tensor
 
 from replica.data.prepare import load, verify
 from replica.models import dufm, networks
-from replica.provenance import stream_seed
 from replica.specs import DufmSpec, NetworkHeadSpec
 from replica.theory.dnc import equal_lambda_threshold
 from replica.training import ensemble, loop
@@ -45,7 +42,7 @@ def train_dufm(spec: DufmSpec, job: Job) -> Result:
         width=spec.width,
         h_std=spec.h_std,
         w_gain=spec.w_gain,
-        generators=_generators(job, seeds.tolist()),
+        generators=ensemble.generators(job, seeds.tolist()),
         dtype=DTYPES[spec.precision],
     )
     params = {name: value.to(job.device) for name, value in params.items()}
@@ -86,7 +83,7 @@ def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Re
         L=spec.L,
         width=spec.width,
         head_gain=spec.head_gain,
-        generators=_generators(job, job.seeds),
+        generators=ensemble.generators(job, job.seeds),
         dtype=inputs.dtype,
     )
     params = {name: value.to(job.device) for name, value in params.items()}
@@ -102,7 +99,7 @@ def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Re
     def objective(p: dict[str, Tensor], step: int) -> Tensor:
         x, y = inputs, targets
         if batch < N:
-            rows = _batch_rows(job, N, batch, step - 1)
+            rows = ensemble.batch_rows(job, N, batch, step)
             x, y = inputs[rows], targets[rows]
         fit, penalty = parts(p, x, y)
         backbone = sum(v.square().sum((1, 2)) for k, v in p.items() if not k.startswith("W"))
@@ -174,22 +171,6 @@ def log_steps(steps: int) -> list[int]:
     The last two tell whether the loss still changes.
     """
     return sorted({*ensemble.log_spaced(steps, 200), max(steps - 1000, 0)})
-
-
-def _batch_rows(job: Job, N: int, batch: int, step: int) -> Tensor:
-    """Rows (S, b) of one step; each member has a stream of its own, made from the epoch."""
-    epoch, position = divmod(step, -(-N // batch))
-    rows = []
-    for seed in job.seeds:
-        stream = stream_seed(job.study, job.run, seed, f"epoch {epoch}")
-        order = torch.randperm(N, generator=torch.Generator().manual_seed(stream))
-        rows.append(order[position * batch : (position + 1) * batch])
-    return torch.stack(rows).to(job.device)
-
-
-def _generators(job: Job, seeds: Sequence[int]) -> list[torch.Generator]:
-    streams = [stream_seed(job.study, job.run, seed, "start") for seed in seeds]
-    return [torch.Generator().manual_seed(stream) for stream in streams]
 
 
 def _members(spec: NetworkHeadSpec, job: Job) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""Networks of residual blocks with LayerNorm: how collapse grows with depth (study `depth`)."""
