@@ -630,6 +630,10 @@ class ResidualSpec(Strict):
     def _fits(self) -> "ResidualSpec":
         if self.momentum and self.optimiser == "adam":
             raise ValueError("momentum belongs to sgd")
+        if self.norm == "pre" and self.loss == "mse":
+            raise ValueError(
+                "with pre-LN the head has a bias, for which the squared error has no bound"
+            )
         return self
 
     @property

@@ -343,8 +343,10 @@ def _metrics(inputs: Inputs) -> pd.DataFrame:
 
 
 def _series(rows: pd.DataFrame) -> pd.Series:
-    """Model, data set and penalty."""
-    return rows["model"] + ", " + rows["dataset"].replace(TITLES) + ", " + rows["rule"]
+    """Model, samples and penalty: `L-RN1 on 10 x 50 digits, λ = 0.005`."""
+    samples = rows["K"].astype(str) + " x " + rows["n"].astype(str)
+    data = rows["dataset"].replace(TITLES)
+    return rows["model"] + " on " + samples + " " + data + ", " + rows["rule"]
 
 
 def _large(table: pd.DataFrame) -> pd.DataFrame:
@@ -451,11 +453,10 @@ def _draw_row(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
 
 
 def _draw_curves(table: pd.DataFrame, curves: Iterator[Curve]) -> Figure:
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.8))
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6))
     _metric_panels(axes, list(curves), slopes=False)
     axes[0].set_ylabel("metric at the end of training")
-    handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     drawing.settings_line(figure, _settings(table))
     return figure
 
@@ -515,18 +516,15 @@ def _depth_axis(ax: Axes, depths: pd.Series) -> None:
 
 def _settings(table: pd.DataFrame) -> str:
     lines = []
-    for series, rows in table.groupby(
-        ["model", "dataset", "rule", "optimiser", "loss"], sort=False
-    ):
-        model, dataset, rule, optimiser, loss = series
-        first = rows.iloc[0]
-        lines.append(
-            f"{model} on {TITLES.get(dataset, dataset)}: {first['n']} samples of each of "
-            f"{first['K']} classes, d = {first['width']}, {rule}, "
-            f"{'Adam' if optimiser == 'adam' else 'gradient descent'}, "
-            f"{'cross-entropy' if loss == 'ce' else 'squared error'}, {first['epochs']} epochs, "
-            f"mean and standard deviation of {rows['seed'].nunique()} seeds"
-        )
+    for series, rows in table.assign(series=_series(table)).groupby("series", sort=False):
+        for (optimiser, loss), own in rows.groupby(["optimiser", "loss"], sort=False):
+            first = own.iloc[0]
+            lines.append(
+                f"{series}: d = {first['width']}, "
+                f"{'Adam' if optimiser == 'adam' else 'gradient descent'}, "
+                f"{'cross-entropy' if loss == 'ce' else 'squared error'}, "
+                f"{first['epochs']} epochs, {own['seed'].nunique()} seeds (mean, std)"
+            )
     if "converged" in table:
         lines.append(_unconverged(table))
     return "\n".join(lines)
