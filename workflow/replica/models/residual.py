@@ -14,7 +14,7 @@ App. B):
 The paper's columns are rows here: a batch is (S, b, ...) for S members that share nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ State = Mapping[str, Tensor]
 EPSILON = 1e-10
 # Biases and embeddings are not regularised.
 UNREGULARISED = ("embedding", "position", "bias")
+IN_BLOCKS = ("W", "Q", "K", "V", "O")
 
 
 def layer_norm(x: Tensor) -> Tensor:
@@ -111,12 +112,12 @@ def features(params: State, spec: ResidualSpec, inputs: Tensor, ends: Tensor) ->
     branches = [_perceptron]
     if isinstance(spec.network, Transformer):
         branches = [_attention, _perceptron]
-    for l in range(blocks(spec)):
+    for block in _by_block(params):
         for branch in branches:
             if spec.norm == "post":
-                x = layer_norm(x + branch(params, l, x))
+                x = layer_norm(x + branch(block, x))
             else:
-                x = x + branch(params, l, layer_norm(x))
+                x = x + branch(block, layer_norm(x))
     if x.dim() == 4:
         x = x.gather(2, ends.expand(len(x), -1)[..., None, None].expand(-1, -1, 1, x.shape[-1]))
         x = x.squeeze(2)
@@ -139,21 +140,26 @@ def _embedded(params: State, inputs: Tensor) -> Tensor:
     return embedded + params["position"][:, None, : inputs.shape[2]]
 
 
-def _perceptron(params: State, l: int, x: Tensor) -> Tensor:
-    out = F.relu(_affine(params["W1"][:, l], params["W1_bias"][:, l], x))
-    if "W2" not in params:
-        return out
-    return _affine(params["W2"][:, l], params["W2_bias"][:, l], out)
+def _by_block(params: State) -> Iterator[State]:
+    """The parameters of each block; cut in one go, whose gradient is put together in one go."""
+    cut = {name: w.unbind(1) for name, w in params.items() if name.startswith(IN_BLOCKS)}
+    for parts in zip(*cut.values(), strict=True):
+        yield dict(zip(cut, parts, strict=True))
 
 
-def _attention(params: State, l: int, z: Tensor) -> Tensor:
+def _perceptron(block: State, x: Tensor) -> Tensor:
+    out = F.relu(_affine(block["W1"], block["W1_bias"], x))
+    return _affine(block["W2"], block["W2_bias"], out) if "W2" in block else out
+
+
+def _attention(block: State, z: Tensor) -> Tensor:
     """Single-head causal attention: of position j to all i <= j."""
-    if "QK" in params:
-        q, k, v = _affine(params["QK"][:, l], None, z), z, _affine(params["VO"][:, l], None, z)
-    else:
-        q, k, v = (_affine(params[name][:, l], None, z) for name in "QKV")
-    out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return out if "QK" in params else _affine(params["O"][:, l], None, out)
+    if "QK" in block:
+        q, k, v = _affine(block["QK"], None, z), z, _affine(block["VO"], None, z)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    q, k, v = (_affine(block[name], None, z) for name in "QKV")
+    attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return _affine(block["O"], None, attended)
 
 
 def _affine(W: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:

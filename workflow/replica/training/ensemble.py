@@ -231,9 +231,10 @@ def adam(
             first = moments[f"adam1/{key}"].lerp_(gradient, 1 - betas[0])
             second = moments[f"adam2/{key}"].mul_(betas[1])
             second.addcmul_(gradient, gradient, value=1 - betas[1])
-            scale = (second / unbiased[1]).sqrt_().add_(epsilon)
+            # The step rate·m/(√v + ε) with the rate in the denominator: fewer passes over memory.
             rate = _rate(lr * (schedule(step) / unbiased[0]), gradient)
-            params[key].sub_(rate * (first / scale))
+            scale = second.sqrt().div_(rate * unbiased[1] ** 0.5).add_(epsilon / rate)
+            params[key].addcdiv_(first, scale, value=-1)
 
     return advance, moments
 
