@@ -16,6 +16,8 @@ ALL_PLOTTED = {
              "fig4_deeprfm_cos_metrics", "fig5_gram_cos", "fig6_gram_relu", "fig7_mlp_nc1",
              "fig8_resnet_nc1", "fig9_vgg_nc1", "fig10_mlp_nfa", "fig11_resnet_nfa",
              "fig12_vgg_nfa", "ext_prop_a1", "ext_thm53", "ext_thm54", "ext_no_agop"],
+    "depth": ["fig1_row1_rn1", "fig1_row2_t11", "fig1_row3_text", "fig1_row4_rn2", "fig2_mnist",
+              "fig3_regularization", "fig_extra_objective", "fig_extra_sensitivity"],
     "dufm": ["rec_depth", "rec_width", "rec_backbone", "rec_threshold"],
     "fc_low_data": [
         "fig3a_supervised_cifar10", "fig3b_supervised_cifar100", "fig3c_supervised_caltech101",

@@ -40,6 +40,7 @@ def test_everything_is_there(finished):
     card = pd.read_parquet(folder / "scorecard.parquet")
     assert list(card["study"] + "." + card["claim"]) == [
         *(f"agop.c{i}" for i in range(1, 13)),
+        *(f"depth.c{i}" for i in range(1, 9)),
         *(f"dufm.c{i}" for i in range(1, 6)), *(f"fc_low_data.c{i}" for i in range(1, 16)),
         *(f"idrs.c{i}" for i in range(1, 11)),
         *(f"low_rank.c{i}" for i in range(1, 12)),
@@ -59,7 +60,7 @@ def test_jobs_stay_within_what_they_ask_for(finished):
     assert (used["used_mb"] < used["asked_mb"]).all()
     assert (used["used_minutes"] < used["asked_minutes"]).all()
     # Two pretrainings are only what other runs start from.
-    counts = [(9, 9), (6, 6), (70, 68), (28, 28), (14, 14)]
+    counts = [(9, 9), (18, 18), (6, 6), (61, 59), (28, 28), (14, 14)]
     for line, (n, m) in zip(progress_lines(plan), counts, strict=True):
         assert f"{n} of {n} runs made, {m} of {m} measured" in line
 
@@ -203,7 +204,10 @@ def test_figures_that_are_off_by_default(finished):
     answer = snakemake(finished, "-n", check=False, config=("extras=[optional_dk]",))
     said = answer.stdout + answer.stderr
     assert answer.returncode != 0 and "'optional_dk' is no figure that is off by default" in said
-    assert "there are ext_switches, optional_kd, optional_fixmatch, optional_cifar10c" in said
+    assert (
+        "there are ext_switches, ext_variants, optional_kd, optional_fixmatch, optional_cifar10c"
+        in said
+    )
 
 
 def test_a_restyled_drawing_is_only_drawn(changed):
@@ -286,7 +290,10 @@ def test_scales_studies_and_seeds_compose(finished):
     ("values", "words"),
     [
         (["scale=papr"], ["scale = 'papr'", "'smoke', 'laptop' or 'paper'"]),
-        (["studies=[low_rnk]"], ["low_rnk", "there are agop, dufm, fc_low_data, idrs, low_rank"]),
+        (
+            ["studies=[low_rnk]"],
+            ["low_rnk", "there are agop, depth, dufm, fc_low_data, idrs, low_rank"],
+        ),
         (["sclae=smoke"], ["unknown key sclae", "did you mean scale?"]),
         (["seeds=[1]"], ["seeds = ['1']", "integer"]),
         (

@@ -119,7 +119,7 @@ def draw_fig3_regularization(table: pd.DataFrame, published: pd.DataFrame) -> Fi
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
     total = table[table["panel"] == "total"]
     model = total["model"].iloc[0]
-    style = _style(model, 0)
+    style = _style(model, 0) | {"label": model}
     drawing.band(left, total, "depth", "value", log=True, **style)
     drawing.log_y(left)
     _depth_axis(left, total["depth"])
@@ -321,7 +321,7 @@ def claim_c8(tables: Tables) -> Verdict:
         return decide(False, detail=detail, **words)
     if first_look(table):
         return undecidable(detail, **words)
-    return decide(max(rhos) <= -0.8, detail=detail, **words)
+    return decide(bool(np.max(rhos) <= -0.8), detail=detail, **words)
 
 
 # ======================================================================================
@@ -389,7 +389,9 @@ def _correlation(rows: pd.DataFrame) -> float:
     """Spearman correlation of depth and the mean of log10 value over seeds."""
     rows = _shown(rows)
     means = np.log10(rows["value"]).groupby(rows["depth"]).mean()
-    return float(spearmanr(means.index, means).statistic) if len(means) > 1 else np.nan
+    if len(means) < 2:
+        return np.nan
+    return float(spearmanr(means.index, means).statistic) if means.nunique() > 1 else 0.0
 
 
 def _falls(table: pd.DataFrame) -> Verdict:
@@ -397,7 +399,7 @@ def _falls(table: pd.DataFrame) -> Verdict:
     listed = [f"{METRICS[m]} {rho:.2f} (slope {slope(table, m)})" for m, rho in rhos.items()]
     detail = f"correlations: {'; '.join(listed)}; {_unconverged(table)}"
     words = {
-        "value": max(rhos.values()),
+        "value": float(np.max([*rhos.values()])),
         "published": "all three metrics fall with depth",
         "tolerance": FALLS,
     }

@@ -1,0 +1,175 @@
+"""The study `depth`: slopes and verdicts on tables whose answer is known, and its drawings."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from replica.measures.inputs import Inputs
+from replica.residual.metrics import MEASURE
+from replica.specs import load_studies
+from replica.studies import depth
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+
+DEPTHS = [2, 3, 5, 8, 13]
+
+
+def measures(
+    slope,
+    run="rn1_mnist",
+    model="L-RN1",
+    rule="λ = 0.005",
+    depths=DEPTHS,
+    seeds=3,
+    ratio=1.5,
+    **more,
+):
+    """What `measure_residual` gives where each metric is a power of the depth, with some spread."""
+    rows = []
+    for L in depths:
+        for seed in range(seeds):
+            spread = 1 + 0.02 * (seed - 1)
+            values = {
+                **{metric: spread * 0.3 * L**slope for metric in depth.METRICS},
+                "objective": 0.02 * (1 + (ratio - 1) * spread * L**slope), "accuracy": 1.0,
+                "gradient": 0.05, "penalty": spread * 0.1 * L**slope,
+            }  # fmt: skip
+            own = {"run": f"{run}-depth{L}", "depth": L, "seed": seed}
+            rows += [own | {"metric": m, "layer": np.nan, "value": v} for m, v in values.items()]
+            rows += [own | {"metric": "penalty_term", "layer": float(l), "value": 0.1 / l}
+                     for l in range(1, L + 1)]  # fmt: skip
+    settings = {
+        "dataset": "digits", "model": model, "loss": "ce", "optimiser": "adam", "rule": rule,
+        "width": 64, "K": 10, "n": 50, "lambda_blocks": 0.005, "lambda_head": 0.005, "epochs": 100,
+        "diverged_at": -1, "bound": 0.02,
+    }  # fmt: skip
+    return pd.DataFrame(rows).assign(**settings | more)[MEASURE]
+
+
+def table(figure, *frames, scale="laptop"):
+    inputs = Inputs("depth", figure, scale, "scaled", pd.DataFrame(), pd.concat(frames))
+    return getattr(depth, f"table_{figure}")(inputs)
+
+
+@pytest.mark.parametrize("power", [-1.0, -0.335, 0.0, 0.5])
+def test_the_slope_of_a_power_law_is_its_exponent(power):
+    rows = table("fig1_row1_rn1", measures(power))
+    for metric in depth.METRICS:
+        found = depth.slope(rows, metric)
+        assert found.slope == pytest.approx(power, abs=1e-9)
+        assert found.low < power < found.high and found.high - found.low < 0.03
+
+
+def test_the_interval_of_a_slope_covers_it_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(300):
+        rows = table("fig1_row1_rn1", measures(-0.3, depths=[2, 5, 13]))
+        rows["value"] *= np.exp(0.2 * generator.standard_normal(len(rows)))
+        found = depth.slope(rows, "nc1")
+        covered += found.low < -0.3 < found.high
+    assert 0.91 < covered / 300 < 0.98
+
+
+@pytest.mark.parametrize("claim, figure", [
+    ("c1", "fig1_row1_rn1"), ("c2", "fig1_row2_t11"), ("c3", "fig1_row3_text"),
+    ("c4", "fig1_row4_rn2"),
+])  # fmt: skip
+def test_falling_metrics_decide_both_ways(claim, figure):
+    decide = getattr(depth, f"claim_{claim}")
+    assert decide({figure: table(figure, measures(-0.3))}).verdict == HOLDS
+    assert decide({figure: table(figure, measures(0.1))}).verdict == FAILS
+    one = table(figure, measures(-0.3))
+    # A single metric that rises is enough.
+    one.loc[one["metric"] == "nc2", "value"] *= one["depth"] ** 0.5
+    verdict = decide({figure: one})
+    assert verdict.verdict == FAILS and verdict.value == pytest.approx(1)
+    first = table(figure, measures(-0.3), scale="smoke")
+    assert decide({figure: first}).verdict == UNDECIDABLE
+
+
+def test_a_seed_that_diverged_or_did_not_learn_is_named_and_left_out():
+    frame = measures(-0.3)
+    lost = (frame["run"] == "rn1_mnist-depth5") & (frame["seed"] == 1)
+    diverged = frame[lost].iloc[:1].assign(metric="diverged", value=1.0, diverged_at=40)
+    wrong = (frame["run"] == "rn1_mnist-depth8") & (frame["seed"] == 2)
+    frame.loc[wrong & frame["metric"].isin([*depth.METRICS]), "value"] = 100.0
+    frame.loc[wrong & (frame["metric"] == "accuracy"), "value"] = 0.5
+    rows = table("fig1_row3_text", frame[~lost], diverged)
+    assert len(rows) == len(DEPTHS) * 3 * 3
+    verdict = depth.claim_c3({"fig1_row3_text": rows})
+    assert verdict.verdict == HOLDS and "13 of 15 runs converged" in verdict.detail
+    assert "rn1_mnist-depth5 seed 1" in verdict.detail and "depth8 seed 2" in verdict.detail
+    assert not rows.set_index(["run", "seed"]).loc[("rn1_mnist-depth5", 1), "converged"].any()
+    objective = table("fig_extra_objective", frame[~lost], diverged)
+    assert len(objective) == 15 and objective["value"].isna().sum() == 1
+    assert depth.claim_c8({"fig_extra_objective": objective}).verdict == HOLDS
+
+
+@pytest.mark.parametrize(
+    "slope, verdict", [(0.05, HOLDS), (-0.05, HOLDS), (-0.3, FAILS), (0.2, FAILS)]
+)
+def test_almost_constant_decides_both_ways(slope, verdict):
+    others = measures(-0.5), measures(-0.4, "t11_mnist", "L-T11")
+    rows = table("fig2_mnist", *others, measures(slope, "rn2_constant", "L-RN2", "λ = 0.0025"))
+    found = depth.claim_c5({"fig2_mnist": rows})
+    assert found.verdict == verdict and found.value == pytest.approx(abs(slope), abs=1e-9)
+
+
+@pytest.mark.parametrize("slope, verdict", [(-0.335, HOLDS), (-0.7, FAILS), (-0.1, FAILS)])
+def test_the_average_slope_is_judged_at_paper_scale_from_eight_blocks_on(slope, verdict):
+    figures = ["fig1_row1_rn1", "fig1_row2_t11", "fig1_row3_text", "fig1_row4_rn2"]
+    steep = measures(-3.0, depths=[2, 3, 5])
+    flat = measures(slope, depths=[8, 13, 21, 34])
+    at_paper = {f: table(f, steep, flat, scale="paper") for f in figures}
+    found = depth.claim_c6(at_paper)
+    assert found.verdict == verdict and found.value == pytest.approx(slope)
+    smaller = depth.claim_c6({f: table(f, measures(slope)) for f in figures})
+    assert smaller.verdict == UNDECIDABLE and smaller.value == pytest.approx(slope)
+
+
+def test_total_regularisation_decides_both_ways():
+    name = "fig3_regularization"
+    assert depth.claim_c7({name: table(name, measures(-0.2))}).verdict == HOLDS
+    assert depth.claim_c7({name: table(name, measures(0.2))}).verdict == FAILS
+
+
+def test_the_bound_decides_both_ways():
+    name = "fig_extra_objective"
+    falling = measures(-0.3)
+    assert depth.claim_c8({name: table(name, falling)}).verdict == HOLDS
+    assert depth.claim_c8({name: table(name, measures(0.1))}).verdict == FAILS
+    # Two matrices a block are outside of the theorem: their trend is reported only.
+    outside = measures(0.1, "rn2_mnist", "L-RN2", "λ = 0.005/L")
+    assert depth.claim_c8({name: table(name, falling, outside)}).verdict == HOLDS
+    below = falling.copy()
+    below.loc[below["metric"] == "objective", "value"] = 0.0199
+    # At every scale: a run below the bound is a mistake.
+    found = depth.claim_c8({name: table(name, below, scale="smoke")})
+    assert found.verdict == FAILS and found.value == pytest.approx(0.995)
+
+
+def test_every_figure_is_drawn_with_labels(root):
+    published = pd.read_csv(root / "config/published/depth.csv")
+    frames = {
+        "rn1_mnist": measures(-0.3), "rn1_cifar10": measures(-0.2, "rn1_cifar10", n=20),
+        "t11_mnist": measures(-0.3, "t11_mnist", "L-T11"),
+        "t11_cifar10": measures(-0.3, "t11_cifar10", "L-T11", n=20),
+        "t11_imdb": measures(-0.3, "t11_imdb", "pre-LN L-T11", dataset="topics_syntax", K=2),
+        "rn2_mnist": measures(-0.3, "rn2_mnist", "L-RN2", "λ = 0.005/L"),
+        "rn2_constant": measures(0.0, "rn2_constant", "L-RN2", "λ = 0.0025"),
+        "rn1_sgd": measures(-0.1, "rn1_sgd", optimiser="sgd"),
+        "rn2_head": measures(-0.1, "rn2_head", "L-RN2", "λ = 0.005/L and 0.005 in the last layer"),
+        "t12": measures(0.0, "t12", "L-T12"), "t21": measures(0.0, "t21", "L-T21"),
+        "t22": measures(0.0, "t22", "L-T22"), "rn1_pre": measures(0.0, "rn1_pre", "pre-LN L-RN1"),
+        "rn1_mse": measures(0.0, "rn1_mse", loss="mse"),
+    }  # fmt: skip
+    study = load_studies(root / "config/studies")["depth"]
+    for name, figure in study.figures.items():
+        rows = table(name, *(frames[run] for run in figure.runs))
+        drawn = getattr(depth, f"draw_{name}")(rows, published)
+        for ax in drawn.axes:
+            assert ax.get_xlabel() or ax.get_subplotspec().is_first_row()
+            assert ax.lines, name
+        curves = {line.get_label() for ax in drawn.axes for line in ax.lines}
+        if name.startswith("fig1"):
+            assert "published average slope -0.335" in curves and "lower bound" in curves
