@@ -20,7 +20,7 @@ from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 
 # Of all kinds of jobs but the chains of active learning, which have a test of their own.
-STUDIES = ["studies=[dufm, idrs, low_rank]"]
+STUDIES = ["studies=[dufm, idrs]"]
 RUN = "results/smoke/low_rank/runs/fig6/all.safetensors"
 # Real clusters are asked every 40 s or less often.
 QUICK = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2",
@@ -122,10 +122,10 @@ def equal(project: Path, finished: Path, study: str) -> int:
 def test_the_results_are_those_of_the_local_run_bit_for_bit(project, finished, tally):
     """Also: short runs are bundled, and each job stays within what it asked for."""
     said = finish(start(project, config=STUDIES), project)
-    compared = sum(equal(project, finished, study) for study in ("dufm", "idrs", "low_rank"))
-    assert compared > 80
+    compared = sum(equal(project, finished, study) for study in ("dufm", "idrs"))
+    assert compared > 50
     trained = len(list((project / "results/smoke").glob("*/runs/*/*.safetensors")))
-    assert trained == 27 and len(jobs(project)) <= 6
+    assert trained == 13 and len(jobs(project)) <= 6
     assert {job["state"] for job in jobs(project)} == {"COMPLETED"}
     assert "Report was" in said or (project / "results/smoke/report.html").exists()
     assert not list(project.glob("results/checkpoints/*"))
@@ -156,7 +156,7 @@ def test_a_job_over_its_memory_is_tried_again_with_more(project, tally):
 
 def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on(project, tmp_path, tally):
     # Slurm rounds a limit of a minute up by as much as half a minute before it ends the job.
-    steps = steps_for(120)
+    steps = steps_for(130)
     config = ["checkpoint_seconds=1", long_run(steps)]
     resources = "train_run:runtime=attempt"
     finish(start(project, RUN, "--set-resources", resources, config=config), project)

@@ -23,7 +23,7 @@ def test_every_run_asks_for_something_sensible(studies, scale):
                 assert 500 < cost.mem_mb < 64_000 and 1 <= cost.threads <= 8
                 assert 5 <= cost.minutes <= 2 * 24 * 60
                 network = "resnet" in str(getattr(spec, "backbone", getattr(spec, "network", "")))
-                if spec.kind in ("low_data", "deep_rfm", "deep_head"):
+                if spec.kind in ("low_data", "deep_rfm", "deep_head", "residual"):
                     # Their small networks are called so too.
                     network = scale == "paper"
                 # A kernel matrix of all samples needs a GPU for itself.

@@ -70,21 +70,47 @@ def test_the_interval_of_a_slope_covers_it_as_often_as_it_says():
     assert 0.91 < covered / 300 < 0.98
 
 
-@pytest.mark.parametrize("claim, figure", [
-    ("c1", "fig1_row1_rn1"), ("c2", "fig1_row2_t11"), ("c3", "fig1_row3_text"),
-    ("c4", "fig1_row4_rn2"),
-])  # fmt: skip
+CLAIMS = [("c1", "fig1_row1_rn1"), ("c2", "fig1_row2_t11"), ("c3", "fig1_row3_text"),
+          ("c4", "fig1_row4_rn2")]  # fmt: skip
+
+
+def verdict_of(claim, figure, rows):
+    other = table("fig_extra_sensitivity", measures(-0.2, "rn2_mnist"), measures(-0.2, "rn2_head"))
+    return getattr(depth, f"claim_{claim}")({figure: rows, "fig_extra_sensitivity": other})
+
+
+@pytest.mark.parametrize(("claim", "figure"), CLAIMS)
 def test_falling_metrics_decide_both_ways(claim, figure):
-    decide = getattr(depth, f"claim_{claim}")
-    assert decide({figure: table(figure, measures(-0.3))}).verdict == HOLDS
-    assert decide({figure: table(figure, measures(0.1))}).verdict == FAILS
+    assert verdict_of(claim, figure, table(figure, measures(-0.3))).verdict == HOLDS
+    assert verdict_of(claim, figure, table(figure, measures(0.1))).verdict == FAILS
     one = table(figure, measures(-0.3))
     # A single metric that rises is enough.
     one.loc[one["metric"] == "nc2", "value"] *= one["depth"] ** 0.5
-    verdict = decide({figure: one})
+    verdict = verdict_of(claim, figure, one)
     assert verdict.verdict == FAILS and verdict.value == pytest.approx(1)
     first = table(figure, measures(-0.3), scale="smoke")
-    assert decide({figure: first}).verdict == UNDECIDABLE
+    assert verdict_of(claim, figure, first).verdict == UNDECIDABLE
+
+
+def test_one_exchange_of_four_depths_is_a_correlation_of_the_limit():
+    rows = table("fig1_row1_rn1", measures(-0.3, depths=[2, 3, 5, 8]))
+    rows["value"] *= rows["depth"].map({2: 1, 3: 1, 5: 1, 8: 1.3})
+    found = depth.claim_c1({"fig1_row1_rn1": rows})
+    assert found.value == -0.8 and found.verdict == HOLDS
+
+
+@pytest.mark.parametrize(("claim", "figure"), [*CLAIMS, ("c5", "fig2_mnist")])
+def test_what_is_missing_decides_nothing(claim, figure):
+    model = {"model": "L-RN2"} if claim == "c5" else {}
+    whole = table(figure, measures(0.0 if claim == "c5" else -0.3, **model))
+    for lost in ([5], [5, 8, 13], DEPTHS):
+        rows = whole.copy()
+        rows.loc[(rows["metric"] == "nc3") & rows["depth"].isin(lost), "value"] = np.nan
+        found = verdict_of(claim, figure, rows)
+        assert found.verdict == UNDECIDABLE
+        assert f"no value of nc3 at L = {', '.join(map(str, lost))}" in found.detail
+    two = table(figure, measures(-0.3, depths=[2, 3], **model))
+    assert "fewer than three depths" in verdict_of(claim, figure, two).detail
 
 
 def test_a_seed_that_diverged_or_did_not_learn_is_named_and_left_out():
@@ -129,6 +155,10 @@ def test_the_average_slope_is_judged_at_paper_scale_from_eight_blocks_on(slope, 
 
 def test_total_regularisation_decides_both_ways():
     name = "fig3_regularization"
+    stuck = measures(-0.2)
+    stuck.loc[(stuck["metric"] == "accuracy") & (stuck["depth"] == 13), "value"] = 0.1
+    assert "learnt little" in depth.claim_c7({name: table(name, stuck)}).detail
+    assert depth.claim_c7({name: table(name, stuck)}).verdict == UNDECIDABLE
     assert depth.claim_c7({name: table(name, measures(-0.2))}).verdict == HOLDS
     assert depth.claim_c7({name: table(name, measures(0.2))}).verdict == FAILS
 
@@ -141,6 +171,9 @@ def test_the_bound_decides_both_ways():
     # Two matrices a block are outside of the theorem: their trend is reported only.
     outside = measures(0.1, "rn2_mnist", "L-RN2", "λ = 0.005/L")
     assert depth.claim_c8({name: table(name, falling, outside)}).verdict == HOLDS
+    # Two runs with equally many samples, as at the smallest scale, stay two.
+    twice = table(name, measures(-0.9), measures(0.1, "rn1_cifar10"))
+    assert depth.claim_c8({name: twice}).verdict == FAILS
     below = falling.copy()
     below.loc[below["metric"] == "objective", "value"] = 0.0199
     # At every scale: a run below the bound is a mistake.
@@ -169,7 +202,12 @@ def test_every_figure_is_drawn_with_labels(root):
         drawn = getattr(depth, f"draw_{name}")(rows, published)
         for ax in drawn.axes:
             assert ax.get_xlabel() or ax.get_subplotspec().is_first_row()
-            assert ax.lines, name
+        first = drawn.axes[0]
+        labels = [line.get_label() for line in first.lines if line.get_label()[0] != "_"]
+        assert len(set(labels)) == len(labels), name
+        if name in ("fig2_mnist", "fig_extra_objective", "ext_variants"):
+            # A curve a run; beside the objectives a line for all bounds.
+            assert len(labels) == len(figure.runs) + (name == "fig_extra_objective")
         curves = {line.get_label() for ax in drawn.axes for line in ax.lines}
         if name.startswith("fig1"):
             assert "published average slope -0.335" in curves and "lower bound" in curves

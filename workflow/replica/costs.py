@@ -207,18 +207,19 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     # Of CIFAR10 with its classes, the largest.
     samples, positions, matrices = 10 * spec.per_class, 1, network.mlp
     if isinstance(network, PatchTransformer):
-        positions = (8 if spec.pixel_max == 16 else 32) ** 2 // network.patch**2
+        positions = (8 if spec.dataset == "digits" else 32) ** 2 // network.patch**2
     if isinstance(network, TokenTransformer):
         samples, positions = 2 * spec.per_class, network.context
     if not isinstance(network, ResidualNetwork):
         matrices += 2 * network.attention
     batch = samples if spec.batch == "full" else min(spec.batch, samples)
     steps = spec.epochs * math.ceil(samples / batch)
-    matrices *= spec.depth
+    # The embedding counts as one more.
+    matrices = matrices * spec.depth + 1
     work = seeds * batch * positions * matrices * (spec.width / 64) ** 2
     if is_large(spec):
         seconds = work * SECONDS_PER_POSITION_ON_GPU + matrices * SECONDS_PER_MATRIX_ON_GPU
-        minutes = math.ceil(30 + steps * seconds / 60)
+        minutes = math.ceil(30 + MARGIN * steps * seconds / 60)
         return Cost(mem_mb=8000, minutes=minutes, threads=4, gpu_slots=2, group="gpu")
     # A dozen arrays of the size of the features are kept for the gradient, at the end in float64.
     memory = 12 * 8 * seeds * batch * positions * spec.width * matrices // 2**20

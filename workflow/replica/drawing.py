@@ -44,7 +44,9 @@ COLOURS = {
     "base": _PALETTE[2],
     "right": _PALETTE[1],
     "full": _PALETTE[0],
-    **{f"model_{i}": _PALETTE[colour] for i, colour in enumerate([0, 3, 1, 2, 4, 5, 7], start=1)},
+    **{
+        f"model_{i}": _PALETTE[colour] for i, colour in enumerate([0, 3, 1, 2, 4, 5, 7, 9], start=1)
+    },
     "published": "#555555",
 }
 LABELS = {

@@ -594,7 +594,6 @@ class ResidualSpec(Strict):
 
     kind: Literal["residual"]
     dataset: Name = Field(description="a key of config/datasets.yaml")
-    pixel_max: PositiveFloat = Field(default=255, description="what divides pixels into [0, 1]")
     per_class: PositiveInt = Field(description="training samples of each class, the first ones")
     network: Annotated[
         ResidualNetwork | PatchTransformer | TokenTransformer, Field(discriminator="kind")
@@ -630,11 +629,16 @@ class ResidualSpec(Strict):
     def _fits(self) -> "ResidualSpec":
         if self.momentum and self.optimiser == "adam":
             raise ValueError("momentum belongs to sgd")
-        if self.norm == "pre" and self.loss == "mse":
+        if self.head_has_bias and self.loss == "mse":
             raise ValueError(
-                "with pre-LN the head has a bias, for which the squared error has no bound"
+                "the head of a pre-LN transformer has a bias, for which mse has no lower bound here"
             )
         return self
+
+    @property
+    def head_has_bias(self) -> bool:
+        """Only that of a pre-LN transformer has one (Def. B.2)."""
+        return self.norm == "pre" and isinstance(self.network, Transformer)
 
     @property
     def lambda_head(self) -> float:

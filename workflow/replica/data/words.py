@@ -1,8 +1,9 @@
 """Texts as numbers: words in lower case, the most frequent ones of the training text.
 
-A word is a run of letters, digits and apostrophes, or one other character that is no space. 0
-stands for places after the end of a text, 1 for all words that are not in the vocabulary, and from
-2 on come the most frequent words, those of equal frequency in alphabetical order.
+A word is a run of letters, digits, underscores and apostrophes, a line break of HTML, or one other
+character that is no space. 0 stands for places after the end of a text, 1 for all words that are
+not in the vocabulary, and from 2 on come the most frequent words, those of equal frequency in
+alphabetical order.
 """
 
 import itertools
@@ -14,7 +15,7 @@ import numpy as np
 
 from replica.data.prepare import DataError, Dataset
 
-_WORD = re.compile(r"[a-z0-9']+|[^\sa-z0-9']")
+_WORD = re.compile(r"<br />|[\w']+|[^\w\s]")
 AFTER_THE_END, UNKNOWN, FIRST = 0, 1, 2
 
 

@@ -9,7 +9,7 @@ App. B):
     ATTN_l(Z)   = W_VO Z softmax(M + Zᵀ W_QK Z/√d)    or  W_O W_V Z softmax(M + (W_K Z)ᵀ W_Q Z/√d)
     post-LN:      X <- LN(X + branch(X))
     pre-LN:       X <- X + branch(LN(X)), and LN before the head
-    head:         W X, of the last patch or token; with pre-LN W X + c
+    head:         W X, of the last patch or token; of a pre-LN transformer W X + c
 
 The paper's columns are rows here: a batch is (S, b, ...) for S members that share nothing.
 """
@@ -75,7 +75,7 @@ def initialise(
     for number in range(1, network.mlp + 1):
         shapes |= {f"W{number}": ((l, d, d), d), f"W{number}_bias": ((l, d), None)}
     shapes["head"] = (K, d), d
-    if spec.norm == "pre":
+    if spec.head_has_bias:
         shapes["head_bias"] = (K,), None
     found = {}
     for name, (shape, fan_in) in shapes.items():

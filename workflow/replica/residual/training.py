@@ -15,8 +15,8 @@ from replica.residual.samples import Samples, samples
 from replica.specs import ResidualSpec
 from replica.training import ensemble
 from replica.training.jobs import Job, Result
+from replica.training.runs import DTYPES
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 HISTORY = ["run", "seed", "depth", "steps", "diverged_at", "step", "metric", "value"]
 
 
@@ -36,11 +36,13 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
     batch = N if spec.batch == "full" else min(spec.batch, N)
     steps = spec.epochs * -(-N // batch)
 
+    rows_of = ensemble.shuffled(job, N, batch)
+
     def objective(p: ensemble.State, step: int) -> Tensor:
         if batch == N:
             chosen = inputs[None], ends[None], labels[None]
         else:
-            rows = ensemble.batch_rows(job, N, batch, step)
+            rows = rows_of(step)
             chosen = inputs[rows], ends[rows], labels[rows]
         return fit(p, spec, *chosen) + penalty(p, spec)
 
@@ -91,44 +93,54 @@ def observe(
         penalty_terms (S, blocks + 1); gradient (S,), the norm of the gradient of the objective over
         that of its penalty, in the regularised weights: 0 at a stationary point.
     """
+    # One by one: in float64 all of them would take twice the memory that their training took.
+    members = [
+        _observe_member(
+            {name: value[s : s + 1] for name, value in params.items()}, spec, data, batch
+        )
+        for s in range(len(params["head"]))
+    ]
+    return {name: torch.cat([m[name] for m in members]).cpu() for name in members[0]}
+
+
+def _observe_member(
+    params: residual.State, spec: ResidualSpec, data: Samples, batch: int
+) -> dict[str, Tensor]:
     device, N = params["head"].device, len(data.labels)
     leaves = {name: value.detach().double().requires_grad_() for name, value in params.items()}
     weights, head = residual.regularised(leaves), leaves["head"]
-    S, floats = len(head), {"dtype": torch.float64, "device": device}
-    moments = [ClassMoments.empty(data.K, spec.width, False, device) for _ in range(S)]
+    moments = ClassMoments.empty(data.K, spec.width, scatter=False, device=device)
     slopes = {name: torch.zeros_like(w) for name, w in weights.items()}
-    sums = {name: torch.zeros(S, **floats) for name in ("fit", "accuracy", "aligned")}
+    sums = dict.fromkeys(("fit", "accuracy", "aligned"), 0.0)
     chunks = [x.split(batch) for x in (data.inputs, data.ends, data.labels)]
-    for inputs, ends, labels in zip(*chunks, strict=True):
-        inputs, ends, labels = (x.to(device) for x in (inputs, ends, labels))
+    for parts in zip(*chunks, strict=True):
+        inputs, ends, labels = (x.to(device) for x in parts)
         inputs = inputs.double() if inputs.is_floating_point() else inputs
         x = residual.features(leaves, spec, inputs[None], ends[None])
         out = residual.logits(leaves, x)
-        lost = losses(out, labels.expand(S, -1), spec).sum(1)
+        lost = losses(out, labels[None], spec).sum(1)
         gradients = torch.autograd.grad(lost.sum() / N, list(weights.values()))
         for name, gradient in zip(weights, gradients, strict=True):
             slopes[name] += gradient
         with torch.no_grad():
             sums["fit"] += lost
-            sums["accuracy"] += (out.argmax(-1) == labels).sum(1)
+            sums["accuracy"] += (out.argmax(-1) == labels).sum(1).double()
             sums["aligned"] += (1 - collapse.nc3_cos(x.mT, labels, head)) * len(labels)
-            for own, of_member in zip(moments, x, strict=True):
-                own.add(of_member, labels)
+            moments.add(x[0], labels)
     with torch.no_grad():
-        decay = {
+        of_penalty = {
             name: (spec.lambda_head if name == "head" else spec.lambda_blocks) * w
             for name, w in weights.items()
         }
-        left = sum((slopes[name] + decay[name]).square().flatten(1).sum(1) for name in weights)
-        all_of_it = sum(slope.square().flatten(1).sum(1) for slope in decay.values())
-        found = {name: value / N for name, value in sums.items()} | {
-            "means": torch.stack([own.means for own in moments]),
-            "within_trace": torch.stack([own.within_trace for own in moments]),
-            "head": head.detach().clone(),
+        left = sum((slopes[name] + of_penalty[name]).square().sum() for name in weights)
+        ratio = (left / sum(slope.square().sum() for slope in of_penalty.values())).sqrt()
+        return {name: value / N for name, value in sums.items()} | {
+            "means": moments.means[None],
+            "within_trace": moments.within_trace[None],
+            "head": head.detach(),
             "penalty_terms": penalty_terms(leaves, spec),
-            "gradient": (left / all_of_it).sqrt(),
+            "gradient": ratio[None],
         }
-    return {name: value.cpu() for name, value in found.items()}
 
 
 def start(spec: ResidualSpec, data: Samples, job: Job) -> ensemble.State:

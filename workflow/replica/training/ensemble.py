@@ -4,6 +4,7 @@ The members share nothing but the loop: each has its own start, its own stream o
 own step size and penalties. A member that diverges is frozen and named; the others go on.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from replica.training.jobs import Job
 State = dict[str, Tensor]
 # A loss so large is a divergence even where it is still a number.
 DIVERGED = 1e6
+# Steps between two looks at the clock.
+SAVE_EVERY = 10
 
 
 class TrainingDiverged(RuntimeError):
@@ -55,18 +58,23 @@ def generators(job: Job, seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(stream) for stream in streams]
 
 
-def batch_rows(job: Job, N: int, batch: int, step: int) -> Tensor:
-    """Rows (S, b) of a step (from 1) of passes over N samples in batches.
+def shuffled(job: Job, N: int, batch: int) -> Callable[[int], Tensor]:
+    """From a step (from 1) of passes over N samples to the rows (S, b) of its batch.
 
     Each member has a stream of its own, made from the epoch.
     """
-    epoch, position = divmod(step - 1, -(-N // batch))
-    rows = []
-    for seed in job.seeds:
-        stream = stream_seed(job.study, job.run, seed, f"epoch {epoch}")
-        order = torch.randperm(N, generator=torch.Generator().manual_seed(stream))
-        rows.append(order[position * batch : (position + 1) * batch])
-    return torch.stack(rows).to(job.device)
+
+    @functools.lru_cache(maxsize=1)
+    def orders(epoch: int) -> Tensor:
+        streams = [stream_seed(job.study, job.run, seed, f"epoch {epoch}") for seed in job.seeds]
+        drawn = [torch.randperm(N, generator=torch.Generator().manual_seed(s)) for s in streams]
+        return torch.stack(drawn).to(job.device)
+
+    def rows(step: int) -> Tensor:
+        epoch, position = divmod(step - 1, -(-N // batch))
+        return orders(epoch)[:, position * batch : (position + 1) * batch]
+
+    return rows
 
 
 def train(
@@ -107,7 +115,7 @@ def train(
     snapshots: dict[int, State] = {}
     log_rows = {step: row for row, step in enumerate(log_steps)}
     keep = set(snapshot_steps)
-    done = -1
+    done, latest = -1, torch.full((members,), torch.nan)
 
     def state() -> State:
         saved = {f"live/{k}": v for k, v in live.items()}
@@ -127,8 +135,9 @@ def train(
         diverged_at.copy_(saved["diverged_at"])
         done = int(saved["done"])
 
-    def look(step: int) -> Tensor:
-        """Freeze members that diverged; returns the loss of each."""
+    def look(step: int) -> None:
+        """Freeze members that diverged."""
+        nonlocal latest
         fit, penalty = (value.double().cpu() for value in evaluate(params))
         loss = fit + penalty
         bad = ~(loss.abs() < DIVERGED) & (diverged_at < 0)
@@ -145,7 +154,7 @@ def train(
             alive = (diverged_at < 0).numpy()
             history["fit"][log_rows[step], alive] = fit.numpy()[alive]
             history["penalty"][log_rows[step], alive] = penalty.numpy()[alive]
-        return loss
+        latest = loss[diverged_at < 0]
 
     def visit(step: int) -> None:
         nonlocal done
@@ -162,8 +171,8 @@ def train(
             advance(step)
             visit(step)
             if step % check_every == 0:
-                tick(step, lambda: f"loss {_best(evaluate(params)):.6g}")
-            if checkpoint.stopping or (step % check_every == 0 and checkpoint.due()):
+                tick(step, lambda: f"loss {latest.min():.6g}")
+            if checkpoint.stopping or (step % SAVE_EVERY == 0 and checkpoint.due()):
                 checkpoint.save(state)
     return Trained(
         snapshots, np.asarray(log_steps), history["fit"], history["penalty"], diverged_at
@@ -249,10 +258,6 @@ def _gradients(params: State, objective: Callable[[State, int], Tensor], step: i
 
 def _rate(lr: Tensor, like: Tensor) -> Tensor:
     return lr.to(like).reshape(-1, *[1] * (like.dim() - 1))
-
-
-def _best(values: tuple[Tensor, Tensor]) -> float:
-    return float((values[0] + values[1]).min())
 
 
 def _last_checkpoint(checkpoint: Checkpoint) -> str:

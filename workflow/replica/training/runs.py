@@ -96,10 +96,12 @@ def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Re
         layers = networks.forward_mlp(p, x)
         return networks.fit_and_penalty(layers, weights, y.mT, spec.lambda_w, spec.lambda_h, N)
 
+    rows_of = ensemble.shuffled(job, N, batch)
+
     def objective(p: dict[str, Tensor], step: int) -> Tensor:
         x, y = inputs, targets
         if batch < N:
-            rows = ensemble.batch_rows(job, N, batch, step)
+            rows = rows_of(step)
             x, y = inputs[rows], targets[rows]
         fit, penalty = parts(p, x, y)
         backbone = sum(v.square().sum((1, 2)) for k, v in p.items() if not k.startswith("W"))
