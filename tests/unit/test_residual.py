@@ -15,7 +15,14 @@ from replica.models import residual
 from replica.residual.metrics import measure_residual
 from replica.residual.samples import patches, samples
 from replica.residual.training import fit, observe, penalty, penalty_terms, start, train_residual
-from replica.specs import ConfigError, ResidualSpec, validate_run
+from replica.specs import (
+    Config,
+    ConfigError,
+    ResidualSpec,
+    expand,
+    load_studies,
+    validate_run,
+)
 from replica.theory import gufm
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
@@ -174,6 +181,24 @@ def test_passages_are_distinct_and_of_one_class(cards):
     assert any("::=" in text for text, label in zip(texts, labels, strict=True) if label == 1)
     assert len(set(texts)) == len(texts) == len(labels) > 1500
     assert all(len(text) <= 200 or " " not in text for text in texts)
+
+
+def test_the_paper_path_runs_on_reviews(root, real_data, tmp_path):
+    entry = load_registry(root / "config/datasets.yaml")["imdb_table"]
+    card = prepare_dataset(entry, real_data / "imdb", tmp_path / "imdb_table")
+    study = load_studies(root / "config/studies")["depth"]
+    config = Config(scale="paper", overrides={"depth": {"t11_imdb": {
+        "dataset": "imdb_table", "per_class": 60, "batch": 40, "epochs": 1, "depth": 2, "seeds": 2,
+    }}})  # fmt: skip
+    (spec,) = expand(study, "t11_imdb", config).values()
+    data = samples(load(card), spec, torch.float32)
+    assert data.inputs.shape == (120, 128) and data.K == 2
+    assert torch.bincount(data.labels).tolist() == [60, 60]
+    # Ten thousand words leave few of a review unknown, and most reviews are longer than is read.
+    assert (data.inputs == 1).float().mean() < 0.08 and (data.ends == 127).float().mean() > 0.5
+    result = train_residual(spec, job_of(spec, {"imdb_table": card}))
+    rows = measure_residual(spec, result.states, run="run", threads=1, card=card)
+    assert rows["value"].notna().all() and len(rows) == 2 * (8 + 3)
 
 
 # ======================================================================================

@@ -277,12 +277,10 @@ def claim_c6(tables: Tables) -> Verdict:
         for rows, row in zip(large, slopes, strict=True)
     ]
     straight = np.mean([[found.r_squared for found in row] for row in slopes])
-    first, last = (
-        of(rows["depth"].iloc[i] for rows in large for i in (0, -1)) for of in (min, max)
-    )
+    depths = pd.concat(large)["depth"]
     detail = (
-        f"slopes of NC1, NC2, NC3 from L = {first} to {last}: {'; '.join(listed)}; mean r² of the "
-        f"straight lines {straight:.2f}"
+        f"slopes of NC1, NC2, NC3 from L = {depths.min()} to {depths.max()}: {'; '.join(listed)}; "
+        f"mean r² of the straight lines {straight:.2f}"
     )
     words = {
         "value": mean,
