@@ -199,7 +199,7 @@ def test_every_figure_is_drawn_with_labels(root):
     study = load_studies(root / "config/studies")["depth"]
     for name, figure in study.figures.items():
         rows = table(name, *(frames[run] for run in figure.runs))
-        drawn = getattr(depth, f"draw_{name}")(rows, published)
+        drawn = getattr(depth, f"draw_{name}")(rows, published[published["figure"] == name])
         for ax in drawn.axes:
             assert ax.get_xlabel() or ax.get_subplotspec().is_first_row()
         first = drawn.axes[0]

@@ -203,7 +203,7 @@ def draw_fig_extra_sensitivity(table: pd.DataFrame, published: pd.DataFrame) -> 
             curves.append((own, _style(model, position) | {"label": choice}))
         _metric_panels(row, curves, slopes=False)
         row[0].set_ylabel(f"{model}\nmetric at the end of training")
-        row[0].legend()
+        row[0].legend(loc="lower left")
     drawing.settings_line(figure, _settings(table))
     return figure
 
@@ -532,10 +532,9 @@ def _metric_panels(axes: Sequence[Axes], curves: Sequence[Curve], slopes: bool) 
 
 def _guides(axes: Sequence[Axes], table: pd.DataFrame, published: pd.DataFrame) -> None:
     """The published average slope, through the mean of our curve."""
-    stated = published[published["kind"] == "published"]
-    if not len(stated):
+    if not len(published):
         return
-    power = float(stated["y"].iloc[0])
+    power = float(published["y"].iloc[0])
     for ax, metric in zip(axes, METRICS, strict=False):
         rows = _large(_shown(table[table["metric"] == metric]))
         if rows["depth"].nunique() > 1:
