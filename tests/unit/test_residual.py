@@ -228,6 +228,17 @@ def test_the_objective_is_that_of_equation_7(cards, loss):
     assert terms[:, 2].numpy() == pytest.approx(0.01 * params["head"].square().sum((1, 2)).numpy())
 
 
+def test_the_rows_of_the_head_add_up_to_zero_where_training_ends(cards):
+    """Which makes NC2 zero for two classes, whatever the network."""
+    params, data = begun(spec := spec_of(TOKENS), cards)
+    head = params["head"].requires_grad_()
+    lost = fit(params, spec, data.inputs[None], data.ends[None], data.labels[None])
+    (slope,) = torch.autograd.grad(lost.sum(), head)
+    assert slope.abs().max() > 1e-3 and slope.sum(1).abs().max() < 1e-12
+    opposite = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 2.0, -0.5]])
+    assert collapse.nc2_ce(opposite @ opposite.T) < 1e-7
+
+
 def test_what_is_observed_is_what_a_pass_over_all_samples_gives(cards):
     spec = spec_of(PATCHES)
     params, data = begun(spec, cards)
