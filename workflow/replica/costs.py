@@ -53,8 +53,8 @@ MANY_SAMPLES = 1000
 # Points of a kernel machine that are worth a GPU.
 MANY_POINTS = 10_000
 MARGIN = 3
-# A job of Slurm carries two Snakemake processes besides the training.
-BASE_MB = 1200
+# A job of Slurm carries two Snakemake processes besides the training: 1,225 MB of the smallest one.
+BASE_MB = 1600
 BASE_MINUTES = 5
 GROUPED_BELOW_MINUTES = 10
 
