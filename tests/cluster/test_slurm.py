@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import local_slurm
-from project import ROOT, copy_project, snakemake
+from project import ROOT, copy_project
 from replica import artifacts
 from replica.specs import Config, expand, load_studies
 from replica.training import runs
@@ -96,11 +97,20 @@ def steps_for(seconds: float) -> int:
     return int(4000 * seconds / min(took))
 
 
-def alone(tmp_path: Path, steps: int) -> str:
-    """Digest of the run of so many steps, trained here without Slurm."""
+def alone(tmp_path: Path, steps: int) -> Callable[[], str]:
+    """Digest of the run of so many steps, trained here without Slurm, beside what Slurm does."""
     project = copy_project(ROOT, tmp_path / "alone")
-    snakemake(project, RUN, config=[long_run(steps)])
-    return artifacts.content_digest(project / RUN)
+    environment = os.environ | {"PYTHONPATH": str(project / "workflow")}
+    command = [sys.executable, "-m", "snakemake", "-c1", RUN, "--config", "scale=smoke"]
+    training = subprocess.Popen(
+        [*command, long_run(steps)], cwd=project, env=environment, stderr=subprocess.DEVNULL
+    )
+
+    def digest() -> str:
+        assert training.wait(900) == 0
+        return artifacts.content_digest(project / RUN)
+
+    return digest
 
 
 def long_run(steps: int) -> str:
@@ -161,18 +171,20 @@ def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on(project, tmp_p
     steps = steps_for(130)
     config = ["checkpoint_seconds=1", long_run(steps)]
     resources = "train_run:runtime=attempt"
+    undisturbed = alone(tmp_path, steps)
     finish(start(project, RUN, "--set-resources", resources, config=config), project)
     first, *_, last = jobs(project)
     assert first["time"] == "00:01:00" and first["state"] == "TIMEOUT"
     assert last["time"] != "00:01:00" and last["state"] == "COMPLETED"
     log = (project / "results/smoke/logs/train_run/low_rank/fig6/all.log").read_text()
     assert "Going on from the checkpoint" in log
-    assert artifacts.content_digest(project / RUN) == alone(tmp_path, steps)
+    assert artifacts.content_digest(project / RUN) == undisturbed()
     tally("Slurm jobs over their time, resumed with equal results", 1)
 
 
 def test_a_requeued_job_goes_on_from_its_checkpoint(project, tmp_path, tally):
     steps = steps_for(25)
+    undisturbed = alone(tmp_path, steps)
     process = start(project, RUN, config=["checkpoint_seconds=0.5", long_run(steps)])
     wait_for(lambda: list(project.glob("results/checkpoints/*.safetensors")))
     (job,) = jobs(project)
@@ -185,7 +197,7 @@ def test_a_requeued_job_goes_on_from_its_checkpoint(project, tmp_path, tally):
     assert len(jobs(project)) == 1
     log = (project / "results/smoke/logs/train_run/low_rank/fig6/all.log").read_text()
     assert "Going on from the checkpoint" in log
-    assert artifacts.content_digest(project / RUN) == alone(tmp_path, steps)
+    assert artifacts.content_digest(project / RUN) == undisturbed()
     tally("Slurm jobs requeued in the middle, resumed with equal results", 1)
 
 
