@@ -1,10 +1,14 @@
 """The study `depth`: slopes and verdicts on tables whose answer is known, and its drawings."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from replica.measures.inputs import Inputs
+from replica.measures.trends import spearman
 from replica.residual.metrics import MEASURE
 from replica.specs import load_studies
 from replica.studies import depth
@@ -50,6 +54,15 @@ def table(figure, *frames, scale="laptop"):
     return getattr(depth, f"table_{figure}")(inputs)
 
 
+def test_the_rank_correlation_is_that_of_scipy_and_exact_at_the_limit():
+    generator = np.random.default_rng(0)
+    for n in (3, 5, 20):
+        x, y = generator.integers(0, 8, n), generator.standard_normal(n)
+        assert spearman(x, y) == pytest.approx(spearmanr(x, y).statistic, abs=1e-11)
+    assert spearman([2, 3, 5, 8], [4, 3, 1, 2]) == -0.8
+    assert spearman([1, 2, 3], [1, 1, 1]) == 0 and np.isnan(spearman([1], [1]))
+
+
 @pytest.mark.parametrize("power", [-1.0, -0.335, 0.0, 0.5])
 def test_the_slope_of_a_power_law_is_its_exponent(power):
     rows = table("fig1_row1_rn1", measures(power))
@@ -57,6 +70,9 @@ def test_the_slope_of_a_power_law_is_its_exponent(power):
         found = depth.slope(rows, metric)
         assert found.slope == pytest.approx(power, abs=1e-9)
         assert found.low < power < found.high and found.high - found.low < 0.03
+        # It also stands in the table, beside each row of its curve.
+        listed = rows.loc[rows["metric"] == metric, depth.SLOPE].drop_duplicates()
+        assert listed.to_numpy().tolist() == [list(astuple(found))]
 
 
 def test_the_interval_of_a_slope_covers_it_as_often_as_it_says():

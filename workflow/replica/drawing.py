@@ -57,6 +57,18 @@ LABELS = {
     "srg0": "SRG0 (ours)",
     "srgopt": "SRGopt (ours)",
 }
+DATASETS = {
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10_jpeg": "CIFAR-10 (JPEG)",
+    "svhn": "SVHN",
+    "imdb": "IMDB",
+    "imdb_table": "IMDB",
+    "digits": "digits",
+    "mixture": "Gaussian mixture",
+    "mixture_imb": "imbalanced mixture",
+    "topics_syntax": "passages",
+}
 DASHES = {"dnc": "--", "srg0": "-.", "srgopt": ":", "loss": "-", "fit": "--", "penalty": ":"}
 _PATHS = re.compile(r' d="[^"]+"')
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]

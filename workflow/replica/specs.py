@@ -561,24 +561,21 @@ class ResidualNetwork(Strict):
     mlp: Literal[1, 2] = Field(description="matrices of a block")
 
 
-class Transformer(Strict):
-    """Causal transformer with one head, on what a subclass says."""
-
-    attention: Literal[1, 2] = Field(description="1: W_QK and W_VO; 2: W_Q, W_K, W_V and W_O")
-    mlp: Literal[1, 2] = Field(description="matrices of an MLP block")
-
-
-class PatchTransformer(Transformer):
-    """Transformer on the patches of an image, row by row; the last one is read."""
+class PatchTransformer(Strict):
+    """Causal transformer with one head on the patches of an image, row by row; the last is read."""
 
     kind: Literal["patches"]
+    attention: Literal[1, 2] = Field(description="1: W_QK and W_VO; 2: W_Q, W_K, W_V and W_O")
+    mlp: Literal[1, 2] = Field(description="matrices of an MLP block")
     patch: PositiveInt = Field(description="pixels of a side")
 
 
-class TokenTransformer(Transformer):
-    """Transformer on words; the last one of a text is read."""
+class TokenTransformer(Strict):
+    """Causal transformer with one head on words; the last one of a text is read."""
 
     kind: Literal["tokens"]
+    attention: Literal[1, 2] = Field(description="1: W_QK and W_VO; 2: W_Q, W_K, W_V and W_O")
+    mlp: Literal[1, 2] = Field(description="matrices of an MLP block")
     vocabulary: Annotated[int, Field(ge=3)] = Field(
         description="the most frequent words of the training text, one number for all others and "
         "one for places after the end"
@@ -638,7 +635,7 @@ class ResidualSpec(Strict):
     @property
     def head_has_bias(self) -> bool:
         """Only that of a pre-LN transformer has one (Def. B.2)."""
-        return self.norm == "pre" and isinstance(self.network, Transformer)
+        return self.norm == "pre" and not isinstance(self.network, ResidualNetwork)
 
     @property
     def lambda_head(self) -> float:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from replica.specs import ResidualNetwork, ResidualSpec, Transformer
+from replica.specs import ResidualNetwork, ResidualSpec
 
 State = Mapping[str, Tensor]
 # Under the root of the variance: far below what a feature has, and no division by zero.
@@ -64,9 +64,9 @@ def initialise(
     """
     d, l, network = spec.width, blocks(spec), spec.network
     tokens = network.kind == "tokens"
-    # One-hot tokens have norm 1, so that their embedding starts with entries N(0, 1).
+    # One-hot tokens have norm 1: their embedding starts with entries N(0, gain²).
     shapes = {"embedding": ((inputs, d), 1 if tokens else inputs)}
-    if isinstance(network, Transformer):
+    if not isinstance(network, ResidualNetwork):
         shapes["position"] = (positions, d), 1
         names = ["QK", "VO"] if network.attention == 1 else ["Q", "K", "V", "O"]
         shapes |= {name: ((l, d, d), d) for name in names}
@@ -109,9 +109,8 @@ def features(params: State, spec: ResidualSpec, inputs: Tensor, ends: Tensor) ->
         ends: (S, b) position of the last token of each sample.
     """
     x = layer_norm(_embedded(params, inputs))
-    branches = [_perceptron]
-    if isinstance(spec.network, Transformer):
-        branches = [_attention, _perceptron]
+    resnet = isinstance(spec.network, ResidualNetwork)
+    branches = [_perceptron] if resnet else [_attention, _perceptron]
     for block in _by_block(params):
         for branch in branches:
             if spec.norm == "post":

@@ -23,15 +23,6 @@ from replica.verdicts import Verdict, decide, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 
-TITLES = {
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "svhn": "SVHN",
-    "cifar10_jpeg": "CIFAR-10 (JPEG)",
-    "digits": "digits",
-    "mixture": "Gaussian mixture",
-    "mixture_imb": "imbalanced mixture",
-}
 # What stands in a row of the paper's figures instead of its data set, at the laptop scale first.
 STANDS_FOR = {"digits": "mnist", "mixture": "cifar10", "mixture_imb": "svhn",
               "cifar10_jpeg": "cifar10"}  # fmt: skip
@@ -735,7 +726,7 @@ def _row(dataset: str, order: list[str]) -> int:
 
 
 def _title(dataset: str) -> str:
-    return TITLES.get(dataset, dataset)
+    return drawing.DATASETS.get(dataset, dataset)
 
 
 def _variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -6,8 +6,8 @@ samples, patch size and all that concerns the text are not stated: they are sett
 figure `fig_extra_sensitivity` varies two of them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,25 +15,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
-from scipy.stats import linregress, spearmanr
+from scipy.stats import linregress
 from scipy.stats import t as student
 
 from replica import drawing
 from replica.measures.inputs import Inputs, first_look, tidy
+from replica.measures.trends import spearman
 from replica.verdicts import Verdict, decide, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 
 METRICS = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
-TITLES = {
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "imdb": "IMDB",
-    "digits": "digits",
-    "topics_syntax": "passages",
-    "cifar10_jpeg": "CIFAR-10 (JPEG)",
-    "imdb_table": "IMDB",
-}
 # In the row on text a run has converged if it has learnt its training samples: the paper shows
 # there the runs that converged and does not say what that is. Elsewhere only divergence leaves a
 # run out.
@@ -41,6 +33,8 @@ LEARNT = 0.99
 # Blocks from which on the paper sees straight lines; fewer where there are not three such depths.
 LARGE = 8
 FACTS = ["objective", "accuracy", "gradient"]
+# Columns of the log-log slope of a curve, its interval, and r² of the straight line.
+SLOPE = ["slope", "slope_low", "slope_high", "slope_r2"]
 # Rounding of the objective; a run below the bound by more is a mistake of ours.
 ROUNDING = 1e-6
 CHOICES = {
@@ -108,7 +102,7 @@ def table_fig2_mnist(inputs: Inputs) -> pd.DataFrame:
 
 def draw_fig2_mnist(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """NC1, NC2, NC3 against the number of blocks, a curve a model."""
-    return _draw_curves(table, _by_model(table))
+    return _draw_models(table)
 
 
 # ======================================================================================
@@ -119,7 +113,8 @@ def table_fig3_regularization(inputs: Inputs) -> pd.DataFrame:
     """Panel total: (λ/2)|θ̄|² of a seed; panel block: that of block `layer`, the head last."""
     blocks = inputs.measures[inputs.measures["metric"] == "penalty_term"].assign(converged=True)
     total = _of_seeds(inputs, ["penalty"])
-    parts = [tidy(inputs, "total", total, total["model"]), tidy(inputs, "block", blocks, "block")]
+    panels = {"total": total, "block": blocks}
+    parts = [tidy(inputs, panel, rows, _series(rows)) for panel, rows in panels.items()]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -201,7 +196,7 @@ def draw_fig_extra_sensitivity(table: pd.DataFrame, published: pd.DataFrame) -> 
         curves = []
         for position, (choice, own) in enumerate(rows.groupby("choice", sort=False)):
             curves.append((own, _style(model, position) | {"label": choice}))
-        _metric_panels(row, curves, slopes=False)
+        _metric_panels(row, curves)
         row[0].set_ylabel(f"{model}\nmetric at the end of training")
         row[0].legend(loc="lower left")
     drawing.settings_line(figure, _settings(table))
@@ -215,7 +210,7 @@ def table_ext_variants(inputs: Inputs) -> pd.DataFrame:
 
 def draw_ext_variants(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """NC1, NC2, NC3 against the number of blocks, a curve a model."""
-    return _draw_curves(table, _by_model(table))
+    return _draw_models(table)
 
 
 # ======================================================================================
@@ -350,9 +345,13 @@ def claim_c8(tables: Tables) -> Verdict:
 
 
 def _metrics(inputs: Inputs, least_accuracy: float = 0.0) -> pd.DataFrame:
-    """The three metrics of each seed with its objective."""
+    """The three metrics of each seed with its objective; `slope` is that of the whole curve."""
     table = _of_seeds(inputs, list(METRICS))
     table["converged"] &= table["accuracy"] >= least_accuracy
+    for curve in _by_template(table):
+        for metric in METRICS:
+            rows = curve.index[curve["metric"] == metric]
+            table.loc[rows, SLOPE] = astuple(slope(curve, metric))
     return tidy(inputs, "metric", table, _series(table))
 
 
@@ -370,12 +369,12 @@ def _of_seeds(inputs: Inputs, wanted: list[str]) -> pd.DataFrame:
 
 
 def _series(rows: pd.DataFrame) -> pd.Series:
-    """Model, samples and penalty: `L-RN1 on 10 x 50 digits, λ = 0.005`, and what is unusual."""
+    """Model, samples, penalty, optimiser: `L-RN1 on 10 x 50 digits, λ = 0.005, Adam`."""
     samples = rows["K"].astype(str) + " x " + rows["n"].astype(str)
-    text = rows["model"] + " on " + samples + " " + rows["dataset"].replace(TITLES)
-    unusual = rows["loss"].map({"ce": "", "mse": ", squared error (NC2B)"})
-    unusual += rows["optimiser"].map({"adam": "", "sgd": ", gradient descent"})
-    return text + ", " + rows["rule"] + unusual
+    text = rows["model"] + " on " + samples + " " + rows["dataset"].replace(drawing.DATASETS)
+    how = rows["loss"].map({"ce": "", "mse": ", squared error (NC2B)"})
+    how += rows["optimiser"].map({"adam": ", Adam", "sgd": ", gradient descent"})
+    return text + ", " + rows["rule"] + how
 
 
 def _by_template(table: pd.DataFrame) -> list[pd.DataFrame]:
@@ -425,12 +424,7 @@ def _correlation(rows: pd.DataFrame) -> float:
     """Spearman correlation of depth and the mean of log10 value over seeds."""
     rows = _shown(rows)
     means = np.log10(rows["value"]).groupby(rows["depth"]).mean()
-    if len(means) < 2:
-        return np.nan
-    if means.nunique() == 1:
-        return 0.0
-    # -0.8 itself comes out as -0.7999999999999999.
-    return round(float(spearmanr(means.index, means).statistic), 12)
+    return spearman(means.index, means)
 
 
 def _falls(table: pd.DataFrame, of_which: str = "") -> Verdict:
@@ -486,7 +480,7 @@ Curve = tuple[pd.DataFrame, dict[str, object]]
 def _draw_row(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 4, figsize=(12, 3.3))
     model = table["model"].iloc[0]
-    _metric_panels(axes, [(table, _style(model, 0))], slopes=True)
+    _metric_panels(axes, [(table, _style(model, 0))])
     _guides(axes, table, published)
     axes[0].set_ylabel("metric at the end of training")
     for ax in axes[:3]:
@@ -505,26 +499,26 @@ def _draw_row(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_curves(table: pd.DataFrame, curves: Iterator[Curve]) -> Figure:
+def _draw_models(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6))
-    _metric_panels(axes, list(curves), slopes=False)
+    curves = []
+    for position, rows in enumerate(_by_template(table)):
+        style = _style(rows["model"].iloc[0], position)
+        curves.append((rows, style | {"label": rows["series"].iloc[0]}))
+    _metric_panels(axes, curves)
     axes[0].set_ylabel("metric at the end of training")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     drawing.settings_line(figure, _settings(table))
     return figure
 
 
-def _by_model(table: pd.DataFrame) -> Iterator[Curve]:
-    for position, rows in enumerate(_by_template(table)):
-        yield rows, _style(rows["model"].iloc[0], position) | {"label": rows["series"].iloc[0]}
-
-
-def _metric_panels(axes: Sequence[Axes], curves: Sequence[Curve], slopes: bool) -> None:
+def _metric_panels(axes: Sequence[Axes], curves: Sequence[Curve]) -> None:
+    """A curve without a label says its slope."""
     for ax, (metric, title) in zip(axes, METRICS.items(), strict=False):
         for table, style in curves:
-            rows = _shown(table[table["metric"] == metric])
-            label = f"slope {slope(table, metric)}" if slopes else style["label"]
-            drawing.band(ax, rows, "depth", "value", log=True, **style | {"label": label})
+            rows = table[table["metric"] == metric]
+            label = f"slope {Slope(*rows[SLOPE].iloc[0])}"
+            drawing.band(ax, _shown(rows), "depth", "value", log=True, **{"label": label} | style)
         ax.set_title(title)
         drawing.log_y(ax)
         _depth_axis(ax, pd.concat([table["depth"] for table, _ in curves]))
@@ -569,14 +563,11 @@ def _depth_axis(ax: Axes, depths: pd.Series) -> None:
 
 def _settings(table: pd.DataFrame) -> str:
     lines = []
-    for series, rows in table.assign(series=_series(table)).groupby("series", sort=False):
-        for (optimiser, loss), own in rows.groupby(["optimiser", "loss"], sort=False):
-            first = own.iloc[0]
-            lines.append(
-                f"{series}: d = {first['width']}, "
-                f"{'Adam' if optimiser == 'adam' else 'gradient descent'}, "
-                f"{'cross-entropy' if loss == 'ce' else 'squared error'}, "
-                f"{first['epochs']} epochs, {own['seed'].nunique()} seeds (mean, std)"
-            )
+    for series, rows in table.groupby("series", sort=False):
+        first = rows.iloc[0]
+        lines.append(
+            f"{series}: d = {first['width']}, {first['epochs']} epochs, "
+            f"{rows['seed'].nunique()} seeds (mean, std)"
+        )
     lines.append(_training(table))
     return "\n".join(lines)

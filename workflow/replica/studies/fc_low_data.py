@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from replica import drawing
 from replica.measures.inputs import Inputs, tidy
+from replica.measures.trends import spearman
 from replica.verdicts import Verdict, decide, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
@@ -374,12 +375,6 @@ def _gains(table: pd.DataFrame, before: str = "", after: str = "") -> pd.DataFra
     return gains.assign(dataset=table["dataset"].iloc[0], scale=table["scale"].iloc[0])
 
 
-def _spearman(x: Sequence[float], y: Sequence[float]) -> float:
-    """Correlation of the ranks; 0 where all values are equal, which is no trend."""
-    ranks = pd.DataFrame({"x": list(x), "y": list(y)}).rank()
-    return float(ranks["x"].corr(ranks["y"])) if ranks["y"].nunique() > 1 else 0.0
-
-
 def _with_T(rule: str) -> str:
     return f"{rule}; T = 0.5 + 2 standard errors over seeds"
 
@@ -462,7 +457,7 @@ def claim_c3(tables: Tables) -> Verdict:
         return undecidable(reason, published=published, tolerance=_with_T(tolerance))
     at, late = gains.loc[7000], gains.loc[8000:]
     falling = gains.loc[2000:]
-    trend = _spearman(falling.index, falling["gain"])
+    trend = spearman(falling.index, falling["gain"])
     small = (late["gain"].abs() <= np.maximum(0.6, late["T"])).all()
     return decide(
         bool(abs(at["gain"] - 0.5) <= at["T"] and small and trend < -0.8),
@@ -676,7 +671,7 @@ def claim_c13(tables: Tables) -> Verdict:
     means = _means(table)[DEPTHS].dropna().iloc[:2]
     trends, words = [], []
     for n, row in means.iterrows():
-        trends.append(_spearman(range(len(row)), row))
+        trends.append(spearman(range(len(row)), row))
         words.append(f"n = {n}: " + ", ".join(f"{value:.1f}" for value in row))
     return decide(
         max(trends) <= -0.8,

@@ -10,12 +10,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 from statsmodels.stats.proportion import proportion_confint
 
 from replica import drawing
 from replica.measures.inputs import Inputs, first_look, last_step, tidy
 from replica.measures.outcomes import outcomes
+from replica.measures.trends import spearman
 from replica.theory import dnc, srg
 from replica.verdicts import Verdict, decide, undecidable
 
@@ -517,7 +517,7 @@ def claim_c6(tables: Tables) -> Verdict:
     for K, rows in table.groupby("K"):
         kept = rows[~rows["status_run"].isin(["zero", "bad_minimum", "diverged"])]
         mean = kept.groupby("log2_lambda")["value"].mean()
-        rho = float(spearmanr(mean.index, mean).statistic) if len(mean) > 2 else np.nan
+        rho = spearman(mean.index, mean) if len(mean) > 2 else np.nan
         drop = float(mean.iloc[0] - mean.iloc[-1]) if len(mean) > 1 else np.nan
         ok = ok and rho <= -0.8 and drop >= 0.5
         values.append(rho)
@@ -541,7 +541,7 @@ def claim_c7(tables: Tables) -> Verdict:
     """P(DNC) rises with the width."""
     table = tables["fig3_right_dnc_probability"]
     rows = table[table["panel"] == "probability"].sort_values("width")
-    rho = float(spearmanr(rows["width"], rows["share"]).statistic) if len(rows) > 2 else np.nan
+    rho = spearman(rows["width"], rows["share"]) if len(rows) > 2 else np.nan
     rise = float(rows["share"].iloc[-1] - rows["share"].iloc[0])
     shares = ", ".join(
         f"{int(w)}: {s:.2f}" for w, s in zip(rows["width"], rows["share"], strict=True)
