@@ -29,6 +29,8 @@ localrules:
 # core, and Slurm has limits of its own.
 onstart:
     workflow.scheduler.job_rate_limiter = None
+    for sentence in plan.left_out:
+        print(sentence, file=sys.stderr)
 
 
 rule all:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from replica.specs import (
+    BedsSpec,
     CertificationSpec,
+    DecoderSpec,
     DeepHeadSpec,
     DeepRfmSpec,
     DufmSpec,
@@ -20,6 +22,8 @@ from replica.specs import (
     NetworkHeadSpec,
     NoisyClassifierSpec,
     PatchTransformer,
+    PretrainedSpec,
+    RandomAttentionSpec,
     ResidualNetwork,
     ResidualSpec,
     ResNetClassifier,
@@ -48,6 +52,11 @@ SECONDS_PER_HEAD_STEP = {False: 2e-3, True: 1e-2}
 SECONDS_PER_POSITION = 1e-6
 SECONDS_PER_POSITION_ON_GPU = 4e-9
 SECONDS_PER_MATRIX_ON_GPU = 2e-4
+# A token through a layer of width 64 of a decoder and back; the second never measured.
+SECONDS_PER_TOKEN = 6e-6
+SECONDS_PER_TOKEN_ON_GPU = 3e-8
+# Steps times tokens of a step from which decoders are worth a GPU.
+MANY_TOKENS = 10_000_000
 # Samples of a class from which residual networks are worth a GPU.
 MANY_SAMPLES = 1000
 # Points of a kernel machine that are worth a GPU.
@@ -98,12 +107,21 @@ def is_large(spec: RunSpec) -> bool:
         return isinstance(spec.body, TorchvisionBody) or spec.images > MANY_POINTS
     if isinstance(spec, ResidualSpec):
         return spec.per_class >= MANY_SAMPLES
+    if isinstance(spec, DecoderSpec):
+        return spec.of_tokens and spec.steps * spec.batch * spec.context >= MANY_TOKENS
+    if isinstance(spec, PretrainedSpec):
+        return True
     return isinstance(spec, NoisyClassifierSpec) and isinstance(spec.network, ResNetClassifier)
+
+
+def measuring_minutes(spec: RunSpec) -> int:
+    """Time for measuring the states of a run, with a margin."""
+    return 60 if isinstance(spec, DecoderSpec) and is_large(spec) else 5
 
 
 def is_split(spec: RunSpec) -> bool:
     """Whether each seed has a job of its own; otherwise all are trained in one."""
-    return is_large(spec) and not isinstance(spec, ResidualSpec)
+    return is_large(spec) and not isinstance(spec, ResidualSpec | DecoderSpec | PretrainedSpec)
 
 
 def certification_cost(spec: CertificationSpec, base: NoisyClassifierSpec, seeds: int) -> Cost:
@@ -132,6 +150,18 @@ def training_cost(spec: RunSpec, seeds: int) -> Cost:
         return _deep_rfm_cost(spec, seeds)
     if isinstance(spec, ResidualSpec):
         return _residual_cost(spec, seeds)
+    if isinstance(spec, DecoderSpec):
+        return _decoder_cost(spec, seeds)
+    if isinstance(spec, BedsSpec):
+        # The program of 32 tokens takes a tenth of a second, and half of them have fewer.
+        programs = 2 * len(spec.n) * len(spec.m) * max(1, len(spec.d)) * seeds
+        return _small(MARGIN * programs * 0.1, BASE_MB + 600)
+    if isinstance(spec, RandomAttentionSpec):
+        work = seeds * spec.depth * 24 * (spec.width / 64) ** 2 * max(1, spec.tokens / 64)
+        return _small(MARGIN * work * 2e-3, BASE_MB + 600)
+    if isinstance(spec, PretrainedSpec):
+        # The largest has 13 billion weights of four bytes, and is read once.
+        return Cost(mem_mb=64_000, minutes=120, threads=4, gpu_slots=4, group="alone")
     if is_large(spec):
         return Cost(mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
     if isinstance(spec, DeepHeadSpec):
@@ -224,6 +254,21 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     # A dozen arrays of the size of the features are kept for the gradient, at the end in float64.
     memory = 12 * 8 * seeds * batch * positions * spec.width * matrices // 2**20
     return _small(MARGIN * steps * work * SECONDS_PER_POSITION, BASE_MB + 600 + memory)
+
+
+def _decoder_cost(spec: DecoderSpec, seeds: int) -> Cost:
+    tokens = seeds * spec.batch * spec.context
+    work = tokens * spec.depth * (spec.width / 64) * max(1, spec.width / 128)
+    # The maps of a layer and its activations are kept for the gradient; the probes hold further maps.
+    each = spec.heads * spec.context * 3 + spec.width * (12 + 3 * spec.mlp)
+    memory = 4 * tokens * spec.depth * each // 2**20
+    weights = 4 * seeds * spec.depth * (4 + 2 * spec.mlp) * spec.width**2 // 2**20
+    memory += weights * (6 + spec.steps // spec.every)
+    if is_large(spec):
+        minutes = math.ceil(30 + MARGIN * spec.steps * work * SECONDS_PER_TOKEN_ON_GPU / 60)
+        return Cost(mem_mb=8000 + weights, minutes=minutes, threads=4, gpu_slots=2, group="gpu")
+    seconds = spec.steps * work * SECONDS_PER_TOKEN
+    return _small(MARGIN * seconds, BASE_MB + 600 + memory)
 
 
 def _small(seconds: float, mem_mb: int) -> Cost:

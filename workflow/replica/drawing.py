@@ -47,6 +47,9 @@ COLOURS = {
     **{
         f"model_{i}": _PALETTE[colour] for i, colour in enumerate([0, 3, 1, 2, 4, 5, 7, 9], start=1)
     },
+    "sink": _PALETTE[3],
+    "diagonal": _PALETTE[0],
+    "uniform": _PALETTE[2],
     "published": "#555555",
 }
 LABELS = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replica.costs import Cost, certification_cost, is_split, training_cost
+from replica.costs import Cost, certification_cost, is_split, measuring_minutes, training_cost
 from replica.data.registry import DatasetEntry, load_registry
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
@@ -24,6 +24,7 @@ from replica.specs import (
     FigureSpec,
     LowDataSpec,
     NoisyClassifierSpec,
+    PretrainedSpec,
     RunSpec,
     StudySpec,
     expand,
@@ -62,9 +63,24 @@ FUNCTIONS = {
         "replica.residual.training:train_residual",
         "replica.residual.metrics:measure_residual",
     ),
+    "decoder": (
+        "replica.attention.training:train_decoder",
+        "replica.attention.measures:measure_decoder",
+    ),
+    "beds": ("replica.attention.beds:train_beds", "replica.attention.tables:measure_table"),
+    "random_attention": (
+        "replica.attention.beds:train_random_attention",
+        "replica.attention.tables:measure_table",
+    ),
+    "pretrained": (
+        "replica.attention.probing:train_pretrained",
+        "replica.attention.tables:measure_table",
+    ),
 }
 # Measures that need no torch read states as arrays.
-READERS = dict.fromkeys(["low_data", "deep_rfm", "deep_head"], "read_arrays")
+READERS = dict.fromkeys(
+    ["low_data", "deep_rfm", "deep_head", "beds", "random_attention", "pretrained"], "read_arrays"
+)
 ROUND = "replica.lowdata.training:train_round"
 # Scripts by rule, for the digests of their code.
 SCRIPTS = {"train_run": "train", "train_round": "round", "certify": "certify"}
@@ -117,6 +133,11 @@ class Part:
         return datasets_of(self.base.spec if self.rule == "certify" else self.spec)
 
 
+def measured_only(spec: RunSpec) -> frozenset[str]:
+    """The settings of a run that only its measures read: they train nothing again."""
+    return getattr(spec, "MEASURED", frozenset())
+
+
 def datasets_of(spec: RunSpec) -> list[str]:
     """The data sets that a run names, its images first."""
     named = [getattr(spec, field, None) for field in ("dataset", "weights", "corrupted")]
@@ -125,13 +146,18 @@ def datasets_of(spec: RunSpec) -> list[str]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the workflow file needs: parts, targets, keys, resources."""
+    """Everything the workflow file needs: parts, targets, keys, resources.
+
+    Attributes:
+        left_out: sentences on what the configuration asks for and this machine does not have.
+    """
 
     root: Path
     config: Config
     studies: dict[str, StudySpec]
     registry: dict[str, DatasetEntry]
     parts: dict[tuple[str, str, str], Part]
+    left_out: tuple[str, ...] = ()
     _keys: dict[tuple, str] = field(default_factory=dict)
 
     @property
@@ -196,8 +222,11 @@ class Plan:
         return [*self.figure_files(study), f"{self.results}/{study}/claims.parquet"]
 
     def cards(self, part: Part) -> list[str]:
-        """The cards of the data sets that a part needs, its images first."""
-        return [f"{self.config.data_dir}/prepared/{name}/card.json" for name in part.datasets]
+        """The cards of the data sets that a part needs, its images first, and of its model."""
+        cards = [f"{self.config.data_dir}/prepared/{name}/card.json" for name in part.datasets]
+        if isinstance(part.spec, PretrainedSpec):
+            cards.append(f"{self.config.pretrained_dir}/{part.spec.model}/config.json")
+        return cards
 
     def states(self, part: Part) -> str:
         """The states of a part."""
@@ -249,11 +278,14 @@ class Plan:
         part = self.parts[name]
         facts = {
             "name": name,
-            "spec": part.spec.model_dump(),
+            "spec": part.spec.model_dump(exclude=measured_only(part.spec)),
             "seeds": part.seeds,
             "data": [self.key("dataset", dataset) for dataset in part.datasets],
             "code": self.code("train", *name),
         }
+        if isinstance(part.spec, PretrainedSpec):
+            folder = self.root / self.config.pretrained_dir / part.spec.model
+            facts["model"] = sorted((path.name, path.stat().st_size) for path in folder.iterdir())
         for link in ("base", "before"):
             if (other := getattr(part, link)) is not None:
                 facts[link] = self.key("train", other.study, other.run, other.part)
@@ -269,7 +301,11 @@ class Plan:
         return key_of(stage="counts", **facts)
 
     def _measure(self, *name: str) -> dict[str, Any]:
-        return {"run": self.key("train", *name), "code": self.code("measure", *name)}
+        facts = {"run": self.key("train", *name), "code": self.code("measure", *name)}
+        spec = self.parts[name].spec
+        if wanted := measured_only(spec):
+            facts["spec"] = spec.model_dump(include=wanted)
+        return facts
 
     def _table(self, study: str, figure: str) -> dict[str, Any]:
         parts = self.parts_of(study, self.figure(study, figure).runs)
@@ -340,6 +376,7 @@ class Plan:
         return {
             "mem_mb": cost.mem_mb,
             "runtime": cost.minutes,
+            "measuring": measuring_minutes(part.spec),
             "threads": cost.threads,
             "share": 100 * min(cost.gpu_slots, slots) // slots if on_gpu else 100,
             "gres": cluster.gpu if on_gpu else "",
@@ -376,8 +413,9 @@ class Plan:
         settings = []
         for run in spec.runs:
             template = paper.runs[run]
-            if (values := template.settings(self.config.scale)) is None:
+            if not self.parts_of(study, [run]):
                 continue
+            values = template.settings(self.config.scale)
             listed = ", ".join(f"{k} = {v}" for k, v in values.items() if k not in ("kind", "grid"))
             grid = "".join(f", {k} in {v}" for k, v in values.get("grid", {}).items())
             settings.append(f"{run}: {listed}{grid}")
@@ -467,6 +505,7 @@ def make_plan(root: Path | str, values: dict[str, Any]) -> Plan:
                         )
                 specs[slug, run] = spec
     specs = _needed(studies, specs)
+    specs, left_out = _with_models(root, config, specs)
     # What starts from another run comes after it: each part points to the one of its base.
     parts: dict[tuple[str, str, str], Part] = {}
     for (slug, run), spec in sorted(specs.items(), key=lambda item: _starts_from_a_run(item[1])):
@@ -479,7 +518,7 @@ def make_plan(root: Path | str, values: dict[str, Any]) -> Plan:
     # In the order of the files again.
     order = {name: i for i, name in enumerate(specs)}
     parts = dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
-    return Plan(root, config, studies, registry, parts)
+    return Plan(root, config, studies, registry, parts, left_out)
 
 
 def _needed(
@@ -494,6 +533,35 @@ def _needed(
             wanted |= {(slug, base) for base in bases}
     return {name: spec for name, spec in specs.items()
             if (name[0], name[1].partition("-")[0]) in wanted}  # fmt: skip
+
+
+def _with_models(
+    root: Path, config: Config, specs: dict[tuple[str, str], RunSpec]
+) -> tuple[dict[tuple[str, str], RunSpec], tuple[str, ...]]:
+    """The runs without those of pretrained models that are not there, and a sentence on them."""
+    models = {name: s.model for name, s in specs.items() if isinstance(s, PretrainedSpec)}
+    if not models:
+        return specs, ()
+    here = config.pretrained_dir and root / config.pretrained_dir
+    if here and not here.is_dir():
+        raise ConfigError(
+            f"config/config.yaml: pretrained_dir = {config.pretrained_dir!r}: there is no such "
+            "folder; name one with a folder for each model, or null."
+        )
+    missing = {
+        n: m for n, m in models.items() if not here or not (here / m / "config.json").exists()
+    }
+    if here and len(missing) == len(models):
+        raise ConfigError(
+            f"config/config.yaml: pretrained_dir = {config.pretrained_dir!r} has none of the "
+            f"folders {', '.join(models.values())} with a config.json; put a model there, as "
+            "transformers saves it, or set pretrained_dir to null."
+        )
+    if not missing:
+        return specs, ()
+    where = f"{config.pretrained_dir} has no" if here else "pretrained_dir is null: no"
+    sentence = f"Pretrained models left out ({where} {', '.join(missing.values())})."
+    return {name: s for name, s in specs.items() if name not in missing}, (sentence,)
 
 
 def _starts_from_a_run(spec: RunSpec) -> bool:

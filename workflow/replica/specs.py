@@ -8,7 +8,7 @@ import difflib
 import itertools
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 import yaml
 from pydantic import (
@@ -648,6 +648,205 @@ class ResidualSpec(Strict):
         return self.penalty / self.depth if self.over_depth else self.penalty
 
 
+# --------------------------------------------------------------------------------------
+# Attention patterns
+
+
+class TextTask(Strict):
+    """The next character of a text, in windows of `context` positions."""
+
+    kind: Literal["text"]
+    bos: bool = Field(default=True, description="a fixed token stands before each window")
+
+
+class TriggerTask(Strict):
+    """TC: a trigger asks for the mean of the contents before it, all other rows for 0.
+
+    A token is (content ~ N(0, I), BOS flag, trigger flag, 1 for all but BOS); position 1 is BOS.
+    """
+
+    kind: Literal["trigger"]
+    content: PositiveInt = Field(description="dimensions of the content")
+    probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="of a trigger, from position 3 on"
+    )
+
+
+class TokenwiseTask(Strict):
+    """TW: y_t = B x_t with a Gaussian B. MIX: beside it triggers, as in the task above."""
+
+    kind: Literal["tokenwise"]
+    content: PositiveInt = Field(description="dimensions of the content")
+    norm: PositiveFloat = Field(description="of each content, which is uniform on a sphere")
+    probability: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="of a trigger, from position 3 on; 0 is TW"
+    )
+
+
+class BackcopyTask(Strict):
+    """BB, bigram-backcopy (Guo et al. 2024): x_t = x_{t-2} after a trigger, else a bigram.
+
+    Bigrams are those of the characters of a text, triggers its most frequent characters.
+    """
+
+    kind: Literal["backcopy"]
+    triggers: PositiveInt
+
+
+class Rates(Strict):
+    """How often heads are sinks or diagonals."""
+
+    texts: PositiveInt
+    lengths: Annotated[list[Annotated[int, Field(ge=4)]], Field(min_length=1)] = Field(
+        description="T, the first tokens of each text"
+    )
+
+
+class Costs(Strict):
+    """What the patterns would cost on the tokens that a layer reads."""
+
+    texts: PositiveInt
+    n: Annotated[list[Annotated[int, Field(ge=3)]], Field(min_length=1)] = Field(
+        description="the first tokens of each text"
+    )
+
+
+class Probes(Strict):
+    """What is looked at in a finished language model; numbers are numbers of texts."""
+
+    rates: Rates | None = None
+    switch: PositiveInt | None = Field(default=None, description="heads as switches, interventions")
+    alignment: PositiveInt | None = Field(default=None, description="of tokens, queries and keys")
+    smoothing: PositiveInt | None = Field(default=None, description="dense and sparse attention")
+    costs: Costs | None = None
+    layers: PositiveInt | None = Field(default=None, description="oversmoothing by layer")
+    spread: PositiveInt | None = Field(default=None, description="of a change of one token")
+
+
+class DecoderSpec(Strict):
+    """Decoder-only transformers with open attention, seeds as one stack."""
+
+    # What only the measures read: a change there trains nothing.
+    MEASURED: ClassVar[frozenset[str]] = frozenset({"probes"})
+
+    kind: Literal["decoder"]
+    task: Annotated[
+        TextTask | TriggerTask | TokenwiseTask | BackcopyTask, Field(discriminator="kind")
+    ]
+    dataset: Name | None = Field(
+        default=None, description="a text of config/datasets.yaml, for tasks of characters"
+    )
+    context: Annotated[int, Field(ge=4)] = Field(description="positions T, BOS included")
+    depth: PositiveInt = Field(description="layers")
+    width: PositiveInt = Field(description="d of the residual stream")
+    heads: PositiveInt
+    mlp: Annotated[int, Field(ge=0)] = Field(description="hidden width over d; 0: no MLP")
+    residual: bool = Field(default=True, description="residual connections")
+    norm: Literal["rms", "none"] = Field(default="rms", description="RMSNorm before each block")
+    positions: Literal["learned", "rotary", "none"]
+    attention: Literal[
+        "softmax", "off_by_one", "clipped", "sink_logit", "key_bias", "key_value_bias",
+        "sink_token", "sigmoid", "elu", "relu", "softpick", "gated",
+    ] = "softmax"  # fmt: skip
+    forbid: Literal["none", "self", "first", "both"] = Field(
+        default="none", description="hide each token from itself, the first one from all, or both"
+    )
+    value_bias: bool = False
+    optimiser: Literal["adamw", "sgd"] = Field(
+        default="adamw", description="AdamW, decay of matrices; or gradient descent without decay"
+    )
+    lr: PositiveFloat
+    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="steps in which lr rises")
+    schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch: PositiveInt = Field(description="sequences a step")
+    steps: PositiveInt
+    every: PositiveInt = Field(description="steps between two measured states; the first is 0")
+    gain: PositiveFloat = Field(description="matrices start as N(0, gain²/inputs)")
+    seeds: PositiveInt
+    probes: Probes = Probes()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "DecoderSpec":
+        if self.width % self.heads:
+            raise ValueError(f"width = {self.width} is not a multiple of heads = {self.heads}")
+        if self.positions == "rotary" and self.width // self.heads % 2:
+            raise ValueError("rotary positions need heads of even width")
+        if self.of_tokens != (self.dataset is not None):
+            raise ValueError("tasks of characters need a dataset, tasks of vectors have none")
+        if self.steps % self.every:
+            raise ValueError(f"steps = {self.steps} is not a multiple of every = {self.every}")
+        if self.optimiser == "sgd" and self.weight_decay:
+            raise ValueError("sgd has no weight_decay here")
+        if self.probes != Probes() and self.task.kind != "text":
+            raise ValueError("probes are for language models, whose task is text")
+        lengths = self.probes.rates.lengths if self.probes.rates else []
+        lengths = [*lengths, *(self.probes.costs.n if self.probes.costs else [])]
+        if max(lengths, default=0) > self.context:
+            raise ValueError(f"probes look at {max(lengths)} tokens of context = {self.context}")
+        return self
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether inputs are numbers of characters; vectors otherwise."""
+        return self.task.kind in ("text", "backcopy")
+
+    @property
+    def fused(self) -> bool:
+        """Whether the weights need not be written down."""
+        return self.attention in ("softmax", "sink_token", "gated") and self.forbid == "none"
+
+
+class BedsSpec(Strict):
+    """Minimum-norm query-key matrices on drawn tokens, and the sets on which there are any.
+
+    `orthonormal`: x_i = e_i + m e_0. `random`: unit Gaussian directions + a common one of length
+    m, causal. `sets`: small point sets; m is the largest shift, n and d the largest sizes.
+    """
+
+    kind: Literal["beds"]
+    bed: Literal["orthonormal", "random", "sets"]
+    n: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
+        description="tokens"
+    )
+    d: list[PositiveInt] = Field(default=[], description="dimensions; n + 1 for orthonormal")
+    m: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+        description="length of the common direction"
+    )
+    seeds: PositiveInt = Field(description="draws")
+
+    @model_validator(mode="after")
+    def _has_dimensions(self) -> "BedsSpec":
+        if (self.bed == "orthonormal") != (not self.d):
+            raise ValueError("orthonormal has its own dimension, the other beds need d")
+        return self
+
+
+class RandomAttentionSpec(Strict):
+    """Deep networks of random matrices: how fast their tokens become equal."""
+
+    kind: Literal["random_attention"]
+    depth: PositiveInt
+    width: PositiveInt
+    tokens: Annotated[int, Field(ge=4)]
+    window: PositiveInt = Field(description="tokens to each side, or before, of the window masks")
+    seeds: PositiveInt
+
+
+class PretrainedSpec(Strict):
+    """A pretrained language model in a folder of the user, probed as it is."""
+
+    kind: Literal["pretrained"]
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
+        description="folder below pretrained_dir"
+    )
+    dataset: Name = Field(description="a text of config/datasets.yaml")
+    bos: bool = Field(description="BOS, or what the tokenizer has for it, stands first")
+    context: Annotated[int, Field(ge=4)] = Field(description="tokens of a text")
+    probes: Probes
+    seeds: PositiveInt = Field(description="draws of the random and repeated inputs")
+
+
 RunSpec = (
     DufmSpec
     | NetworkHeadSpec
@@ -657,6 +856,10 @@ RunSpec = (
     | DeepRfmSpec
     | DeepHeadSpec
     | ResidualSpec
+    | DecoderSpec
+    | BedsSpec
+    | RandomAttentionSpec
+    | PretrainedSpec
 )
 RUN_KINDS: dict[str, type[Strict]] = {
     "dufm": DufmSpec,
@@ -667,6 +870,10 @@ RUN_KINDS: dict[str, type[Strict]] = {
     "deep_rfm": DeepRfmSpec,
     "deep_head": DeepHeadSpec,
     "residual": ResidualSpec,
+    "decoder": DecoderSpec,
+    "beds": BedsSpec,
+    "random_attention": RandomAttentionSpec,
+    "pretrained": PretrainedSpec,
 }
 
 
@@ -808,6 +1015,9 @@ class Config(Strict):
     data_dir: str = Field(default="data", description="downloads and prepared data sets")
     mirrors: list[str] = Field(
         default=[], description="folders or http(s) addresses tried before the official ones"
+    )
+    pretrained_dir: str | None = Field(
+        default=None, description="folder with a folder for each pretrained language model"
     )
     extras: list[Name] = Field(default=[], description="figures to make that are off by default")
     overrides: dict[Name, dict[Name, dict[str, Any]]] = Field(

@@ -18,7 +18,7 @@ rule measure_run:
     threads: asks("threads")
     resources:
         mem_mb=asks_growing("mem_mb"),
-        runtime=lambda wildcards, attempt: 5 * attempt,
+        runtime=asks_growing("measuring"),
         share=asks("share"),
         gres=asks("gres"),
         slurm_partition=asks("slurm_partition"),

@@ -5,7 +5,7 @@ own step size and penalties. A member that diverges is frozen and named; the oth
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,13 +221,18 @@ def adam(
     schedule: Schedule = lambda _: 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    decayed: Collection[str] = (),
 ) -> tuple[Callable[[int], None], State]:
     """Adam (Kingma and Ba 2015) for any stacked model; penalties are a part of the objective.
+
+    With `weight_decay` it is AdamW (Loshchilov and Hutter 2019).
 
     Args:
         params, objective, lr, schedule: see `sgd`.
         betas: decay of the means of the gradients and of their squares.
         epsilon: added to the root of the latter.
+        weight_decay: a step takes this times lr off the parameters `decayed`.
 
     Returns:
         `advance` for `train`, and the two means for its `extra`.
@@ -241,6 +246,8 @@ def adam(
             second = moments[f"adam2/{key}"].mul_(betas[1])
             second.addcmul_(gradient, gradient, value=1 - betas[1])
             # The step rate·m/(√v + ε) with the rate in the denominator: fewer passes over memory.
+            if weight_decay and key in decayed:
+                params[key].mul_(1 - _rate(lr * schedule(step) * weight_decay, gradient))
             rate = _rate(lr * (schedule(step) / unbiased[0]), gradient)
             scale = second.sqrt().div_(rate * unbiased[1] ** 0.5).add_(epsilon / rate)
             params[key].addcdiv_(first, scale, value=-1)

@@ -1,0 +1,1 @@
+"""Attention patterns of decoder-only transformers (study `sinks`)."""

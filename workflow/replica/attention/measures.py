@@ -1,0 +1,288 @@
+"""Measures of trained decoders: how patterns come about, and what stands at the end."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from replica.attention.probes import CHANGES, Model, only, probe
+from replica.attention.tasks import Batch, Corpus, corpus, evenly, windows
+from replica.attention.training import HELD_OUT, losses
+from replica.data.prepare import load
+from replica.measures import patterns
+from replica.models import attention, decoder
+from replica.models.attention import Observed
+from replica.models.decoder import Edit, See
+from replica.provenance import stream_seed
+from replica.specs import DecoderSpec, TextTask
+from replica.theory.margins import min_norm_point
+
+# A row is a hard switch where its first weight is above SINK, or, of weights that need not sum to 1,
+# below IDLE, and what it gives is below SWITCHED_OFF of the mean over trigger rows.
+SINK, IDLE, SWITCHED_OFF = 0.9, 0.05, 0.1
+# Columns of all rows of a run.
+FACTS = ["attention", "forbid", "residual", "mlp", "depth", "width", "heads", "context",
+         "positions", "value_bias", "optimiser", "steps"]  # fmt: skip
+
+
+def measure_decoder(
+    spec: DecoderSpec, states: dict[str, Tensor], *, run: str, threads: int, card: Path | None
+) -> pd.DataFrame:
+    """All probes of a run, told apart by the column `probe`.
+
+    Args:
+        spec: the run.
+        states: what `replica.attention.training.train_decoder` keeps.
+        run: its full name.
+        threads: CPU threads.
+        card: of the text, for tasks of characters.
+
+    Returns:
+        `course`: a row each measured step and seed, for each kind of rows of a small task; of the
+        last step `rows` for small tasks, and the tables of `replica.attention.probes` for language
+        models. A member that diverged has one row, `diverged`.
+    """
+    torch.set_num_threads(threads)
+    seeds, diverged = states["seed"].tolist(), states["diverged_at"]
+    alive = (diverged < 0).nonzero().flatten()
+    steps = sorted({int(name.partition("/")[0]) for name in states if name[0].isdigit()})
+    params = {
+        step: {name.partition("/")[2]: value[alive] for name, value in states.items()
+               if name.startswith(f"{step}/")}
+        for step in steps
+    }  # fmt: skip
+    members = [seeds[i] for i in alive.tolist()]
+    if spec.task.kind == "text":
+        found = corpus(load(card))
+        batch = windows(found.held_out, evenly(found.held_out, spec.context, HELD_OUT), spec, found)
+        batch = Batch(batch.inputs[None], batch.targets[None])
+        model = language_model(params[steps[-1]], spec, found, members)
+        tables = [probe(model, spec.probes, spec.context)]
+    else:
+        batch = Batch(*(states[f"held_out/{name}"][alive]
+                        for name in ("inputs", "targets", "triggers")))  # fmt: skip
+        tables = [rows_at_the_end(params[steps[-1]], spec, batch, members).assign(probe="rows")]
+    course = [at_step(p, spec, batch, members).assign(step=step) for step, p in params.items()]
+    tables = [pd.concat(course, ignore_index=True).assign(probe="course"), *tables]
+    if len(alive) < len(seeds):
+        lost = [(seed, at) for seed, at in zip(seeds, diverged.tolist(), strict=True) if at >= 0]
+        tables.append(pd.DataFrame(lost, columns=["seed", "step"]).assign(probe="diverged"))
+    table = pd.concat(tables, ignore_index=True)
+    facts = spec.model_dump(include=set(FACTS)) | {"run": run, "task": task_name(spec)}
+    facts["bos"] = getattr(spec.task, "bos", True)
+    return table.assign(**facts)
+
+
+def task_name(spec: DecoderSpec) -> str:
+    """LM, TC, TW, MIX or BB, as docs/sinks.md calls them."""
+    if spec.task.kind == "tokenwise":
+        return "MIX" if spec.task.probability else "TW"
+    return {"text": "LM", "trigger": "TC", "backcopy": "BB"}[spec.task.kind]
+
+
+# --------------------------------------------------------------------------------------
+# Every measured step
+
+
+def at_step(
+    params: decoder.State, spec: DecoderSpec, batch: Batch, seeds: list[int]
+) -> pd.DataFrame:
+    """Loss and patterns of a state on held-out sequences, means over layers, heads and rows t >= 2.
+
+    `row_kind`: all; of small tasks also plain and trigger, the rows of either kind. sink_mass,
+    diag_mass; sink_rate, diag_rate, the shares of heads above .3 in a mean over sequences; rho_out;
+    relmu of the residual stream before the last layer.
+    """
+    seen_rows = rows_of(batch)
+    sums = {kind: {"sink_mass": 0.0, "diag_mass": 0.0, "rho_out": 0.0} for kind in seen_rows}
+    rates = {"sink_rate": 0.0, "diag_rate": 0.0}
+    last: dict[str, Tensor] = {}
+
+    def see(number: int, seen: Observed) -> None:
+        A = attention.proxy(seen.A)
+        size = seen.residual.norm(dim=-1).clamp(min=1e-12)
+        by_row = {
+            "sink_mass": A[..., 0].mean(2),
+            "diag_mass": A.diagonal(dim1=-2, dim2=-1).mean(2),
+            "rho_out": (seen.outputs.norm(dim=-1) / size[:, :, None]).mean(2),
+        }
+        for kind, chosen in seen_rows.items():
+            for name, value in by_row.items():
+                # A learned sink token stands before the rows of the batch.
+                value = value[..., value.shape[-1] - chosen.shape[-1] :]
+                sums[kind][name] = sums[kind][name] + _mean(value, chosen) / spec.depth
+        alpha, delta = patterns.importance(A)[..., 0], patterns.diagonal_mass(A)
+        for name, value in [("sink_rate", alpha), ("diag_rate", delta)]:
+            share = (value > 0.3).double().mean((1, 2))
+            rates[name] = rates[name] + share / spec.depth
+        last["relmu"] = patterns.relative_mu(seen.residual).mean(1)
+
+    with torch.no_grad():
+        out = decoder.forward(params, spec, batch.inputs, see=see)
+        lost = losses(out, spec, batch)
+    frames = []
+    for kind, chosen in seen_rows.items():
+        values = {"loss": _mean(lost, chosen), **sums[kind]}
+        if kind == "all":
+            values |= {"loss": lost.mean((1, 2)), **rates, **last}
+        columns = {name: value.tolist() for name, value in values.items()}
+        frames.append(pd.DataFrame({"seed": seeds, **columns}).assign(row_kind=kind))
+    return pd.concat(frames, ignore_index=True)
+
+
+def rows_of(batch: Batch) -> dict[str, Tensor]:
+    """Which rows (S, B, T) are of each kind; the first one is of none."""
+    every = torch.ones(batch.inputs.shape[:3], dtype=torch.bool)
+    every[..., 0] = False
+    if batch.triggers is None or not batch.triggers.any():
+        return {"all": every}
+    return {"all": every, "plain": every & ~batch.triggers, "trigger": batch.triggers}
+
+
+def _mean(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean over the chosen rows of each member, (S,)."""
+    chosen = chosen.expand(values.shape)
+    return (values * chosen).sum((1, 2)) / chosen.sum((1, 2))
+
+
+# --------------------------------------------------------------------------------------
+# Small tasks at the end
+
+
+def rows_at_the_end(
+    params: decoder.State, spec: DecoderSpec, batch: Batch, seeds: list[int]
+) -> pd.DataFrame:
+    """What the first layer does, a seed and kind of rows a row; means over heads.
+
+    sink_mass, diag_mass, previous: of the weights, divided by the sum of their row; row_sum: that sum.
+    out_norm: mean |o_t|, and out_ratio over that of trigger rows; read_ratio: the same of W o_t
+    with the head W of the network, all that a layer without residual connection can say.
+    switched, idle: share of rows with a read_ratio below .1 and a first weight above .9, or below .05.
+    out_var: trace of the covariance of o_t over that of trigger rows. r2_self: R² of o_t regressed
+    on the tokens. dloss_diag: loss with all weights on the diagonal, minus the loss. sinks: the
+    sequences whose rows all have a positive margin of the sink (first head); sinks_at_zero: those
+    of them in which 0 is in the convex hull of the rows' tokens.
+    """
+    found: list[Observed] = []
+
+    def see(number: int, seen: Observed) -> None:
+        if number == 0:
+            found.append(seen)
+
+    diagonal = only_layer_on_diagonal(spec)
+    with torch.no_grad():
+        out = decoder.forward(params, spec, batch.inputs, see=see)
+        changed = decoder.forward(params, spec, batch.inputs, edit=diagonal)
+    (seen,) = found
+    cost = losses(changed, spec, batch) - losses(out, spec, batch)
+    shift = seen.A.shape[-1] - batch.inputs.shape[2]
+    A = attention.proxy(seen.A)
+    first = seen.A[..., 0].mean(2)[..., shift:]
+    o = seen.outputs.sum(2)[..., shift:, :]
+    by_row = {
+        "sink_mass": A[..., 0].mean(2)[..., shift:],
+        "diag_mass": A.diagonal(dim1=-2, dim2=-1).mean(2)[..., shift:],
+        "row_sum": seen.A.sum(-1).mean(2)[..., shift:],
+        "out_norm": o.norm(dim=-1),
+        "dloss_diag": cost,
+    }
+    read = (o @ params["head"][:, None]).norm(dim=-1)
+    kinds = rows_of(batch)
+    reference = kinds.get("trigger", kinds["all"])
+    ratio = read / _mean(read, reference)[:, None, None]
+    by_row["switched"] = ((first > SINK) & (ratio < SWITCHED_OFF)).double()
+    by_row["idle"] = ((first < IDLE) & (ratio < SWITCHED_OFF)).double()
+    frames = []
+    for kind, chosen in kinds.items():
+        values = {name: _mean(value, chosen).tolist() for name, value in by_row.items()}
+        values["out_ratio"] = (
+            _mean(o.norm(dim=-1), chosen) / _mean(o.norm(dim=-1), reference)
+        ).tolist()
+        values["read_ratio"] = _mean(ratio, chosen).tolist()
+        for s in range(len(seeds)):
+            rows = chosen[s].flatten()
+            outputs, tokens = (
+                o[s].flatten(0, 1)[rows],
+                seen.inputs[s][:, shift:].flatten(0, 1)[rows],
+            )
+            others = o[s].flatten(0, 1)[reference[s].flatten()]
+            more = {
+                "out_var": _variance(outputs) / _variance(others),
+                "r2_self": explained(tokens, outputs),
+                **_alignment(seen, s, chosen[s], shift),
+            }
+            for name, value in more.items():
+                values.setdefault(name, []).append(value)
+        frames.append(pd.DataFrame({"seed": seeds, **values}).assign(row_kind=kind))
+    return pd.concat(frames, ignore_index=True)
+
+
+def only_layer_on_diagonal(spec: DecoderSpec) -> Edit:
+    """An edit of the first layer: each token attends to itself."""
+    return only(0, range(spec.heads), CHANGES["diagonal"])
+
+
+def explained(x: Tensor, y: Tensor) -> float:
+    """R² of the least-squares map from rows x (n, a), with a constant, to rows y (n, b), in float64."""
+    X = np.column_stack([x.double().numpy(), np.ones(len(x))])
+    Y = y.double().numpy()
+    left = Y - X @ np.linalg.lstsq(X, Y)[0]
+    return float(1 - (left**2).sum() / ((Y - Y.mean(0)) ** 2).sum())
+
+
+def _variance(x: Tensor) -> float:
+    return float(x.double().var(0).sum())
+
+
+def _alignment(seen: Observed, s: int, chosen: Tensor, shift: int) -> dict[str, float]:
+    """Sequences of one member whose chosen rows all are sinks, and those that contradict D2."""
+    z, sinks, at_zero = seen.logits[s, :, 0], 0, 0
+    T = z.shape[-1]
+    others = torch.ones(T, T, dtype=torch.bool).tril()
+    others[:, 0] = False
+    ahead = z[..., 0] - z.masked_fill(~others, -torch.inf).amax(-1)
+    for text, rows in enumerate(chosen):
+        if rows.any() and (ahead[text][shift:][rows] > 0).all():
+            sinks += 1
+            tokens = seen.inputs[s, text][shift:][rows].double().numpy()
+            at_zero += min_norm_point(tokens)[0] == 0
+    return {"sinks": sinks, "sinks_at_zero": at_zero}
+
+
+# --------------------------------------------------------------------------------------
+# Language models at the end
+
+
+def language_model(
+    params: decoder.State, spec: DecoderSpec, found: Corpus, seeds: list[int]
+) -> Model:
+    """A stack of decoders as `replica.attention.probes` sees it; texts are held-out windows."""
+
+    def tokens(kind: str, T: int, count: int) -> Tensor:
+        cut = spec.model_copy(update={"context": T})
+        natural = windows(found.held_out, evenly(found.held_out, T, count), cut, found).inputs
+        first = natural[:, : int(spec.task.bos)]
+        generator = torch.Generator().manual_seed(stream_seed("probes", kind, T))
+        drawn = torch.randint(
+            len(found.characters), (count, 1 if kind == "repeated" else T), generator=generator
+        )
+        others = {"natural": natural[:, first.shape[1] :], "random": drawn,
+                  "repeated": drawn.expand(-1, T)}[kind]  # fmt: skip
+        return torch.cat([first, others], 1)[:, :T]
+
+    def plain(T: int, count: int) -> Tensor:
+        cut = spec.model_copy(update={"context": T, "task": TextTask(kind="text", bos=False)})
+        return windows(found.held_out, evenly(found.held_out, T, count), cut, found).inputs
+
+    def observe(given: Tensor, see: See | None, edit: Edit | None) -> Tensor:
+        with torch.no_grad():
+            out = decoder.forward(params, spec, given[None], see=see, edit=edit)[:, :, :-1]
+        targets = given[None, :, 1:].expand(out.shape[:-1])
+        lost = F.cross_entropy(out.flatten(0, 2), targets.flatten(), reduction="none")
+        return lost.unflatten(0, targets.shape).mean(-1)
+
+    linear = spec.positions != "rotary"
+    return Model(seeds, spec.depth, spec.heads, tokens, plain, observe, True, linear)
