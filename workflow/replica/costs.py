@@ -6,6 +6,7 @@ for more. They never enter a result or a key.
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,9 @@ SECONDS_PER_TOKEN = 6e-6
 SECONDS_PER_TOKEN_ON_GPU = 3e-8
 # Steps times tokens of a step from which decoders are worth a GPU.
 MANY_TOKENS = 10_000_000
+# Billions of parameters of models whose names do not say it; the largest for all others.
+GPT2_PARAMETERS = {"gpt2": 0.12, "gpt2-medium": 0.35, "gpt2-large": 0.77, "gpt2-xl": 1.6}
+LARGEST = 13.0
 # Samples of a class from which residual networks are worth a GPU.
 MANY_SAMPLES = 1000
 # Points of a kernel machine that are worth a GPU.
@@ -160,8 +164,11 @@ def training_cost(spec: RunSpec, seeds: int) -> Cost:
         work = seeds * spec.depth * 24 * (spec.width / 64) ** 2 * max(1, spec.tokens / 64)
         return _small(MARGIN * work * 2e-3, BASE_MB + 600)
     if isinstance(spec, PretrainedSpec):
-        # The largest has 13 billion weights of four bytes, and is read once.
-        return Cost(mem_mb=64_000, minutes=120, threads=4, gpu_slots=4, group="alone")
+        # Weights of four bytes, some of them twice while they are read, and the maps of a layer.
+        billions = parameters_of(spec.model)
+        memory = 6000 + round(1.3 * 4000 * billions)
+        minutes = math.ceil(20 + 10 * billions)
+        return Cost(mem_mb=memory, minutes=minutes, threads=4, gpu_slots=4, group="alone")
     if is_large(spec):
         return Cost(mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
     if isinstance(spec, DeepHeadSpec):
@@ -256,10 +263,18 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     return _small(MARGIN * steps * work * SECONDS_PER_POSITION, BASE_MB + 600 + memory)
 
 
+def parameters_of(model: str) -> float:
+    """Billions of parameters of a pretrained model, from its name: pythia-410m, opt-1.3b."""
+    if model in GPT2_PARAMETERS:
+        return GPT2_PARAMETERS[model]
+    found = re.search(r"([\d.]+)(m|b)$", model)
+    return float(found[1]) / (1000 if found[2] == "m" else 1) if found else LARGEST
+
+
 def _decoder_cost(spec: DecoderSpec, seeds: int) -> Cost:
     tokens = seeds * spec.batch * spec.context
     work = tokens * spec.depth * (spec.width / 64) * max(1, spec.width / 128)
-    # The maps of a layer and its activations are kept for the gradient; the probes hold further maps.
+    # The maps of a layer and its activations are kept for the gradient.
     each = spec.heads * spec.context * 3 + spec.width * (12 + 3 * spec.mlp)
     memory = 4 * tokens * spec.depth * each // 2**20
     weights = 4 * seeds * spec.depth * (4 + 2 * spec.mlp) * spec.width**2 // 2**20

@@ -34,7 +34,7 @@ def train_beds(spec: BedsSpec, job: Job) -> Result:
 
     Rows of beds: pattern of n tokens with a common direction of length m; costs are NaN where there
     is no W, `theory_frobenius` and `theory_nuclear` where there is no closed form (D7). Rows of
-    sets: whether D2's condition says that a sink is possible, and whether a linear program finds one.
+    sets: whether D2's condition says that a sink is possible, and whether a linear program does.
     """
     torch.set_num_threads(job.threads)
     if spec.bed == "sets":

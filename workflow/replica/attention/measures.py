@@ -20,8 +20,8 @@ from replica.provenance import stream_seed
 from replica.specs import DecoderSpec, TextTask
 from replica.theory.margins import min_norm_point
 
-# A row is a hard switch where its first weight is above SINK, or, of weights that need not sum to 1,
-# below IDLE, and what it gives is below SWITCHED_OFF of the mean over trigger rows.
+# A row is a hard switch where its first weight is above SINK, or, of weights that need not sum to
+# 1, below IDLE, and what it gives is below SWITCHED_OFF of the mean over trigger rows.
 SINK, IDLE, SWITCHED_OFF = 0.9, 0.05, 0.1
 # Columns of all rows of a run.
 FACTS = ["attention", "forbid", "residual", "mlp", "depth", "width", "heads", "context",
@@ -157,10 +157,11 @@ def rows_at_the_end(
 ) -> pd.DataFrame:
     """What the first layer does, a seed and kind of rows a row; means over heads.
 
-    sink_mass, diag_mass, previous: of the weights, divided by the sum of their row; row_sum: that sum.
+    sink_mass, diag_mass: of the weights, divided by the sum of their row; row_sum: that sum.
     out_norm: mean |o_t|, and out_ratio over that of trigger rows; read_ratio: the same of W o_t
     with the head W of the network, all that a layer without residual connection can say.
-    switched, idle: share of rows with a read_ratio below .1 and a first weight above .9, or below .05.
+    switched, idle: share of rows with a read_ratio below .1 and a first weight above .9, or below
+    .05.
     out_var: trace of the covariance of o_t over that of trigger rows. r2_self: R² of o_t regressed
     on the tokens. dloss_diag: loss with all weights on the diagonal, minus the loss. sinks: the
     sequences whose rows all have a positive margin of the sink (first head); sinks_at_zero: those
@@ -226,7 +227,7 @@ def only_layer_on_diagonal(spec: DecoderSpec) -> Edit:
 
 
 def explained(x: Tensor, y: Tensor) -> float:
-    """R² of the least-squares map from rows x (n, a), with a constant, to rows y (n, b), in float64."""
+    """R² of the best affine map from rows x (n, a) to rows y (n, b), in float64."""
     X = np.column_stack([x.double().numpy(), np.ones(len(x))])
     Y = y.double().numpy()
     left = Y - X @ np.linalg.lstsq(X, Y)[0]

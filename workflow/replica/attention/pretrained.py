@@ -114,6 +114,9 @@ def load_model(
         raise PretrainedError(
             f"The weights in {folder} are incomplete, {missing[0]} is missing: copy them again."
         )
+    # On CPUs the first tanh of a process, if threads share it, now and then is off by 1e-4 (seen
+    # with PyTorch 2.13 and MKL): GPT-2 has one. A small one, of one thread, comes before it here.
+    torch.tanh(torch.zeros(64))
     return model.to(device).eval(), tokenizer
 
 

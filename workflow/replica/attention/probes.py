@@ -76,8 +76,8 @@ def probe(model: Model, probes: Probes, T: int) -> pd.DataFrame:
 def rates(model: Model, wanted: Rates) -> pd.DataFrame:
     """How often a head is a sink or a diagonal; a head and threshold ε a row, over all texts.
 
-    alpha1, sink_mass, alpha_max, delta, previous, entropy: means. sink_rate, any_rate, diag_rate: share
-    of texts with α_1, the largest α, or δ above ε.
+    alpha1, sink_mass, alpha_max, delta, previous, entropy: means. sink_rate, any_rate, diag_rate:
+    share of texts with α_1, the largest α, or δ above ε.
     """
     frames = []
     for kind, T in itertools.product(INPUTS, wanted.lengths):
@@ -172,7 +172,7 @@ def alignment(model: Model, T: int, texts: int) -> pd.DataFrame:
         scale = others.norm(dim=-1).mean(-1)
         distance = torch.tensor(
             [[margins.min_norm_point(text.cpu().numpy())[0] for text in member]
-             for member in others], device=x.device,
+             for member in others], device=x.device, dtype=torch.float64,
         )  # fmt: skip
         tokens = {
             "nu": distance / scale,
@@ -259,13 +259,13 @@ def costs(model: Model, wanted: Costs) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figures_of(found: margins.MinimumNorm) -> dict[str, float | bool]:
-    """Norms of a minimum-norm matrix as columns."""
+def figures_of(found: margins.MinimumNorm) -> dict[str, float]:
+    """Norms of a minimum-norm matrix as columns; feasible is 1 or 0."""
     return {
         "frobenius": found.frobenius,
         "nuclear": found.nuclear,
         "participation_rank": found.participation_rank,
-        "feasible": found.feasible,
+        "feasible": float(found.feasible),
     }
 
 
@@ -307,6 +307,8 @@ def spread(model: Model, T: int, texts: int) -> pd.DataFrame:
         # The token at this place of the next text, which is another one of the same kind.
         changed[:, place] = tokens.roll(1, 0)[:, place]
         different = changed[:, place] != tokens[:, place]
+        if not different.any():
+            continue
         tokens, changed = tokens[different], changed[different]
         streams = [_streams(model, given, edit) for given in (tokens, changed)]
         for layer, (a, b) in enumerate(zip(*streams, strict=True), start=1):
@@ -316,7 +318,7 @@ def spread(model: Model, T: int, texts: int) -> pd.DataFrame:
                     pd.DataFrame({"position": range(1, T + 1), "delta_norm": moved[s].tolist()})
                     .assign(seed=seed, layer=layer, ablation=ablation)
                 )  # fmt: skip
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def strongest_sinks(model: Model, tokens: Tensor) -> Tensor:

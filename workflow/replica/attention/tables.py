@@ -1,4 +1,4 @@
-"""A table as the states of a job, for runs whose result is a table: no network is left to measure."""
+"""A table as the states of a job, for runs that leave no network to measure."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -230,9 +230,9 @@ def backcopy(
     x = torch.full((count, T + 1), found.bos)
     at = torch.randint(len(found.train), (count,), generator=generator)
     x[:, 1] = found.train[at]
-    uniform = torch.rand(count, T + 1, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(T + 1, count, generator=generator, dtype=torch.float64)
     for t in range(2, T + 1):
-        drawn = torch.searchsorted(cumulative[x[:, t - 1]], uniform[:, t : t + 1]).squeeze(1)
+        drawn = torch.searchsorted(cumulative[x[:, t - 1]], uniform[t, :, None]).squeeze(1)
         drawn = drawn.clamp(max=len(table) - 1)
         copies = torch.isin(x[:, t - 1], chosen) & (t > 2)
         x[:, t] = torch.where(copies, x[:, t - 2], drawn)

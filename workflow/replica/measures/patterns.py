@@ -43,7 +43,8 @@ def previous_mass(A: Tensor) -> Tensor:
 def entropy(A: Tensor) -> Tensor:
     """Mean over t >= 2 of the entropy of row t over log t, 1 for uniform rows: (...)."""
     rows = torch.special.entr(A[..., 1:, :]).sum(-1)
-    return (rows / torch.arange(2, A.shape[-1] + 1, device=A.device).log()).mean(-1)
+    t = torch.arange(2, A.shape[-1] + 1, device=A.device, dtype=A.dtype)
+    return (rows / t.log()).mean(-1)
 
 
 def head_type(alpha_1: Tensor, delta: Tensor, previous: Tensor, epsilon: float) -> list[str]:

@@ -118,9 +118,11 @@ def elu(z: Tensor, seen: Tensor) -> Tensor:
 
 def softpick(z: Tensor, seen: Tensor) -> Tensor:
     """Rectified softmax: a row of logits of at most 0 gives nothing to anyone."""
-    # e^z - 1 relative to the largest of e^z and 1, against overflow.
-    top = z.masked_fill(~seen, 0).amax(-1, keepdim=True).clamp(min=0)
-    shifted = ((z - top).exp() - (-top).exp()) * seen
+    # A hidden logit of 0 has e^z - 1 = 0. All are relative to the largest of e^z and 1, against
+    # overflow.
+    z = z.masked_fill(~seen, 0)
+    top = z.amax(-1, keepdim=True).clamp(min=0)
+    shifted = (z - top).exp() - (-top).exp()
     total = shifted.abs().sum(-1, keepdim=True)
     return shifted.relu() / (total + SOFTPICK_EPSILON * (-top).exp())
 

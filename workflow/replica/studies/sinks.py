@@ -240,7 +240,7 @@ def table_rec_c4_smoothing(inputs: Inputs) -> pd.DataFrame:
 
 
 def draw_rec_c4_smoothing(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """relμ with dense attention minus relμ as it is, by layer, by variant, and S against entropy."""
+    """relμ with dense attention minus relμ as it is; by layer and variant; S against entropy."""
     figure, axes = plt.subplots(1, 4, figsize=(13.5, 3.6))
     own = table[table["variant"] == "original"]
     for position, (series, rows) in enumerate(own.groupby("series", sort=False)):
@@ -518,7 +518,7 @@ def table_rec_c8_mlp_like(inputs: Inputs) -> pd.DataFrame:
 
 
 def draw_rec_c8_mlp_like(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Patterns, R² of the output on the own token, and the loss with all weights on the diagonal."""
+    """Patterns, R² of the output on the own token, the loss with all weights on the diagonal."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 6.6), squeeze=False)
     for row, task in zip(axes, ["TW", "MIX"], strict=True):
         own = _plain(table[table["panel"] == task])
@@ -560,10 +560,11 @@ def table_rec_c9_oversmoothing(inputs: Inputs) -> pd.DataFrame:
 def draw_rec_c9_oversmoothing(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """relμ against the layer: networks, masks, forced patterns, trained models."""
     figure, axes = plt.subplots(1, 4, figsize=(13.5, 3.7))
-    drawn = table[table["panel"] == "random"]
-    own = drawn[drawn["pattern"] == "own"]
-    # Rounding errors of the computation.
+    drawn = table[table["panel"] == "random"].copy()
+    # Below are rounding errors of the computation.
     floor = 1e-16
+    drawn["relmu"] = drawn["relmu"].clip(lower=floor)
+    own = drawn[drawn["pattern"] == "own"]
     for column, value, ax, title in [
         ("net", "causal", axes[0], "networks, causal mask"),
         ("mask", "SAN", axes[1], "masks, SAN"),
@@ -572,8 +573,8 @@ def draw_rec_c9_oversmoothing(table: pd.DataFrame, published: pd.DataFrame) -> F
         rows = own[own[other] == value]
         for position, (name, lines) in enumerate(rows.groupby(column, sort=False)):
             drawing.band(
-                ax, lines.assign(relmu=lines["relmu"].clip(lower=floor)), "layer", "relmu", log=True,
-                label=name, color=drawing.COLOURS[f"model_{position + 1}"],
+                ax, lines, "layer", "relmu", log=True, label=name,
+                color=drawing.COLOURS[f"model_{position + 1}"],
                 linestyle=drawing.ordered_dash(position),
             )  # fmt: skip
         ax.set(title=title)
@@ -582,8 +583,8 @@ def draw_rec_c9_oversmoothing(table: pd.DataFrame, published: pd.DataFrame) -> F
         forced.groupby(["net", "pattern"], sort=False)
     ):
         drawing.band(
-            axes[2], lines.assign(relmu=lines["relmu"].clip(lower=floor)), "layer", "relmu", log=True,
-            label=f"{pattern}, {net}", color=drawing.COLOURS[f"model_{position + 1}"],
+            axes[2], lines, "layer", "relmu", log=True, label=f"{pattern}, {net}",
+            color=drawing.COLOURS[f"model_{position + 1}"],
             linestyle=drawing.ordered_dash(position),
         )  # fmt: skip
     axes[2].set(title="forced patterns")
@@ -603,8 +604,8 @@ def draw_rec_c9_oversmoothing(table: pd.DataFrame, published: pd.DataFrame) -> F
     for ax in axes[:3]:
         drawing.log_y(ax)
     drawing.settings_line(
-        figure, f"{OURS}; random networks: mean and std of log10 over {drawn['seed'].nunique()} seeds, "
-        f"values below {floor:g} drawn there",
+        figure, f"{OURS}; random networks: mean and std of log10 over "
+        f"{drawn['seed'].nunique()} seeds, values below {floor:g} drawn there",
     )  # fmt: skip
     return figure
 
@@ -728,8 +729,9 @@ def _identity_d7() -> pd.DataFrame:
         for m in (0.0, 0.25, 0.5, 1.0, 2.0):
             X = theory.orthonormal_bed(n, m)
             found = {p: minimum_norm(X, p, causal=False).frobenius for p in PATTERN_NAMES}
-            rows.append({"pattern": f"n = {n}", "n": n, "x": m, "theory": theory.cost_ratio(n, m)[0],
-                         "value": found["diagonal"] / found["sink"]})  # fmt: skip
+            rows.append({"pattern": f"n = {n}", "n": n, "x": m,
+                         "value": found["diagonal"] / found["sink"],
+                         "theory": theory.cost_ratio(n, m)[0]})  # fmt: skip
     return pd.DataFrame(rows).assign(seed=-1)
 
 
@@ -758,8 +760,10 @@ def draw_rec_d_identities(table: pd.DataFrame, published: pd.DataFrame) -> Figur
     rows = table[table["panel"] == "D5"]
     for position, (n, own) in enumerate(rows.groupby("n")):
         places = np.arange(len(own)) + 0.3 * position
-        axes[2].plot(own["value"], places, linestyle="none", marker=drawing.MARKERS[position],
-                     color=drawing.ordered_colours(3)[position], label=f"simulated, n = {n}")  # fmt: skip
+        axes[2].plot(
+            own["value"], places, linestyle="none", marker=drawing.MARKERS[position],
+            color=drawing.ordered_colours(3)[position], label=f"simulated, n = {n}",
+        )  # fmt: skip
         axes[2].plot(
             own["theory"], places, linestyle="none", marker="|", markersize=9, color="black"
         )
@@ -785,17 +789,17 @@ def claim_c1(tables: Tables) -> Verdict:
     against = int((own["nu"] == 0).sum()) + int(rows["sinks_at_zero"].sum())
     possible = 100 * sets["feasible"].mean()
     detail = (
-        f"a linear program agrees with the condition in {100 * agree:.1f} % of {len(sets)} drawn sets "
-        f"(a sink is possible in {possible:.0f} %); heads with a positive margin on all rows: "
-        f"{len(own)} of {len(heads)} of language models, {rows['sinks'].sum():.0f} sequences of TC; "
-        f"with 0 in the hull of the tokens: {against}; Spearman of margin and ν over heads "
+        f"a linear program agrees with the condition in {100 * agree:.1f} % of {len(sets)} drawn "
+        f"sets (a sink is possible in {possible:.0f} %); heads with a positive margin on all rows: "
+        f"{len(own)} of {len(heads)} of language models, {rows['sinks'].sum():.0f} sequences of "
+        f"TC; with 0 in the hull of the tokens: {against}; Spearman of margin and ν over heads "
         f"{_correlation(heads, 'margin_sink', 'nu'):.2f}"
     )
     words = {
         "value": agree,
         "published": "sinks need alignment",
-        "tolerance": "agreement in 100 % of at least 500 sets; no trained sink (bias-free heads: LM "
-        "on all rows, TC on all plain rows) with ν = 0",
+        "tolerance": "agreement in 100 % of at least 500 sets; no trained sink (bias-free heads: "
+        "LM on all rows, TC on all plain rows) with ν = 0",
     }
     if len(sets) < 500 or first_look(table):
         return undecidable(f"too few sets, or runs of a few steps; {detail}", **words)
@@ -839,21 +843,22 @@ def claim_c3(tables: Tables) -> Verdict:
     heads = table[table["panel"] == "heads"]
     softmax, relu = ATTENTIONS["softmax"], ATTENTIONS["relu"]
     listed = "; ".join(
-        f"{name}: weight on token 1 {row.sink_mass:.2f}, output {row.read_ratio:.3f} of trigger rows, "
-        f"switched {100 * row.switched:.1f} %, idle {100 * row.idle:.1f} %"
+        f"{name}: weight on token 1 {row.sink_mass:.2f}, output {row.read_ratio:.3f} of trigger "
+        f"rows, switched {100 * row.switched:.1f} %, idle {100 * row.idle:.1f} %"
         for name, row in mean.iterrows()
         if name in (softmax, relu)
     )
+    rho = _correlation(heads, "alpha1", "rho_out")
     detail = (
-        f"slopes of log|o| on log δ {min(slopes):.3f} to {max(slopes):.3f}; plain rows of TC: {listed}; "
-        f"reported: Spearman of α_1 and |o|/|x| over heads {_correlation(heads, 'alpha1', 'rho_out'):.2f}"
+        f"slopes of log|o| on log δ {min(slopes):.3f} to {max(slopes):.3f}; plain rows of TC: "
+        f"{listed}; reported: Spearman of α_1 and |o|/|x| over heads {rho:.2f}"
     )
     words = {
         "value": float(mean["switched"].get(softmax, np.nan)),
         "published": "a sink is a hard switch",
-        "tolerance": "slopes in [.98, 1.02]; TC: at least 95 % of plain rows with a weight above .9 on "
-        "token 1 and an output below .1 of trigger rows (softmax), as many with a weight below .05 (ReLU); "
-        "value: share for softmax",
+        "tolerance": "slopes in [.98, 1.02]; TC: at least 95 % of plain rows with a weight above "
+        ".9 on token 1 and an output below .1 of trigger rows (softmax), as many with a weight "
+        "below .05 (ReLU); value: share for softmax",
     }
     if first_look(table):
         return undecidable(f"runs of a few steps; {detail}", **words)
@@ -880,10 +885,8 @@ def claim_c4(tables: Tables) -> Verdict:
         ratios = _ratios(rows, "frobenius").groupby("m")["ratio"].mean()
         crossed = ratios[ratios > 1]
         grows.append(ratios.is_monotonic_increasing and bool((ratios[ratios.index >= 1] > 1).all()))
-        listed.append(
-            f"bed {bed}: {', '.join(f'{ratio:.2f} at m = {m:g}' for m, ratio in ratios.items())}, above "
-            f"1 from m = {crossed.index.min():g} on"
-        )
+        means = ", ".join(f"{ratio:.2f} at m = {m:g}" for m, ratio in ratios.items())
+        listed.append(f"bed {bed}: {means}, above 1 from m = {crossed.index.min():g} on")
     ratios = _ratios(real, "frobenius")
     median = ratios.groupby(["layer", "n"])["ratio"].median().unstack()
     later = median[median.index >= 2]
@@ -896,15 +899,15 @@ def claim_c4(tables: Tables) -> Verdict:
     )
     impossible = int((real["feasible"] == 0).sum())
     detail = (
-        f"closed forms to {error:.0e}; mean ratio diagonal/sink: {'; '.join(listed)}; median on trained "
-        f"embeddings: {words_of}; impossible cells: {impossible}"
+        f"closed forms to {error:.0e}; mean ratio diagonal/sink: {'; '.join(listed)}; median on "
+        f"trained embeddings: {words_of}; impossible cells: {impossible}"
     )
     words = {
         "value": float(later.min(axis=None)) if len(later) else np.nan,
         "published": "sinks cost less",
-        "tolerance": "closed forms on bed O to 1e-6; ratio rising with m and above 1 for m >= 1; on "
-        "embeddings of layers from 2 on median above 1, larger at the largest n than at the least; "
-        "value: the least median",
+        "tolerance": "closed forms on bed O to 1e-6; ratio rising with m and above 1 for m >= 1; "
+        "on embeddings of layers from 2 on median above 1, larger at the largest n than at the "
+        "least; value: the least median",
     }
     if first_look(real):
         return undecidable(f"runs of a few steps; {detail}", **words)
@@ -922,20 +925,22 @@ def claim_c5(tables: Tables) -> Verdict:
     alone = alone.mean()
     other = _full(rows, "MIX")
     detail = "; ".join(
-        f"{task} {name}: diagonal {row.diag_mass:.2f}, sink {row.sink_mass:.2f}, R² {row.r2_self:.3f}"
+        f"{task} {name}: diagonal {row.diag_mass:.2f}, sink {row.sink_mass:.2f}, "
+        f"R² {row.r2_self:.3f}"
         for (task, name), row in alone.iterrows()
     )
     mixed = other[["sink_mass", "diag_mass", "out_ratio", "out_var"]].mean()
     detail += (
-        f"; MIX with MLP and residual: sink {mixed['sink_mass']:.2f}, diagonal {mixed['diag_mass']:.2f}, "
-        f"output {mixed['out_ratio']:.2f} and its variance {mixed['out_var']:.3f} of trigger rows"
+        f"; MIX with MLP and residual: sink {mixed['sink_mass']:.2f}, diagonal "
+        f"{mixed['diag_mass']:.2f}, output {mixed['out_ratio']:.2f} and its variance "
+        f"{mixed['out_var']:.3f} of trigger rows"
     )
     words = {
         "value": float(alone["diag_mass"].min()) if len(alone) else np.nan,
         "published": "attention acts like an MLP",
-        "tolerance": "without MLP: diagonal mass > .5, sink mass < .1, R² of o_t on x_t > .9; MIX with "
-        "MLP and residual: sink mass > .5 > diagonal mass; plain rows, means over seeds; value: the "
-        "least diagonal mass without MLP",
+        "tolerance": "without MLP: diagonal mass > .5, sink mass < .1, R² of o_t on x_t > .9; MIX "
+        "with MLP and residual: sink mass > .5 > diagonal mass; plain rows, means over seeds; "
+        "value: the least diagonal mass without MLP",
     }
     if first_look(table):
         return undecidable(f"runs of a few steps; {detail}", **words)
@@ -956,8 +961,8 @@ def claim_c5_tw(tables: Tables) -> Verdict:
     detail = (
         f"sink mass {mean['sink_mass']:.2f} ({spread.loc['min', 'sink_mass']:.2f} to "
         f"{spread.loc['max', 'sink_mass']:.2f}), diagonal mass {mean['diag_mass']:.2f} "
-        f"({spread.loc['min', 'diag_mass']:.2f} to {spread.loc['max', 'diag_mass']:.2f}); R² of o_t on "
-        f"x_t {mean['r2_self']:.3f}; loss with A = I rises by {mean['dloss_diag']:.1e}"
+        f"({spread.loc['min', 'diag_mass']:.2f} to {spread.loc['max', 'diag_mass']:.2f}); R² of "
+        f"o_t on x_t {mean['r2_self']:.3f}; loss with A = I rises by {mean['dloss_diag']:.1e}"
     )
     words = {
         "value": float(mean["sink_mass"]),
@@ -980,6 +985,7 @@ def claim_c6(tables: Tables) -> Verdict:
     )
     table = tables["rec_c9_oversmoothing"]
     forced = table[(table["panel"] == "random") & (table["net"] == "SAN + skip")]
+    forced = forced[forced["pattern"] != "own"]
     kept = forced[forced["pattern"] == "sink, value 0"]
     start = kept[kept["layer"] == 0].set_index("seed")["relmu"]
     ratio = kept["relmu"] / kept["seed"].map(start)
@@ -987,15 +993,16 @@ def claim_c6(tables: Tables) -> Verdict:
     ends = forced[forced["layer"] == forced["layer"].max()].groupby("pattern")["relmu"].mean()
     listed = ", ".join(f"{name} {value:.2g}" for name, value in ends.items())
     detail = (
-        f"μ(AX)/μ(X): uniform {d5.loc['uniform', 'max']:.1e}, sink {d5.loc['pure sink', 'max']:.1e}, "
-        f"diagonal {d5.loc['diagonal', 'min']:.6f}; relμ of all layers with a sink of value 0 and skip "
-        f"within {off:.0e} of the start; relμ after {forced['layer'].max()} layers with skip: {listed}"
+        f"μ(AX)/μ(X): uniform {d5.loc['uniform', 'max']:.1e}, sink "
+        f"{d5.loc['pure sink', 'max']:.1e}, diagonal {d5.loc['diagonal', 'min']:.6f}; relμ of all "
+        f"layers with a sink of value 0 and skip within {off:.0e} of the start; relμ after "
+        f"{forced['layer'].max():.0f} layers with skip: {listed}"
     )
     words = {
         "value": off,
         "published": "sinks alone do not prevent oversmoothing",
-        "tolerance": "μ(AX)/μ(X) 0 of uniform and sink, 1 of diagonal, to 1e-6; relμ with a sink of "
-        "value 0 and a residual connection kept to 1e-6; value: the largest deviation",
+        "tolerance": "μ(AX)/μ(X) 0 of uniform and sink, 1 of diagonal, to 1e-6; relμ with a sink "
+        "of value 0 and a residual connection kept to 1e-6; value: the largest deviation",
     }
     exact = max(d5.loc["uniform", "max"], d5.loc["pure sink", "max"]) < 1e-6
     exact &= (d5.loc["diagonal"] - 1).abs().max() < 1e-6
@@ -1190,8 +1197,8 @@ def _points_by(
         by_seed = rows.groupby(["series", "seed"])[column].mean().groupby("series")
         mean, spread = by_seed.mean().reindex(names), by_seed.std().fillna(0).reindex(names)
         ax.errorbar(
-            mean, np.arange(len(names)) + 0.2 * offset, xerr=spread, linestyle="none", marker=marker,
-            color=drawing.COLOURS[name], label=(labels or {}).get(column, name),
+            mean, np.arange(len(names)) + 0.2 * offset, xerr=spread, linestyle="none",
+            marker=marker, color=drawing.COLOURS[name], label=(labels or {}).get(column, name),
         )  # fmt: skip
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()

@@ -1,0 +1,388 @@
+"""The study `sinks`: verdicts on tables whose answer is known, its drawings, and its plan."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from replica.measures.inputs import Inputs
+from replica.plan import make_plan
+from replica.specs import ConfigError, load_studies
+from replica.studies import sinks
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+
+LM = {"task": "LM", "attention": "softmax", "forbid": "none", "residual": True, "mlp": 4, "depth": 3,
+      "width": 64, "heads": 2, "context": 64, "positions": "learned", "value_bias": False,
+      "optimiser": "adamw", "steps": 800, "run": "lm", "bos": True}  # fmt: skip
+SMALL = {**LM, "residual": False, "mlp": 0, "depth": 1, "heads": 1}
+ROW = {"sink_mass": 0.1, "diag_mass": 0.1, "previous": 0.1, "row_sum": 1.0, "out_norm": 1.0,
+       "dloss_diag": 0.1, "switched": 0.0, "idle": 0.0, "out_ratio": 1.0, "read_ratio": 1.0,
+       "out_var": 1.0, "r2_self": 0.5, "sinks": 5, "sinks_at_zero": 0}  # fmt: skip
+CELLS = [(seed, layer, head) for seed in (0, 1) for layer in (1, 2, 3) for head in (1, 2)]
+
+
+def measured(probe, rows, **facts):
+    return pd.DataFrame(rows).assign(probe=probe, **{**LM, **facts})
+
+
+def rows_of(task, kind="plain", run="tc", seeds=(0, 1), facts=None, **values):
+    rows = [{**ROW, **values, "seed": seed, "row_kind": kind} for seed in seeds]
+    return measured("rows", rows, **{**SMALL, "task": task, "run": run, **(facts or {})})
+
+
+def table(figure, *frames, scale="laptop"):
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    inputs = Inputs("sinks", figure, scale, "reconstructed", pd.DataFrame(), frame)
+    return getattr(sinks, f"table_{figure}")(inputs)
+
+
+# ----------------------------------------------------------------- tables
+
+
+def point_sets(count=600, wrong=0):
+    rows = []
+    for seed in range(count):
+        possible = seed % 2 == 0
+        rows.append({"n": 5, "d": 2, "m": 0.5, "seed": seed, "causal": seed % 4 < 2,
+                     "nu": 0.3 * possible, "condition": possible != (seed < wrong),
+                     "feasible": possible, "run": "point_sets"})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def heads(nu=0.3, margin=-0.5):
+    rows = [{"seed": s, "layer": l, "head": h, "text": 1, "nu": nu + 0.1 * l, "cos_x": 0.2,
+             "mean_ratio": 0.4, "cos_sink": 0.1, "cos_other": 0.2, "key_norm": 0.9,
+             "margin_sink": margin + 0.1 * l, "margin_diagonal": -0.4, "margin_projected": -0.6}
+            for s, l, h in CELLS]  # fmt: skip
+    return measured("alignment", rows)
+
+
+def alignment(scale="laptop", sets=None, **changes):
+    sets = point_sets() if sets is None else sets
+    parts = [sets, heads(**{k: v for k, v in changes.items() if k in ("nu", "margin")})]
+    parts.append(rows_of("TC", sinks_at_zero=changes.get("at_zero", 0)))
+    return {"rec_c3_alignment": table("rec_c3_alignment", *parts, scale=scale)}
+
+
+def test_c1():
+    assert sinks.claim_c1(alignment()).verdict == HOLDS
+    assert sinks.claim_c1(alignment(sets=point_sets(wrong=1))).verdict == FAILS
+    # A trained sink where there can be none.
+    assert sinks.claim_c1(alignment(at_zero=1)).verdict == FAILS
+    against = alignment(margin=0.5)
+    assert sinks.claim_c1(against).verdict == HOLDS
+    frame = against["rec_c3_alignment"]
+    frame.loc[frame["panel"] == "heads", "nu"] = 0.0
+    assert sinks.claim_c1(against).verdict == FAILS
+    assert sinks.claim_c1(alignment(sets=point_sets(100))).verdict == UNDECIDABLE
+    assert sinks.claim_c1(alignment(scale="smoke")).verdict == UNDECIDABLE
+
+
+def smoothed(share, scale="laptop"):
+    rows = []
+    for i, (s, l, h) in enumerate(CELLS):
+        for variant, setting, after in [
+            ("original", np.nan, 0.6),
+            ("dense", np.nan, 0.5 if i < share * len(CELLS) else 0.7),
+            ("drained", np.nan, 0.65), ("top", 2.0, 0.66), ("temperature", 0.5, 0.64),
+        ]:  # fmt: skip
+            rows.append({"seed": s, "layer": l, "head": h, "text": 1, "variant": variant,
+                         "setting": setting, "S": 0.4, "relmu_in": 0.7, "relmu_out": after,
+                         "mean_cos": 0.2, "entropy": 0.1 * i})  # fmt: skip
+    return {"rec_c4_smoothing": table("rec_c4_smoothing", measured("smoothing", rows), scale=scale)}
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(1.0, HOLDS), (0.75, HOLDS), (0.5, FAILS), (0.0, FAILS)])  # fmt: skip
+def test_c2(share, verdict):
+    found = sinks.claim_c2(smoothed(share))
+    assert found.verdict == verdict and found.value == pytest.approx(share)
+    assert ("strong form (> 90 %): holds" in found.detail) == (share > 0.9)
+    assert sinks.claim_c2(smoothed(share, scale="smoke")).verdict == UNDECIDABLE
+
+
+def switches(switched=0.99, idle=0.99, scale="laptop"):
+    found = [{"seed": s, "layer": l, "head": h, "alpha1": 0.1 * l, "delta": 0.1, "previous": 0.1,
+              "rho_out": 0.5 - 0.1 * l, "rho_layer": 0.4, "value_drain": 0.8, "key_ratio": 1.0,
+              "norm_ratio": 1.0} for s, l, h in CELLS]  # fmt: skip
+    changes = [{"seed": s, "layer": l, "head": h, "intervention": kind, "dloss": 0.01 * l}
+               for s, l, h in [*CELLS, (0, 1, 0), (1, 2, 0)] for kind in sinks.CHANGES]  # fmt: skip
+    relu = {"attention": "relu"}
+    parts = [
+        measured("switch", found), measured("intervention", changes),
+        rows_of("TC", switched=switched, sink_mass=0.99, read_ratio=0.01),
+        rows_of("TC", run="tc-relu", facts=relu, idle=idle, sink_mass=0.0, read_ratio=0.0),
+    ]  # fmt: skip
+    return {
+        "rec_c2_switch": table("rec_c2_switch", *parts, scale=scale),
+        "rec_d_identities": table("rec_d_identities"),
+    }
+
+
+def test_c3():
+    found = sinks.claim_c3(switches())
+    assert found.verdict == HOLDS and found.value == pytest.approx(0.99)
+    assert "Spearman of α_1 and |o|/|x| over heads -1.00" in found.detail
+    assert sinks.claim_c3(switches(switched=0.9)).verdict == FAILS
+    assert sinks.claim_c3(switches(idle=0.9)).verdict == FAILS
+    assert sinks.claim_c3(switches(scale="smoke")).verdict == UNDECIDABLE
+    bent = switches()
+    d4 = bent["rec_d_identities"]["panel"] == "D4"
+    bent["rec_d_identities"].loc[d4, "value"] **= 1.1
+    assert sinks.claim_c3(bent).verdict == FAILS
+    only = switches()
+    rows = only["rec_c2_switch"]
+    only["rec_c2_switch"] = rows[rows["series"] != "ReLU"]
+    assert sinks.claim_c3(only).verdict == UNDECIDABLE
+
+
+def costs(error=0.0, above=2.0, growth=2.0, scale="laptop"):
+    from replica.theory import sinks as theory
+
+    rows = []
+    for run, causal in [("bed_o", False), ("bed_r", True)]:
+        for n in (4, 7):
+            for m in (0.0, 0.5, 1.0, 2.0):
+                sink, diagonal = theory.sink_cost(n, m, 1.0), theory.diagonal_cost(n, 1.0)
+                for pattern, cost in [("sink", sink), ("diagonal", diagonal)]:
+                    known = cost if run == "bed_o" else (np.nan, np.nan)
+                    rows.append({"run": run, "n": n, "d": n + 1, "m": m, "seed": 0, "causal": causal,
+                                 "pattern": pattern, "frobenius": cost[0] + error,
+                                 "nuclear": cost[1], "participation_rank": 1.0, "feasible": True,
+                                 "theory_frobenius": known[0], "theory_nuclear": known[1]})  # fmt: skip
+    real = []
+    for seed, layer in [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]:
+        for n in (8, 32):
+            for pattern in ("sink", "diagonal"):
+                ratio = 0.5 if layer == 1 else above * (growth if n == 32 else 1)
+                real.append({"seed": seed, "layer": layer, "text": 1, "n": n, "d": 64, "nu": 0.4,
+                             "pattern": pattern, "frobenius": ratio if pattern == "diagonal" else 1.0,
+                             "nuclear": 1.0, "participation_rank": 1.0, "feasible": True})  # fmt: skip
+    return {
+        "rec_c5_cost_synth": table("rec_c5_cost_synth", pd.DataFrame(rows), scale=scale),
+        "rec_c5_cost_real": table("rec_c5_cost_real", measured("costs", real), scale=scale),
+    }
+
+
+def test_c4():
+    found = sinks.claim_c4(costs())
+    assert found.verdict == HOLDS and found.value == pytest.approx(2)
+    assert sinks.claim_c4(costs(error=1e-5)).verdict == FAILS
+    # The first layer is left out; the others decide.
+    assert sinks.claim_c4(costs(above=0.9)).verdict == FAILS
+    assert sinks.claim_c4(costs(growth=0.9)).verdict == FAILS
+    assert sinks.claim_c4(costs(scale="smoke")).verdict == UNDECIDABLE
+    falling = costs()
+    synth = falling["rec_c5_cost_synth"]
+    rows = (synth["panel"] == "R") & (synth["pattern"] == "diagonal")
+    synth.loc[rows, "frobenius"] *= np.exp(-3 * synth.loc[rows, "m"])
+    assert sinks.claim_c4(falling).verdict == FAILS
+
+
+def mlp_like(diag=0.95, sink=0.02, r2=0.97, mixed=(0.95, 0.01), tw=(0.1, 0.1), scale="laptop"):
+    parts = []
+    for task, kind in [("TW", "all"), ("MIX", "plain")]:
+        for residual in (False, True):
+            for mlp in (0, 4):
+                masses = {"sink_mass": sink, "diag_mass": diag, "r2_self": r2}
+                if mlp and residual:
+                    values = mixed if task == "MIX" else tw
+                    masses = {"sink_mass": values[0], "diag_mass": values[1]}
+                facts = {"residual": residual, "mlp": mlp}
+                parts.append(rows_of(task, kind, f"{task}{residual}{mlp}", facts=facts, **masses))
+                if kind == "plain":
+                    every = {"sink_mass": 0.5, "diag_mass": 0.5}
+                    parts.append(
+                        rows_of(task, "all", f"{task}{residual}{mlp}", facts=facts, **every)
+                    )
+    return {"rec_c8_mlp_like": table("rec_c8_mlp_like", *parts, scale=scale)}
+
+
+def test_c5_and_its_direct_test():
+    assert sinks.claim_c5(mlp_like()).verdict == HOLDS
+    for change in [{"diag": 0.4}, {"sink": 0.2}, {"r2": 0.8}, {"mixed": (0.4, 0.3)}, {"mixed": (0.6, 0.7)}]:  # fmt: skip
+        assert sinks.claim_c5(mlp_like(**change)).verdict == FAILS, change
+    assert sinks.claim_c5(mlp_like(scale="smoke")).verdict == UNDECIDABLE
+    assert sinks.claim_c5_tw(mlp_like()).verdict == FAILS
+    assert sinks.claim_c5_tw(mlp_like(tw=(0.8, 0.1))).verdict == HOLDS
+    assert sinks.claim_c5_tw(mlp_like(tw=(0.8, 0.9))).verdict == FAILS
+    assert sinks.claim_c5_tw(mlp_like(scale="smoke")).verdict == UNDECIDABLE
+
+
+def deep(kept=1.0, scale="laptop"):
+    rows = []
+    for net in ("SAN", "SAN + skip"):
+        for mask, pattern in [("causal", "own"), ("complete", "own"), ("causal", "sink, value 0"),
+                              ("causal", "sink"), ("causal", "diagonal")]:  # fmt: skip
+            for layer in range(4):
+                relmu = 0.9 * kept**layer if pattern == "sink, value 0" else 0.9 * 0.5**layer
+                rows += [{"run": "random_networks", "net": net, "mask": mask, "pattern": pattern,
+                          "layer": layer, "seed": seed, "relmu": relmu, "mu": 1.0, "mean_cos": 0.1}
+                         for seed in (0, 1)]  # fmt: skip
+    trained = [{"seed": s, "layer": l, "text": 1, "relmu": 0.8, "mu": 3.0, "mean_cos": 0.3}
+               for s, l, h in CELLS if h == 1]  # fmt: skip
+    return {
+        "rec_c9_oversmoothing": table("rec_c9_oversmoothing", pd.DataFrame(rows),
+                                      measured("layers", trained), scale=scale),
+        "rec_d_identities": table("rec_d_identities"),
+    }  # fmt: skip
+
+
+def test_c6():
+    assert sinks.claim_c6(deep()).verdict == HOLDS
+    assert sinks.claim_c6(deep(kept=0.99)).verdict == FAILS
+    wrong = deep()
+    frame = wrong["rec_d_identities"]
+    frame.loc[(frame["panel"] == "D5") & (frame["series"] == "diagonal"), "value"] = 0.99
+    assert sinks.claim_c6(wrong).verdict == FAILS
+
+
+def test_the_identities_are_closed_forms_beside_explicit_matrices():
+    found = table("rec_d_identities")
+    for panel, tolerance in [("D1", 1e-12), ("D5", 0.02), ("D7", 1e-6)]:
+        rows = found[found["panel"] == panel]
+        assert np.allclose(rows["value"], rows["theory"], atol=tolerance), panel
+    d4 = found[found["panel"] == "D4"]
+    assert (d4["value"] <= d4["theory"] * (1 + 1e-12)).all()
+
+
+# ----------------------------------------------------------------- drawings
+
+
+def emergence():
+    course = [{"seed": s, "step": step, "loss": 3.0 - step, "sink_mass": 0.1, "diag_mass": 0.1,
+               "rho_out": 0.3, "sink_rate": 0.0, "diag_rate": 0.0, "relmu": 0.8, "row_kind": kind}
+              for s in (0, 1) for step in (0, 1) for kind in ("all", "plain", "trigger")]  # fmt: skip
+    lm = measured("course", [r for r in course if r["row_kind"] == "all"])
+    other = measured("course", [r for r in course if r["row_kind"] == "all"], run="lm_no_bos", bos=False)  # fmt: skip
+    return table(
+        "rec_c6_emergence", lm, other, measured("course", course, **SMALL | {"task": "TC"})
+    )
+
+
+def interventions():
+    parts = []
+    for task in ("TC", "MIX"):
+        for attention in ("softmax", "relu"):
+            facts = {"attention": attention, "residual": True, "mlp": 4, "steps": 1}
+            run = f"{task}-{attention}"
+            for kind in ("all", "plain", "trigger"):
+                parts.append(rows_of(task, kind, run, facts=facts))
+                course = [{"seed": s, "step": 1, "loss": 0.1, "rho_out": 0.2, "row_kind": kind}
+                          for s in (0, 1)]  # fmt: skip
+                parts.append(
+                    measured("course", course, **{**SMALL, **facts, "task": task, "run": run})
+                )
+    return table("rec_c7_interventions", *parts)
+
+
+def rates():
+    rows = [{"seed": s, "layer": l, "head": h, "input": kind, "T": T, "eps": eps, "texts": 10,
+             "alpha1": 0.2, "sink_mass": 0.2, "alpha_max": 0.3, "delta": 0.1, "previous": 0.1,
+             "entropy": 0.8, "sink_rate": 0.4, "any_rate": 0.5, "diag_rate": 0.1}
+            for s, l, h in CELLS for kind in sinks.INPUTS for T in (16, 64) for eps in (0.2, 0.3)]  # fmt: skip
+    return table("rec_c1_rates", measured("rates", rows), rows_of("TC"))
+
+
+def overmixing():
+    rows = [{"seed": s, "layer": l, "position": p, "delta_norm": 0.1 * (p > 2), "ablation": ablation}
+            for s in (0, 1) for l in (1, 2) for p in range(1, 9)
+            for ablation in ("none", "no_bos", "sinks")]  # fmt: skip
+    return table("rec_c10_overmixing", measured("spread", rows))
+
+
+FIGURES = {
+    "rec_c1_rates": rates,
+    "rec_c2_switch": lambda: switches()["rec_c2_switch"],
+    "rec_c3_alignment": lambda: alignment()["rec_c3_alignment"],
+    "rec_c4_smoothing": lambda: smoothed(0.7)["rec_c4_smoothing"],
+    "rec_c5_cost_synth": lambda: costs()["rec_c5_cost_synth"],
+    "rec_c5_cost_real": lambda: costs()["rec_c5_cost_real"],
+    "rec_c6_emergence": emergence,
+    "rec_c7_interventions": interventions,
+    "rec_c8_mlp_like": lambda: mlp_like()["rec_c8_mlp_like"],
+    "rec_c9_oversmoothing": lambda: deep()["rec_c9_oversmoothing"],
+    "rec_c10_overmixing": overmixing,
+    "rec_d_identities": lambda: table("rec_d_identities"),
+}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_drawing_says_that_it_is_ours(figure, root, tmp_path):
+    from replica import drawing
+
+    published = pd.read_csv(root / "config/published/sinks.csv")
+    drawn = getattr(sinks, f"draw_{figure}")(FIGURES[figure](), published[published["figure"] == figure])  # fmt: skip
+    drawing.save(drawn, tmp_path / figure)
+    svg = " ".join((tmp_path / f"{figure}.svg").read_text().split())
+    assert "reconstructed from the abstract; not a figure of the paper" in svg
+
+
+def test_published_numbers_stand_beside_ours_with_their_source(root, tmp_path):
+    from replica import drawing
+
+    published = pd.read_csv(root / "config/published/sinks.csv")
+    # None is this paper's: they are of others, or derived.
+    assert "Súkeník" not in " ".join(published["source"])
+    drawn = sinks.draw_rec_c1_rates(rates(), published[published["figure"] == "rec_c1_rates"])
+    drawing.save(drawn, tmp_path / "rates")
+    svg = (tmp_path / "rates.svg").read_text()
+    assert "GPT2-XL (Gu et al.)" in svg and "Mistral-7B (Gu et al.)" in svg
+
+
+def test_the_study_says_everywhere_that_it_is_reconstructed(root):
+    study = load_studies(root / "config/studies")["sinks"]
+    for figure in study.figures.values():
+        assert figure.ours and figure.place == ""
+        assert figure.reconstructed == "from the abstract; not a figure of the paper"
+
+
+# ----------------------------------------------------------------- plan
+
+
+def with_models(root, folder, *names, scale="paper"):
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"]}))  # fmt: skip
+    return make_plan(root, {"scale": scale, "studies": ["sinks"], "pretrained_dir": str(folder)})
+
+
+def test_pretrained_models_are_left_out_where_there_is_no_folder(root):
+    plan = make_plan(root, {"scale": "paper", "studies": ["sinks"]})
+    assert not [run for _, run, _ in plan.parts if run.startswith("pretrained")]
+    assert len(plan.left_out) == 1 and plan.left_out[0].startswith("Pretrained models left out")
+    assert "pretrained" not in plan.caption("sinks", "rec_c1_rates")["ran"]
+    assert make_plan(root, {"scale": "laptop", "studies": ["sinks"]}).left_out == ()
+
+
+def test_the_models_that_are_there_are_probed(root, tmp_path):
+    plan = with_models(root, tmp_path, "gpt2", "opt-125m")
+    runs = [run for _, run, _ in plan.parts if run.startswith("pretrained")]
+    assert len(runs) == 4 and all("gpt2" in run or "opt-125m" in run for run in runs)
+    assert "pythia-14m" in plan.left_out[0] and "gpt2," not in plan.left_out[0]
+    part = next(part for (_, run, _), part in plan.parts.items() if run.endswith("modelgpt2"))
+    assert plan.cards(part)[-1] == str(tmp_path / "gpt2/config.json")
+    key = plan.key("train", "sinks", part.run, "all")
+    (tmp_path / "gpt2/model.safetensors").write_bytes(b"other weights")
+    plan = make_plan(root, plan.config.model_dump())
+    assert plan.key("train", "sinks", part.run, "all") != key
+    # The caption names what ran.
+    assert "pretrained" in plan.caption("sinks", "rec_c1_rates")["ran"]
+
+
+def test_a_missing_folder_is_said_in_a_sentence(root, tmp_path):
+    with pytest.raises(ConfigError, match=r"pretrained_dir = .*there is no such folder"):
+        make_plan(root, {"scale": "paper", "pretrained_dir": str(tmp_path / "nowhere")})
+    with pytest.raises(ConfigError, match=r"has none of the folders gpt2, .* with a config.json"):
+        with_models(root, tmp_path)
+
+
+def test_other_probes_measure_again_and_train_nothing(root):
+    def keys(overrides):
+        plan = make_plan(root, {"scale": "laptop", "studies": ["sinks"], "overrides": {"sinks": overrides}})  # fmt: skip
+        return [plan.key(stage, "sinks", "lm", "all") for stage in ("train", "measure")]
+
+    train, measure = keys({})
+    assert keys({"lm": {"probes": {"switch": 5}}})[0] == train
+    assert keys({"lm": {"probes": {"switch": 5}}})[1] != measure
+    assert keys({"lm": {"lr": 0.002}})[0] != train
