@@ -187,7 +187,7 @@ def test_what_is_observed_is_what_the_layer_does(name):
     first = seen[0]
     added = decoder.embed(params, spec, x) + first.outputs.sum(2)
     layer = next(attention.by_layer({k: v for k, v in params.items() if k not in decoder.OUTSIDE}))
-    added = added + decoder.perceptron(layer, decoder.normalised(added, layer["mlp_gain"]))
+    added = added + decoder.perceptron(layer, decoder.normalised(added, spec))
     assert torch.allclose(seen[1].residual, added, atol=1e-10)
     if name in ("softmax", "relu", "sink_token"):
         assert torch.allclose(first.outputs, first.A @ first.values, atol=1e-10)
@@ -209,6 +209,12 @@ def test_an_edit_replaces_the_weights():
     assert torch.allclose(out, torch.einsum("sbti,sio->sbto", x, linear), atol=1e-10)
     off = decoder.forward(params, spec, x, edit=lambda layer, A: torch.zeros_like(A))
     assert (off == 0).all()
+
+
+def test_the_gradient_of_the_normalisation_is_that_of_its_formula():
+    x = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(decoder.RmsNorm.apply, (x,))
+    assert torch.allclose(decoder.RmsNorm.apply(x), F.rms_norm(x, (5,), eps=decoder.EPSILON))
 
 
 # --------------------------------------------------------------------- tasks

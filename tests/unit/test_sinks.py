@@ -16,7 +16,7 @@ LM = {"task": "LM", "attention": "softmax", "forbid": "none", "residual": True, 
       "width": 64, "heads": 2, "context": 64, "positions": "learned", "value_bias": False,
       "optimiser": "adamw", "steps": 800, "run": "lm", "bos": True}  # fmt: skip
 SMALL = {**LM, "residual": False, "mlp": 0, "depth": 1, "heads": 1}
-ROW = {"sink_mass": 0.1, "diag_mass": 0.1, "previous": 0.1, "row_sum": 1.0, "out_norm": 1.0,
+ROW = {"sink_mass": 0.1, "diag_mass": 0.1, "first_weight": 0.1, "row_sum": 1.0, "out_norm": 1.0,
        "dloss_diag": 0.1, "switched": 0.0, "idle": 0.0, "out_ratio": 1.0, "read_ratio": 1.0,
        "out_var": 1.0, "r2_self": 0.5, "sinks": 5, "sinks_at_zero": 0}  # fmt: skip
 CELLS = [(seed, layer, head) for seed in (0, 1) for layer in (1, 2, 3) for head in (1, 2)]

@@ -37,6 +37,9 @@ ALL_PLOTTED = {
     "low_rank": ["fig1_srg_matrices", "fig2_top_dufm_k10", "fig2_bottom_resnet_cifar10",
                  "fig3_left_loss_ratio", "fig3_middle_rank_decay", "fig3_right_dnc_probability",
                  "fig5_small_k", "fig6_k15_l7"],
+    "sinks": ["rec_c1_rates", "rec_c2_switch", "rec_c3_alignment", "rec_c4_smoothing",
+              "rec_c5_cost_synth", "rec_c5_cost_real", "rec_c6_emergence", "rec_c7_interventions",
+              "rec_c8_mlp_like", "rec_c9_oversmoothing", "rec_c10_overmixing", "rec_d_identities"],
 }  # fmt: skip
 CLOSED_FORMS = {"fig1_srg_matrices", "fig3_left_loss_ratio"}
 

@@ -71,7 +71,8 @@ def _orthonormal(spec: BedsSpec) -> list[dict]:
 def _random(spec: BedsSpec, job: Job) -> list[dict]:
     rows = []
     for n, d, m, seed in itertools.product(spec.n, spec.d, spec.m, job.seeds):
-        generator = np.random.default_rng(stream_seed(job.study, job.run, seed, f"{n} {d} {m}"))
+        # The same directions for all m: only the length of the common one is different.
+        generator = np.random.default_rng(stream_seed(job.study, job.run, seed, f"{n} {d}"))
         X = sinks.random_bed(n, d, m, generator)
         for pattern in PATTERNS:
             found = margins.minimum_norm(X, pattern, causal=True)

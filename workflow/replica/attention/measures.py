@@ -157,7 +157,8 @@ def rows_at_the_end(
 ) -> pd.DataFrame:
     """What the first layer does, a seed and kind of rows a row; means over heads.
 
-    sink_mass, diag_mass: of the weights, divided by the sum of their row; row_sum: that sum.
+    sink_mass, diag_mass: of the weights, divided by the sum of their row; row_sum: that sum;
+    first_weight: A_t1 as it is.
     out_norm: mean |o_t|, and out_ratio over that of trigger rows; read_ratio: the same of W o_t
     with the head W of the network, all that a layer without residual connection can say.
     switched, idle: share of rows with a read_ratio below .1 and a first weight above .9, or below
@@ -187,6 +188,7 @@ def rows_at_the_end(
         "sink_mass": A[..., 0].mean(2)[..., shift:],
         "diag_mass": A.diagonal(dim1=-2, dim2=-1).mean(2)[..., shift:],
         "row_sum": seen.A.sum(-1).mean(2)[..., shift:],
+        "first_weight": first,
         "out_norm": o.norm(dim=-1),
         "dloss_diag": cost,
     }

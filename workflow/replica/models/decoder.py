@@ -107,18 +107,18 @@ def forward(
     x = embed(params, spec, inputs)
     layers = {name: w for name, w in params.items() if name not in OUTSIDE}
     for number, layer in enumerate(attention.by_layer(layers)):
-        read = normalised(x, layer.get("attention_gain"))
+        read = normalised(x, spec)
         if see is None and edit is None and spec.fused:
             out = _fused_attention(layer, spec, read)
         else:
             out = _open_attention(layer, spec, read, x, number, see, edit)
         x = x + out if spec.residual else out
         if spec.mlp:
-            out = perceptron(layer, normalised(x, layer.get("mlp_gain")))
+            out = perceptron(layer, normalised(x, spec))
             x = x + out if spec.residual else out
     if spec.attention == "sink_token":
         x = x[:, :, 1:]
-    return _product(normalised(x, params.get("final_gain")), params["head"])
+    return _product(normalised(x, spec), _scaled(params["head"], params.get("final_gain")))
 
 
 def embed(params: State, spec: DecoderSpec, inputs: Tensor) -> Tensor:
@@ -139,21 +139,40 @@ def embed(params: State, spec: DecoderSpec, inputs: Tensor) -> Tensor:
     return x
 
 
-def normalised(x: Tensor, gain: Tensor | None) -> Tensor:
-    """RMSNorm with the gain (S, d) of each member; x itself where there is none."""
-    if gain is None:
-        return x
-    return F.rms_norm(x, x.shape[-1:], eps=EPSILON) * gain[:, None, None]
+def normalised(x: Tensor, spec: DecoderSpec) -> Tensor:
+    """RMSNorm without its gain, a factor of the matrix behind it; x itself without norm."""
+    return RmsNorm.apply(x) if spec.norm == "rms" else x
+
+
+class RmsNorm(torch.autograd.Function):
+    """x / √(mean x² + ε) of rows, in half the passes over memory that torch's own takes here."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        """Rows (..., d) of norm √d."""
+        d = x.shape[-1]
+        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        scale = square.div_(d).add_(EPSILON).rsqrt_()
+        y = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        """(g - y mean(g y)) / √(mean x² + ε)."""
+        y, scale = ctx.saved_tensors
+        along = torch.linalg.vecdot(gradient, y).div_(y.shape[-1]).unsqueeze(-1)
+        return torch.addcmul(gradient, y, along, value=-1).mul_(scale)
 
 
 def perceptron(layer: State, x: Tensor) -> Tensor:
     """W_2 gelu(W_1 x)."""
-    return _product(F.gelu(_product(x, layer["up"])), layer["down"])
+    return _product(F.gelu(_product(x, _scaled(layer["up"], layer.get("mlp_gain")))), layer["down"])
 
 
 def queries_keys_values(layer: State, spec: DecoderSpec, read: Tensor) -> list[Tensor]:
     """q, k, v (S, B, H, T, d_h), rotary positions in q and k."""
-    q, k, v = _product(read, layer["QKV"]).chunk(3, -1)
+    q, k, v = _product(read, _scaled(layer["QKV"], layer.get("attention_gain"))).chunk(3, -1)
     if "value_bias" in layer:
         v = v + layer["value_bias"][:, None, None]
     q, k, v = (split_heads(x, spec.heads) for x in (q, k, v))
@@ -193,7 +212,9 @@ def _open_attention(
         # W_O cut into the rows of each head: (S, 1, H, d_h, d).
         O = layer["O"].unflatten(1, (spec.heads, -1))[:, None]
         outputs = split_heads(mixed, spec.heads) @ O
-        see(number, Observed(A, q, k, v, outputs, v @ O, read, residual))
+        gain = layer.get("attention_gain")
+        inputs = read if gain is None else read * gain[:, None, None]
+        see(number, Observed(A, q, k, v, outputs, v @ O, inputs, residual))
     return _product(mixed, layer["O"])
 
 
@@ -219,7 +240,14 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
 
 def _gated(layer: State, read: Tensor, mixed: Tensor) -> Tensor:
     """An element-wise gate after the weighted sum (Qiu et al. 2025)."""
-    return mixed * _product(read, layer["gate"]).sigmoid() if "gate" in layer else mixed
+    if "gate" not in layer:
+        return mixed
+    return mixed * _product(read, _scaled(layer["gate"], layer.get("attention_gain"))).sigmoid()
+
+
+def _scaled(W: Tensor, gain: Tensor | None) -> Tensor:
+    """W (S, a, b) behind a gain (S, a): (x gain) W = x (gain W), with fewer numbers to multiply."""
+    return W if gain is None else W * gain[:, :, None]
 
 
 def _product(x: Tensor, W: Tensor) -> Tensor:

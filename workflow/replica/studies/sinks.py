@@ -131,8 +131,8 @@ def draw_rec_c2_switch(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     axes[0].legend(fontsize=6)
     rows = table[table["panel"] == "rows"]
     plain = rows[rows["row_kind"] == "plain"]
-    names = {"sink_mass": "sink", "read_ratio": "uniform"}
-    labels = {"sink_mass": "weight on token 1", "read_ratio": "output, over trigger rows"}
+    names = {"first_weight": "sink", "read_ratio": "uniform"}
+    labels = {"first_weight": "weight on token 1", "read_ratio": "output, over trigger rows"}
     _bars_by(axes[1], plain, "series", names, labels=labels)
     axes[1].set(title="plain rows of TC", ylabel="weight; ratio", xlabel="")
     axes[1].legend(fontsize=6)
@@ -347,7 +347,11 @@ def draw_rec_c5_cost_synth(table: pd.DataFrame, published: pd.DataFrame) -> Figu
         )
     axes[1, 2].set(xlabel="length m of the common direction", ylabel="participation rank, bed R")
     axes[1, 2].legend(fontsize=6)
-    drawing.settings_line(figure, f"{OURS}; margin 1, mean and std over draws and n")
+    drawing.settings_line(
+        figure,
+        f"{OURS}; margin 1, mean and std over draws; ratios: draws on which both "
+        "patterns are possible for every m, all n",
+    )
     return figure
 
 
@@ -843,7 +847,7 @@ def claim_c3(tables: Tables) -> Verdict:
     heads = table[table["panel"] == "heads"]
     softmax, relu = ATTENTIONS["softmax"], ATTENTIONS["relu"]
     listed = "; ".join(
-        f"{name}: weight on token 1 {row.sink_mass:.2f}, output {row.read_ratio:.3f} of trigger "
+        f"{name}: weight on token 1 {row.first_weight:.2f}, output {row.read_ratio:.3f} of trigger "
         f"rows, switched {100 * row.switched:.1f} %, idle {100 * row.idle:.1f} %"
         for name, row in mean.iterrows()
         if name in (softmax, relu)
@@ -882,11 +886,13 @@ def claim_c4(tables: Tables) -> Verdict:
     for bed in ("O", "R"):
         rows = synth[synth["panel"] == bed]
         rows = rows[rows["causal"] == (bed == "R")]
-        ratios = _ratios(rows, "frobenius").groupby("m")["ratio"].mean()
+        ratios_of = _ratios(rows, "frobenius")
+        ratios = ratios_of.groupby("m")["ratio"].mean()
         crossed = ratios[ratios > 1]
         grows.append(ratios.is_monotonic_increasing and bool((ratios[ratios.index >= 1] > 1).all()))
         means = ", ".join(f"{ratio:.2f} at m = {m:g}" for m, ratio in ratios.items())
-        listed.append(f"bed {bed}: {means}, above 1 from m = {crossed.index.min():g} on")
+        used = f"{len(ratios_of[ratios_of['m'] == 0])} draws"
+        listed.append(f"bed {bed} ({used}): {means}, above 1 from m = {crossed.index.min():g} on")
     ratios = _ratios(real, "frobenius")
     median = ratios.groupby(["layer", "n"])["ratio"].median().unstack()
     later = median[median.index >= 2]
@@ -1083,11 +1089,19 @@ def _full(rows: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def _ratios(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
-    """`ratio` of the cost of the diagonal to that of the sink; without impossible cells."""
-    at = [c for c in ("series_model", "run", "seed", "layer", "text", "n", "d", "m", "causal")
-          if c in rows and rows[c].notna().any()]  # fmt: skip
+    """`ratio` of the cost of the diagonal to that of the sink, where both are possible.
+
+    Of drawn tokens only where they are for every m: the means are over the same draws then.
+    """
+    at = [name for name in ("run", "seed", "layer", "text", "n", "d", "m") if name in rows]
     wide = rows.pivot(index=at, columns="pattern", values=norm)
-    return (wide["diagonal"] / wide["sink"]).rename("ratio").dropna().reset_index()
+    ratios = (wide["diagonal"] / wide["sink"]).rename("ratio").reset_index()
+    if "m" in rows:
+        possible = ratios.groupby(["run", "seed", "n", "d"])["ratio"].transform(
+            lambda r: r.notna().all()
+        )
+        ratios = ratios[possible]
+    return ratios.dropna(subset="ratio")
 
 
 def _standard_length(heads: pd.DataFrame) -> int:
