@@ -66,7 +66,7 @@ def test_uniform_causal_attention_has_its_known_values():
 
 def test_the_previous_token_and_types_of_heads():
     maps = torch.stack([sink_map(), EYE, previous_map(), uniform_map()])
-    found = patterns.head_type(
+    found = patterns.head_types(
         patterns.importance(maps)[..., 0], patterns.diagonal_mass(maps),
         patterns.previous_mass(maps), 0.3,
     )  # fmt: skip

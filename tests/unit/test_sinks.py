@@ -279,7 +279,7 @@ def interventions():
 def rates():
     rows = [{"seed": s, "layer": l, "head": h, "input": kind, "T": T, "eps": eps, "texts": 10,
              "alpha1": 0.2, "sink_mass": 0.2, "alpha_max": 0.3, "delta": 0.1, "previous": 0.1,
-             "entropy": 0.8, "sink_rate": 0.4, "any_rate": 0.5, "diag_rate": 0.1}
+             "entropy": 0.8, "type": "mixed", "sink_rate": 0.4, "any_rate": 0.5, "diag_rate": 0.1}
             for s, l, h in CELLS for kind in sinks.INPUTS for T in (16, 64) for eps in (0.2, 0.3)]  # fmt: skip
     return table("rec_c1_rates", measured("rates", rows), rows_of("TC"))
 

@@ -77,7 +77,7 @@ def rates(model: Model, wanted: Rates) -> pd.DataFrame:
     """How often a head is a sink or a diagonal; a head and threshold ε a row, over all texts.
 
     alpha1, sink_mass, alpha_max, delta, previous, entropy: means. sink_rate, any_rate, diag_rate:
-    share of texts with α_1, the largest α, or δ above ε.
+    share of texts with α_1, the largest α, or δ above ε. type: of the head, by its means.
     """
     frames = []
     for kind, T in itertools.product(INPUTS, wanted.lengths):
@@ -101,6 +101,9 @@ def rates(model: Model, wanted: Rates) -> pd.DataFrame:
                 "diag_rate": (table["delta"] > epsilon).astype(float),
             }
             found = table.assign(**above).groupby(["seed", "layer", "head"], as_index=False).mean()
+            found["type"] = patterns.head_types(
+                found["alpha1"], found["delta"], found["previous"], epsilon
+            )
             frames.append(found.assign(input=kind, T=T, eps=epsilon, texts=wanted.texts))
     return pd.concat(frames, ignore_index=True)
 

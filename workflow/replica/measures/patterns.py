@@ -5,6 +5,8 @@ Positions count from 1 as in docs/sinks.md. Row 1 is trivially a sink and a diag
 those of `importance` leave it out. Everything works on whole batches, in the dtype given.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -47,16 +49,17 @@ def entropy(A: Tensor) -> Tensor:
     return (rows / t.log()).mean(-1)
 
 
-def head_type(alpha_1: Tensor, delta: Tensor, previous: Tensor, epsilon: float) -> list[str]:
-    """sink, diagonal, previous or mixed for each head of flat tensors; the first that applies."""
-    found = []
-    for values in zip(alpha_1.tolist(), delta.tolist(), previous.tolist(), strict=True):
-        above = [value > epsilon for value in values]
-        names = ["sink", "diagonal", "previous"]
-        found.append(
-            next((name for name, is_it in zip(names, above, strict=True) if is_it), "mixed")
+def head_types(
+    alpha_1: Iterable[float], delta: Iterable[float], previous: Iterable[float], epsilon: float
+) -> list[str]:
+    """sink, diagonal, previous or mixed for each head: the first whose number is above ε."""
+    return [
+        next(
+            (name for name, value in zip(("sink", "diagonal", "previous"), numbers, strict=True)
+             if value > epsilon), "mixed",
         )
-    return found
+        for numbers in zip(alpha_1, delta, previous, strict=True)
+    ]  # fmt: skip
 
 
 def margins(z: Tensor) -> tuple[Tensor, Tensor]:

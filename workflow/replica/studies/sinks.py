@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from replica import drawing
 from replica.measures.inputs import Inputs, first_look, tidy
@@ -42,7 +43,9 @@ ATTENTIONS = {
 }
 FORBIDDEN = {"self": "no diagonal", "first": "no first column", "both": "neither"}
 CHANGES = {"sink": "exact sink", "off": "output 0", "diagonal": "diagonal", "top4": "4 largest"}
-PATTERN_NAMES = {"sink": "sink", "diagonal": "diagonal"}
+TYPES = ("sink", "diagonal", "previous", "mixed")
+PATTERNS = ("sink", "diagonal")
+WHOLE = ("step", "layer", "head", "text", "texts", "T", "n", "d", "position")
 
 
 # ======================================================================================
@@ -57,8 +60,8 @@ def table_rec_c1_rates(inputs: Inputs) -> pd.DataFrame:
 
 
 def draw_rec_c1_rates(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Rates by input, masses by length, rates by threshold, and the rows of TC."""
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.6))
+    """Rates and types by input, masses by length, rates by threshold, and the rows of TC."""
+    figure, axes = plt.subplots(1, 5, figsize=(15.5, 3.6))
     heads = table[table["panel"] == "heads"]
     longest = heads[(heads["T"] == _standard_length(heads)) & (heads["eps"] == EPSILON)]
     _bars_by(axes[0], longest, "input", {"sink_rate": "sink", "diag_rate": "diagonal"}, 100, INPUTS)
@@ -86,11 +89,22 @@ def draw_rec_c1_rates(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         _line(axes[2], last.assign(percent=100 * last[column]), "eps", "percent", name)
     axes[2].set(xlabel="threshold ε", ylabel=f"share of heads, % (T = {T})", ylim=(0, None))
     axes[2].legend()
+    shares = longest.groupby("input")["type"].value_counts(normalize=True).mul(100)
+    bottom = np.zeros(len(INPUTS))
+    for name in TYPES:
+        heights = np.array([shares.get((kind, name), 0.0) for kind in INPUTS])
+        axes[3].bar(
+            INPUTS, heights, bottom=bottom, color=_type_colour(name), label=name,
+            hatch="//" if name == "diagonal" else "", edgecolor="white", linewidth=0.3,
+        )  # fmt: skip
+        bottom += heights
+    axes[3].set(ylabel=f"heads by type, % (ε = {EPSILON}, T = {T})", xlabel="input")
+    axes[3].legend(fontsize=6)
     rows = table[table["panel"] == "rows"]
     plain = rows[rows["row_kind"] == "plain"]
-    _bars_by(axes[3], plain, "series", {"sink_mass": "sink", "diag_mass": "diagonal"})
-    axes[3].set(ylabel="mean weight on plain rows of TC", xlabel="")
-    axes[3].legend()
+    _bars_by(axes[4], plain, "series", {"sink_mass": "sink", "diag_mass": "diagonal"})
+    axes[4].set(ylabel="mean weight on plain rows of TC", xlabel="")
+    axes[4].legend()
     _head_line(figure, heads)
     return figure
 
@@ -134,7 +148,7 @@ def draw_rec_c2_switch(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     names = {"first_weight": "sink", "read_ratio": "uniform"}
     labels = {"first_weight": "weight on token 1", "read_ratio": "output, over trigger rows"}
     _bars_by(axes[1], plain, "series", names, labels=labels)
-    axes[1].set(title="plain rows of TC", ylabel="weight; ratio", xlabel="")
+    axes[1].set(title="plain rows of TC", ylabel="weight; ratio", xlabel="", ylim=(0, 1.3))
     axes[1].legend(fontsize=6)
     changes = table[table["panel"] == "interventions"]
     order = [name for name in CHANGES if name in set(changes.get("intervention", []))]
@@ -197,6 +211,7 @@ def draw_rec_c3_alignment(table: pd.DataFrame, published: pd.DataFrame) -> Figur
     words = {"nu": "ν", "cos_x": "cos(x_1, x_t)", "mean_ratio": "|mean x| / mean |x|"}
     _lines(axes[1], heads, "layer", words)
     axes[1].set(xlabel="layer", ylabel="alignment of what W_Q, W_K read")
+    _layers(axes[1])
     words = {
         "cos_sink": "cos(q_t, k_1)",
         "cos_other": "cos(q_t, k_j)",
@@ -204,6 +219,7 @@ def draw_rec_c3_alignment(table: pd.DataFrame, published: pd.DataFrame) -> Figur
     }
     _lines(axes[2], heads, "layer", words)
     axes[2].set(xlabel="layer", ylabel="queries and keys")
+    _layers(axes[2])
     for column, label, name, marker in [
         ("margin_sink", "as it is", "sink", "o"),
         ("margin_projected", "mean direction removed", "uniform", "^"),
@@ -254,6 +270,7 @@ def draw_rec_c4_smoothing(table: pd.DataFrame, published: pd.DataFrame) -> Figur
         xlabel="relμ with dense attention - relμ as it is", ylabel="density",
         title=f"dense smooths more in {share:.0f} %",
     )  # fmt: skip
+    axes[0].xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes[0].legend(fontsize=6)
     shares = own.groupby(["seed", "layer"], as_index=False)["dense_more"].mean()
     drawing.band(
@@ -262,6 +279,7 @@ def draw_rec_c4_smoothing(table: pd.DataFrame, published: pd.DataFrame) -> Figur
     )  # fmt: skip
     axes[1].axhline(50, color="black", linestyle=":", label="often: above")
     axes[1].set(xlabel="layer", ylabel="dense smooths more, % of heads and texts", ylim=(0, 102))
+    _layers(axes[1])
     axes[1].legend()
     change = table.assign(ratio=table["relmu_out"] / table["relmu_in"], name=_smoothing_name(table))
     by_seed = (
@@ -310,7 +328,7 @@ def draw_rec_c5_cost_synth(table: pd.DataFrame, published: pd.DataFrame) -> Figu
     R = table[table["panel"] == "R"]
     n = O["n"].max()
     for ax, norm in [(axes[0, 0], "frobenius"), (axes[0, 1], "nuclear")]:
-        for pattern in PATTERN_NAMES:
+        for pattern in PATTERNS:
             rows = O[(O["n"] == n) & (O["pattern"] == pattern)].sort_values("m")
             _cost_line(ax, rows, "m", norm, pattern, f"{pattern}, bed O")
             ax.plot(rows["m"], rows[f"theory_{norm}"], "k:", linewidth=1)
@@ -324,7 +342,7 @@ def draw_rec_c5_cost_synth(table: pd.DataFrame, published: pd.DataFrame) -> Figu
             title=f"bed O: n = {n}; bed R: n = {R['n'].max()}, d = {R['d'].min()}", yscale="log",
         )  # fmt: skip
     axes[0, 0].legend(fontsize=6)
-    for pattern in PATTERN_NAMES:
+    for pattern in PATTERNS:
         m = sorted(O["m"].unique())[len(O["m"].unique()) // 2]
         rows = O[(O["m"] == m) & (O["pattern"] == pattern)].sort_values("n")
         _cost_line(axes[0, 2], rows, "n", "frobenius", pattern, f"{pattern}, bed O")
@@ -341,7 +359,7 @@ def draw_rec_c5_cost_synth(table: pd.DataFrame, published: pd.DataFrame) -> Figu
         ax.axhline(1, color="black", linestyle=":")
         ax.set(xlabel="length m of the common direction", ylabel=f"diagonal / sink, {norm}")
         ax.legend(fontsize=6)
-    for pattern in PATTERN_NAMES:
+    for pattern in PATTERNS:
         _cost_line(
             axes[1, 2], R[R["pattern"] == pattern], "m", "participation_rank", pattern, pattern
         )
@@ -389,7 +407,7 @@ def draw_rec_c5_cost_real(table: pd.DataFrame, published: pd.DataFrame) -> Figur
         ax.set(xlabel=label, ylabel="cost of diagonal / sink (median over texts)")
         ax.legend(fontsize=6)
     n = max(ns)
-    for pattern in PATTERN_NAMES:
+    for pattern in PATTERNS:
         rows = table[(table["n"] == n) & (table["pattern"] == pattern)]
         rows = rows.groupby(["seed", "layer"], as_index=False)["frobenius"].median()
         drawing.band(
@@ -397,6 +415,8 @@ def draw_rec_c5_cost_real(table: pd.DataFrame, published: pd.DataFrame) -> Figur
             marker="o" if pattern == "sink" else "s", linestyle="-" if pattern == "sink" else "--",
         )  # fmt: skip
     axes[2].set(xlabel="layer", ylabel=f"|W| at margin 1, n = {n} (median)", yscale="log")
+    _layers(axes[0])
+    _layers(axes[2])
     axes[2].legend(fontsize=6)
     n = np.unique(np.geomspace(4, 1024, 20).round().astype(int))
     for dash, delta in enumerate([0.5, 0.1, 0.01]):
@@ -601,9 +621,10 @@ def draw_rec_c9_oversmoothing(table: pd.DataFrame, published: pd.DataFrame) -> F
             axes[3], by_seed, "layer", "mean_cos", color=colour, linestyle="--",
             label=f"mean cosine, {series}",
         )  # fmt: skip
-    axes[3].set(title="trained", ylim=(0, 1))
+    axes[3].set(title="trained", ylim=(0, 1.15))
+    _layers(axes[3])
     for ax in axes:
-        ax.set(xlabel="layer", ylabel="relμ = μ(X) / |X|")
+        ax.set(xlabel="layer", ylabel="relμ; mean cosine" if ax is axes[3] else "relμ = μ(X) / |X|")
         ax.legend(fontsize=6)
     for ax in axes[:3]:
         drawing.log_y(ax)
@@ -651,6 +672,7 @@ def draw_rec_c10_overmixing(table: pd.DataFrame, published: pd.DataFrame) -> Fig
             linestyle=drawing.ordered_dash(position),
         )  # fmt: skip
     axes[-1].set(xlabel="before layer", ylabel="mean |Δx| / mean |x| after the changed token")
+    _layers(axes[-1])
     axes[-1].legend(fontsize=6)
     _head_line(figure, table)
     return figure
@@ -732,7 +754,7 @@ def _identity_d7() -> pd.DataFrame:
     for n in (4, 7):
         for m in (0.0, 0.25, 0.5, 1.0, 2.0):
             X = theory.orthonormal_bed(n, m)
-            found = {p: minimum_norm(X, p, causal=False).frobenius for p in PATTERN_NAMES}
+            found = {p: minimum_norm(X, p, causal=False).frobenius for p in PATTERNS}
             rows.append({"pattern": f"n = {n}", "n": n, "x": m,
                          "value": found["diagonal"] / found["sink"],
                          "theory": theory.cost_ratio(n, m)[0]})  # fmt: skip
@@ -842,7 +864,7 @@ def claim_c3(tables: Tables) -> Verdict:
     table = tables["rec_c2_switch"]
     rows = table[(table["panel"] == "rows") & (table["row_kind"] == "plain")]
     mean = rows.groupby("series", sort=False)[
-        ["switched", "idle", "sink_mass", "read_ratio"]
+        ["switched", "idle", "first_weight", "read_ratio"]
     ].mean()
     heads = table[table["panel"] == "heads"]
     softmax, relu = ATTENTIONS["softmax"], ATTENTIONS["relu"]
@@ -888,7 +910,7 @@ def claim_c4(tables: Tables) -> Verdict:
         rows = rows[rows["causal"] == (bed == "R")]
         ratios_of = _ratios(rows, "frobenius")
         ratios = ratios_of.groupby("m")["ratio"].mean()
-        crossed = ratios[ratios > 1]
+        crossed = ratios[ratios > 1 + 1e-6]
         grows.append(ratios.is_monotonic_increasing and bool((ratios[ratios.index >= 1] > 1).all()))
         means = ", ".join(f"{ratio:.2f} at m = {m:g}" for m, ratio in ratios.items())
         used = f"{len(ratios_of[ratios_of['m'] == 0])} draws"
@@ -1023,7 +1045,9 @@ def _probe(inputs: Inputs, name: str) -> pd.DataFrame:
     """The rows of one probe, without the columns of others."""
     measures = inputs.measures
     rows = measures[measures["probe"] == name]
-    return rows.dropna(axis=1, how="all").drop(columns="probe", errors="ignore")
+    rows = rows.dropna(axis=1, how="all").drop(columns="probe", errors="ignore")
+    # Beside rows of other probes whole numbers have become floating ones.
+    return rows.astype({column: int for column in WHOLE if column in rows})
 
 
 def _of_task(rows: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -1054,7 +1078,7 @@ def _settings_of(rows: pd.DataFrame) -> pd.Series:
     """L = 4, d = 64, T = 64, and what is not usual."""
     names = [
         f"LM, L = {row.depth:.0f}, d = {row.width:.0f}, T = {row.context:.0f}"
-        + ("" if row.positions == "learned" else f", {row.positions} positions")
+        + {"learned": "", "rotary": ", rotary positions", "none": ", no positions"}[row.positions]
         + ("" if row.bos else ", no BOS")
         for row in rows[["depth", "width", "context", "positions", "bos"]].itertuples()
     ]
@@ -1145,6 +1169,18 @@ def _colour(series: str) -> str:
     """The same attention function has the same colour in every figure."""
     names = list(ATTENTIONS.values())
     return drawing.COLOURS[f"model_{names.index(series) % 8 + 1}"] if series in names else "black"
+
+
+def _type_colour(name: str) -> str:
+    """Of a type of heads; light for the mixed ones, which are most of the bars."""
+    return {"previous": drawing.COLOURS["uniform"], "mixed": "0.85"}.get(name) or drawing.COLOURS[
+        name
+    ]
+
+
+def _layers(ax: Axes) -> None:
+    """Whole numbers on the axis of layers."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
 def _line(ax: Axes, rows: pd.DataFrame, x: str, y: str, name: str) -> None:
