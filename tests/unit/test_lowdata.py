@@ -288,7 +288,7 @@ def test_a_run_keeps_logits_and_sets_and_is_the_same_twice(digits):
 
 
 def test_a_network_learns_digits(digits):
-    own = spec(n=[200], steps=300, refiner={"width": 16}, seeds=1, gate=0.0,
+    own = spec(n=[200], steps=900, refiner={"width": 16}, seeds=1, gate=0.0,
                network={**SMALL, "widths": [8, 16, 16], "blocks": [1, 1, 1]})  # fmt: skip
     states = train_low_data(own, job(digits, (0,))).states
     right = (states["200/logits"][0].argmax(2) == states["test_labels"]).double().mean(1)
