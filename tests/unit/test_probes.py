@@ -9,7 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from replica.attention import beds, probes
-from replica.attention.measures import explained, language_model, measure_decoder, rows_of
+from replica.attention.measures import (
+    at_step,
+    explained,
+    language_model,
+    measure_decoder,
+    rows_at_the_end,
+    rows_of,
+)
 from replica.attention.tables import measure_table, packed, unpacked
 from replica.attention.tasks import Batch, Corpus, vectors
 from replica.attention.training import train_decoder
@@ -141,6 +148,30 @@ def test_interventions_change_one_head_or_a_layer(text):
     wanted = (lost(changed) - lost(params))[1].item()
     found = row(table, seed=1, layer=2, head=1, intervention="off")["dloss"]
     assert found == pytest.approx(wanted, abs=1e-12)
+    # All four, for a head of a layer and for the whole of it, by the weights that they say.
+    for head, chosen in [(2, [1]), (0, [0, 1])]:
+        for kind in probes.CHANGES:
+
+            def edit(number, A, kind=kind, chosen=chosen):
+                A = A.clone()
+                for h in chosen if number == 2 else []:
+                    for t in range(12):
+                        w = A[:, :, h, t].clone()
+                        A[:, :, h, t] = 0
+                        if kind == "sink":
+                            A[:, :, h, t, 0] = 1
+                        elif kind == "diagonal":
+                            A[:, :, h, t, t] = 1
+                        elif kind == "top4":
+                            least = w.sort(-1).values[..., -4:-3]
+                            kept = torch.where(w >= least, w, 0.0)
+                            A[:, :, h, t] = kept / kept.sum(-1, keepdim=True)
+                return A
+
+            found = row(table, seed=1, layer=3, head=head, intervention=kind)["dloss"]
+            after = model.observe(tokens, None, edit).mean(1)
+            wanted = (after - model.observe(tokens, None, None).mean(1))[1].item()
+            assert found == pytest.approx(wanted, abs=1e-12), (kind, head)
     changed["O"][:, 1] = 0
     wanted = (lost(changed) - lost(params))[0].item()
     found = row(table, seed=0, layer=2, head=0, intervention="off")["dloss"]
@@ -234,6 +265,45 @@ def test_a_changed_token_reaches_only_what_comes_after(text):
     assert (table[(table["layer"] == 3) & (table["position"] >= 4)]["delta_norm"] > 0).all()
 
 
+def test_without_bos_there_is_no_text_to_take_it_from(text):
+    _, model = model_of(spec_of(task={"kind": "text", "bos": False}), text)
+    assert model.plain is None
+    assert set(probes.spread(model, 12, 4)["ablation"]) == {"none", "sinks"}
+
+
+def test_the_ablation_of_sinks_switches_those_heads_off(text):
+    spec = spec_of()
+    params, model = model_of(spec, text)
+    tokens = model.tokens("natural", 12, 8)
+    chosen = probes.strongest_sinks(model, tokens)
+    changed = {name: value.clone() for name, value in params.items()}
+    for s, l, h in chosen.nonzero().tolist():
+        changed["O"][s, l, 4 * h : 4 * h + 4] = 0
+    other = tokens.clone()
+    other[:, 3] = tokens.roll(1, 0)[:, 3]
+    different = other[:, 3] != tokens[:, 3]
+    streams = [maps(changed, spec, x[different])[2].residual for x in (tokens, other)]
+    moved = (streams[0] - streams[1]).norm(dim=-1)
+    moved = (moved / streams[0].norm(dim=-1).mean(-1, keepdim=True)).mean(1)
+    table = probes.spread(model, 12, 8)
+    found = table[(table["ablation"] == "sinks") & (table["layer"] == 3) & (table["seed"] == 1)]
+    assert found["delta_norm"].tolist() == pytest.approx(moved[1].tolist())
+
+
+def test_likeness_of_layers_is_that_of_the_residual_stream(text):
+    spec = spec_of()
+    params, model = model_of(spec, text)
+    table = probes.layers(model, 12, 4)
+    X = maps(params, spec, model.tokens("natural", 12, 4))[2].residual[0, 3].numpy()
+    found = row(table, seed=0, layer=3, text=4)
+    centred = X - X.mean(0)
+    assert found["mu"] == pytest.approx(np.linalg.norm(centred))
+    assert found["relmu"] == pytest.approx(np.linalg.norm(centred) / np.linalg.norm(X))
+    sigma = np.linalg.svd(X, compute_uv=False)
+    share = sigma / sigma.sum()
+    assert found["effective_rank"] == pytest.approx(np.exp(-(share * np.log(share)).sum()))
+
+
 def test_the_strongest_sinks_are_those_of_each_member(text):
     spec = spec_of()
     params, model = model_of(spec, text)
@@ -297,7 +367,7 @@ def switch_by_hand(sharpness=60.0):
     V[0, 0] = V[1, 1] = 1
     params = {
         "embedding": torch.eye(5)[None], "QKV": torch.cat([Q, K, V], 1)[None, None],
-        "O": torch.eye(5)[None, None], "head": torch.eye(5)[None, :, :2],
+        "O": torch.eye(5)[None, None, :, :2],
     }  # fmt: skip
     batch = vectors(spec.task, 12, 64, torch.Generator().manual_seed(0), None)
     batch = Batch(batch.inputs[None], batch.targets[None], batch.triggers[None])
@@ -314,8 +384,9 @@ def test_a_hard_switch_made_by_hand_is_found():
     rows = table[table["probe"] == "rows"]
     plain, trigger = row(rows, row_kind="plain"), row(rows, row_kind="trigger")
     assert plain["sink_mass"] == pytest.approx(1) and trigger["sink_mass"] < 1e-6
-    assert plain["switched"] == 1 and plain["read_ratio"] < 1e-6 and plain["out_var"] < 1e-9
-    assert trigger["read_ratio"] == pytest.approx(1) and trigger["switched"] == 0
+    assert plain["switched"] == 1 and plain["out_ratio"] < 1e-6 and plain["out_var"] < 1e-9
+    assert trigger["out_ratio"] == pytest.approx(1) and trigger["switched"] == 0
+    assert plain["idle"] == 0 and plain["row_sum"] == pytest.approx(1)
     # All plain rows of all sequences are sinks; the constant coordinate keeps 0 out of the hull.
     assert plain["sinks"] == 64 and plain["sinks_at_zero"] == 0
     # A trigger gives the mean of all contents with its own: not far from the target, and off on plain
@@ -327,13 +398,78 @@ def test_a_hard_switch_made_by_hand_is_found():
 
 def test_without_sharpness_there_is_no_switch():
     spec, params, batch = switch_by_hand(sharpness=0.0)
-    from replica.attention.measures import rows_at_the_end
-
     plain = row(rows_at_the_end(params, spec, batch, [0]), row_kind="plain")
     harmonic = np.mean([1 / t for t in range(2, 13)])
     assert plain["switched"] == 0 and plain["sinks"] == 0
     assert plain["sink_mass"] == pytest.approx(harmonic, abs=0.05)
     assert plain["diag_mass"] == pytest.approx(plain["sink_mass"], abs=1e-6)
+
+
+def test_a_switch_that_is_idle_sees_nobody():
+    spec, params, batch = switch_by_hand()
+    # ReLU: plain rows have logits of 0 or less for all but BOS, whose key is turned around.
+    spec = spec.model_copy(update={"attention": "relu"})
+    params["QKV"] = params["QKV"].clone()
+    params["QKV"][0, 0, 2, 5] *= -1
+    params["QKV"][0, 0, 3, 1], params["QKV"][0, 0, 4, 6] = 1, 1
+    plain = row(rows_at_the_end(params, spec, batch, [0]), row_kind="plain")
+    assert plain["idle"] == 1 and plain["switched"] == 0 and plain["row_sum"] == 0
+    trigger = row(rows_at_the_end(params, spec, batch, [0]), row_kind="trigger")
+    assert trigger["row_sum"] > 0.1 and trigger["out_norm"] > 0.1
+
+
+@pytest.mark.parametrize("variant", ["softmax", "sink_token", "key_value_bias"])
+def test_numbers_of_rows_are_those_of_loops(variant):
+    values = {
+        "kind": "decoder", "task": {"kind": "tokenwise", "content": 3, "norm": 2, "probability": 0.3},
+        "context": 8, "depth": 2, "width": 6, "heads": 2, "mlp": 2, "positions": "none", "lr": 0.01,
+        "weight_decay": 0.01, "batch": 4, "steps": 4, "every": 4, "gain": 1.5, "seeds": 2,
+        "attention": variant,
+    }  # fmt: skip
+    spec = validate_run(values, "loops")
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    params = decoder.initialise(spec, 6, 3, generators, torch.float64)
+    parts = [vectors(spec.task, 8, 60, g, torch.randn(3, 3, generator=g)) for g in generators]
+    batch = Batch(torch.stack([p.inputs for p in parts]).double(),
+                  torch.stack([p.targets for p in parts]).double(),
+                  torch.stack([p.triggers for p in parts]))  # fmt: skip
+    seen = {}
+    out = decoder.forward(params, spec, batch.inputs, see=seen.__setitem__)
+    lost = (out - batch.targets).square().mean(-1)
+    shift = int(variant == "sink_token")
+    rows = [(b, t) for b in range(60) for t in range(1, 8) if not batch.triggers[1, b, t]]
+
+    def mean(f):
+        return np.mean([f(b, t) for b, t in rows])
+
+    def weight(layer, head, b, t, key):
+        A = seen[layer].A[1, b, head, t + shift]
+        return (A[key] / A.sum()).item()
+
+    both = list(itertools.product(range(2), range(2)))
+    sink = mean(lambda b, t: np.mean([weight(l, h, b, t, 0) for l, h in both]))
+    diagonal = mean(lambda b, t: np.mean([weight(l, h, b, t, t + shift) for l, h in both]))
+    size = [seen[l].residual[1].norm(dim=-1) for l in range(2)]
+    rho = mean(lambda b, t: np.mean(
+        [(seen[l].outputs[1, b, h, t + shift].norm() / size[l][b, t + shift]).item() for l, h in both]))  # fmt: skip
+    course = at_step(params, spec, batch, [5, 7])
+    found = row(course, seed=7, row_kind="plain")
+    assert found["sink_mass"] == pytest.approx(sink) and found["rho_out"] == pytest.approx(rho)
+    assert found["diag_mass"] == pytest.approx(diagonal)
+    assert found["loss"] == pytest.approx(mean(lambda b, t: lost[1, b, t].item()))
+    every = row(course, seed=7, row_kind="all")
+    above = [patterns.diagonal_mass(attention.proxy(seen[l].A))[1, :, h] > 0.3 for l, h in both]
+    assert every["diag_rate"] == pytest.approx(torch.stack(above).double().mean().item())
+    assert every["relmu"] == pytest.approx(patterns.relative_mu(seen[1].residual[1]).mean().item())
+    # The first layer alone, at the end.
+    end = row(rows_at_the_end(params, spec, batch, [5, 7]), seed=7, row_kind="plain")
+    o = seen[0].outputs[1].sum(1)
+    asked = [(b, t) for b in range(60) for t in range(8) if batch.triggers[1, b, t]]
+    reference = np.mean([o[b, t + shift].norm().item() for b, t in asked])
+    assert end["out_ratio"] == pytest.approx(mean(lambda b, t: o[b, t + shift].norm().item()) / reference)  # fmt: skip
+    assert end["first_weight"] == pytest.approx(
+        mean(lambda b, t: seen[0].A[1, b, :, t + shift, 0].mean().item()))  # fmt: skip
+    assert end["zero_loss"] == pytest.approx(mean(lambda b, t: batch.targets[1, b, t].square().mean().item()))  # fmt: skip
 
 
 def test_rows_are_of_one_kind_each():
@@ -390,7 +526,7 @@ def test_drawn_sets_fulfil_the_condition_exactly_where_a_sink_is_possible():
 def test_random_networks_smooth_as_their_patterns_must():
     spec = validate_run({"kind": "random_attention", "depth": 6, "width": 16, "tokens": 8, "window": 1, "seeds": 3}, "r")  # fmt: skip
     table = arrays(beds.train_random_attention(spec, job()))
-    assert len(table) == (16 + 8) * 3 * 7
+    assert len(table) == (16 + 10) * 3 * 7
     end = table[table["layer"] == 6].groupby(["net", "pattern"])["relmu"].mean()
     start = table[table["layer"] == 0].groupby("seed")["relmu"].first()
     for pattern in ("uniform", "sink", "sink, value 0"):
@@ -399,6 +535,20 @@ def test_random_networks_smooth_as_their_patterns_must():
     assert np.allclose(kept["relmu"], kept["seed"].map(start))
     diagonal = table[(table["net"] == "SAN") & (table["pattern"] == "diagonal")]
     assert (diagonal[diagonal["layer"] == 6]["relmu"] > 0.5).all()
+    # Uniform attention over all tokens fits no causal mask, and causal uniform attention is not flat.
+    forced = table[table["pattern"] != "own"]
+    assert set(forced[forced["mask"] == "complete"]["pattern"]) == {"uniform"}
+    first = (
+        forced[(forced["layer"] == 1) & (forced["net"] == "SAN")].groupby("pattern")["relmu"].mean()
+    )
+    assert 0.1 < first["causal uniform"] < 0.8
+    # Neither attention nor MLP makes tokens longer or shorter by much.
+    norms = (table["mu"] / table["relmu"])[
+        (table["net"] == "SAN + MLP") & (table["mask"] == "window")
+    ]
+    layer = table["layer"][norms.index]
+    ratio = norms[layer == 6].mean() / norms[layer == 1].mean()
+    assert 0.1 < ratio < 3
     # Less is seen through a narrow mask.
     own = table[(table["net"] == "SAN") & (table["pattern"] == "own") & (table["layer"] == 2)]
     by_mask = own.groupby("mask")["relmu"].mean()

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from replica.measures.inputs import Inputs
-from replica.plan import make_plan
+from replica.plan import make_plan, training_settings
 from replica.specs import ConfigError, load_studies
 from replica.studies import sinks
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
@@ -17,7 +17,8 @@ LM = {"task": "LM", "attention": "softmax", "forbid": "none", "residual": True, 
       "optimiser": "adamw", "steps": 800, "run": "lm", "bos": True}  # fmt: skip
 SMALL = {**LM, "residual": False, "mlp": 0, "depth": 1, "heads": 1}
 ROW = {"sink_mass": 0.1, "diag_mass": 0.1, "first_weight": 0.1, "row_sum": 1.0, "out_norm": 1.0,
-       "dloss_diag": 0.1, "switched": 0.0, "idle": 0.0, "out_ratio": 1.0, "read_ratio": 1.0,
+       "dloss_diag": 0.1, "switched": 0.0, "idle": 0.0, "out_ratio": 1.0, "rho_out": 0.5, "loss": 0.1,
+       "zero_loss": 0.2,
        "out_var": 1.0, "r2_self": 0.5, "sinks": 5, "sinks_at_zero": 0}  # fmt: skip
 CELLS = [(seed, layer, head) for seed in (0, 1) for layer in (1, 2, 3) for head in (1, 2)]
 
@@ -75,7 +76,8 @@ def test_c1():
     frame = against["rec_c3_alignment"]
     frame.loc[frame["panel"] == "heads", "nu"] = 0.0
     assert sinks.claim_c1(against).verdict == FAILS
-    assert sinks.claim_c1(alignment(sets=point_sets(100))).verdict == UNDECIDABLE
+    # Each set counts once, though it is looked at with two masks.
+    assert sinks.claim_c1(alignment(sets=point_sets(300))).verdict == UNDECIDABLE
     assert sinks.claim_c1(alignment(scale="smoke")).verdict == UNDECIDABLE
 
 
@@ -110,8 +112,8 @@ def switches(switched=0.99, idle=0.99, scale="laptop"):
     relu = {"attention": "relu"}
     parts = [
         measured("switch", found), measured("intervention", changes),
-        rows_of("TC", switched=switched, sink_mass=0.99, read_ratio=0.01),
-        rows_of("TC", run="tc-relu", facts=relu, idle=idle, sink_mass=0.0, read_ratio=0.0),
+        rows_of("TC", switched=switched, sink_mass=0.99, out_ratio=0.01),
+        rows_of("TC", run="tc-relu", facts=relu, idle=idle, sink_mass=0.0, out_ratio=0.0),
     ]  # fmt: skip
     return {
         "rec_c2_switch": table("rec_c2_switch", *parts, scale=scale),
@@ -122,7 +124,7 @@ def switches(switched=0.99, idle=0.99, scale="laptop"):
 def test_c3():
     found = sinks.claim_c3(switches())
     assert found.verdict == HOLDS and found.value == pytest.approx(0.99)
-    assert "Spearman of α_1 and |o|/|x| over heads -1.00" in found.detail
+    assert "Spearman of α_1 and |o|/|x| over heads: -1.00 (LM, L = 3" in found.detail
     assert sinks.claim_c3(switches(switched=0.9)).verdict == FAILS
     assert sinks.claim_c3(switches(idle=0.9)).verdict == FAILS
     assert sinks.claim_c3(switches(scale="smoke")).verdict == UNDECIDABLE
@@ -177,6 +179,30 @@ def test_c4():
     rows = (synth["panel"] == "R") & (synth["pattern"] == "diagonal")
     synth.loc[rows, "frobenius"] *= np.exp(-3 * synth.loc[rows, "m"])
     assert sinks.claim_c4(falling).verdict == FAILS
+
+
+def test_what_is_missing_decides_nothing_of_the_cost():
+    # Where there is a closed form, no solution is a mistake.
+    found = costs()
+    synth = found["rec_c5_cost_synth"]
+    rows = (synth["panel"] == "O") & (synth["n"] == 7) & (synth["pattern"] == "sink")
+    synth.loc[rows, ["frobenius", "nuclear"]] = np.nan
+    assert sinks.claim_c4(found).verdict == FAILS
+    found = costs()
+    synth = found["rec_c5_cost_synth"]
+    synth.loc[(synth["panel"] == "R") & (synth["pattern"] == "sink"), "frobenius"] = np.nan
+    assert sinks.claim_c4(found).verdict == UNDECIDABLE
+    # A single draw that is impossible for one m is left out for all of them.
+    found = costs()
+    synth = found["rec_c5_cost_synth"]
+    one = (synth["panel"] == "R") & (synth["n"] == 7) & (synth["m"] == 0)
+    synth.loc[one & (synth["pattern"] == "sink"), "frobenius"] = np.nan
+    verdict = sinks.claim_c4(found)
+    assert verdict.verdict == HOLDS and "bed R (1 draws)" in verdict.detail
+    found = costs()
+    real = found["rec_c5_cost_real"]
+    found["rec_c5_cost_real"] = real[real["layer"] == 1]
+    assert sinks.claim_c4(found).verdict == UNDECIDABLE
 
 
 def mlp_like(diag=0.95, sink=0.02, r2=0.97, mixed=(0.95, 0.01), tw=(0.1, 0.1), scale="laptop"):
@@ -318,6 +344,78 @@ def test_every_drawing_says_that_it_is_ours(figure, root, tmp_path):
     assert "reconstructed from the abstract; not a figure of the paper" in svg
 
 
+# The probes of language models, as a run of each has them.
+PROBED = {
+    "rec_c1_rates": ("rates", {"input": "natural", "T": 64, "eps": 0.3, "texts": 10, "alpha1": 0.2,
+                     "sink_mass": 0.2, "alpha_max": 0.3, "delta": 0.1, "previous": 0.1, "entropy": 0.8,
+                     "type": "mixed", "sink_rate": 0.4, "any_rate": 0.5, "diag_rate": 0.1}),
+    "rec_c2_switch": ("switch", {"alpha1": 0.1, "delta": 0.1, "previous": 0.1, "rho_out": 0.3,
+                      "rho_layer": 0.4, "value_drain": 0.8, "key_ratio": 1.0, "norm_ratio": 1.0}),
+    "rec_c3_alignment": ("alignment", {"text": 1, "nu": 0.0, "cos_x": 0.2, "mean_ratio": 0.4,
+                         "cos_sink": 0.1, "cos_other": 0.2, "key_norm": 0.9, "margin_sink": 0.5,
+                         "margin_diagonal": -0.4}),
+    "rec_c4_smoothing": ("smoothing", {"text": 1, "S": 0.4, "relmu_in": 0.7, "relmu_out": 0.6,
+                         "mean_cos": 0.2, "entropy": 0.5, "variant": "original"}),
+    "rec_c5_cost_real": ("costs", {"text": 1, "n": 8, "d": 768, "nu": 0.4, "pattern": "sink",
+                         "frobenius": 1.0, "nuclear": 1.0, "participation_rank": 1.0, "feasible": 1.0}),
+    "rec_c9_oversmoothing": ("layers", {"text": 1, "relmu": 0.8, "mu": 3.0, "mean_cos": 0.3}),
+    "rec_c10_overmixing": ("spread", {"position": 3, "delta_norm": 0.1, "ablation": "none"}),
+}  # fmt: skip
+
+
+def pretrained(figure):
+    """A model of other layers, without the settings of our own and without what it lacks."""
+    probe, values = PROBED[figure]
+    rows = [{**values, "seed": 0, "layer": l, "head": h} for l in range(1, 13) for h in (1, 2)]
+    if figure == "rec_c4_smoothing":
+        rows += [{**row, "variant": "dense", "relmu_out": 0.5} for row in rows]
+    if figure in ("rec_c5_cost_real", "rec_c9_oversmoothing", "rec_c10_overmixing"):
+        # Of a layer, not of its heads.
+        rows = [{k: v for k, v in row.items() if k != "head"} for row in rows[::2]]
+    if figure == "rec_c5_cost_real":
+        rows += [{**row, "pattern": "diagonal", "frobenius": 0.7} for row in rows]
+    facts = {"model": "gpt2", "bos": False, "task": "pretrained", "run": "pretrained-modelgpt2"}
+    return pd.DataFrame(rows).assign(probe=probe, **facts)
+
+
+def with_pretrained(figure, monkeypatch):
+    """Our tables of a figure, with the rows of a pretrained model below them."""
+    parts = []
+
+    def gather(name, *frames, scale="laptop"):
+        if name == figure:
+            parts.extend(frames)
+        inputs = Inputs("sinks", name, scale, "reconstructed", pd.DataFrame(), pd.concat([*frames, pretrained(figure)] if name == figure else frames) if frames else pd.DataFrame())  # fmt: skip
+        return getattr(sinks, f"table_{name}")(inputs)
+
+    monkeypatch.setitem(globals(), "table", gather)
+    return FIGURES[figure]()
+
+
+@pytest.mark.parametrize("figure", PROBED)
+def test_pretrained_models_stand_beside_ours(figure, root, tmp_path, monkeypatch):
+    from replica import drawing
+
+    found = with_pretrained(figure, monkeypatch)
+    named = found[found["series"] == "gpt2"]
+    assert len(named) and (named["task"] == "pretrained").all()
+    published = pd.read_csv(root / "config/published/sinks.csv")
+    drawn = getattr(sinks, f"draw_{figure}")(found, published[published["figure"] == figure])
+    drawing.save(drawn, tmp_path / figure)
+
+
+def test_pretrained_models_decide_only_what_they_can(monkeypatch):
+    # Their queries have biases: a sink with 0 in the hull of the tokens contradicts nothing.
+    found = with_pretrained("rec_c3_alignment", monkeypatch)
+    assert sinks.claim_c1({"rec_c3_alignment": found}).verdict == HOLDS
+    monkeypatch.undo()
+    both = costs()
+    both["rec_c5_cost_real"] = with_pretrained("rec_c5_cost_real", monkeypatch)
+    verdict = sinks.claim_c4(both)
+    # Reported, and no part of the rule, which is about our own embeddings.
+    assert verdict.verdict == HOLDS and "gpt2 0.70" in verdict.detail
+
+
 def test_published_numbers_stand_beside_ours_with_their_source(root, tmp_path):
     from replica import drawing
 
@@ -366,8 +464,16 @@ def test_the_models_that_are_there_are_probed(root, tmp_path):
     (tmp_path / "gpt2/model.safetensors").write_bytes(b"other weights")
     plan = make_plan(root, plan.config.model_dump())
     assert plan.key("train", "sinks", part.run, "all") != key
-    # The caption names what ran.
-    assert "pretrained" in plan.caption("sinks", "rec_c1_rates")["ran"]
+    # The caption names what ran, and nothing else.
+    ran = plan.caption("sinks", "rec_c1_rates")["ran"]
+    assert "model in ['gpt2', 'opt-125m']" in ran and "pythia" not in ran
+    # Each missing model is named once, though it would run with and without BOS.
+    assert plan.left_out[0].count("pythia-14m") == 1
+    # Another configuration of the same size is another model.
+    key = plan.key("train", "sinks", part.run, "all")
+    config = tmp_path / "gpt2/config.json"
+    config.write_text(config.read_text().replace("GPT2", "GPT3"))
+    assert make_plan(root, plan.config.model_dump()).key("train", "sinks", part.run, "all") != key
 
 
 def test_a_missing_folder_is_said_in_a_sentence(root, tmp_path):
@@ -382,6 +488,8 @@ def test_other_probes_measure_again_and_train_nothing(root):
         plan = make_plan(root, {"scale": "laptop", "studies": ["sinks"], "overrides": {"sinks": overrides}})  # fmt: skip
         return [plan.key(stage, "sinks", "lm", "all") for stage in ("train", "measure")]
 
+    settings = training_settings(make_plan(root, {"studies": ["sinks"]}).parts["sinks", "lm", "all"].spec)  # fmt: skip
+    assert "probes" not in settings and settings["lr"] == 0.001
     train, measure = keys({})
     assert keys({"lm": {"probes": {"switch": 5}}})[0] == train
     assert keys({"lm": {"probes": {"switch": 5}}})[1] != measure

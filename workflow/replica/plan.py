@@ -7,6 +7,7 @@ that it was made under. This module is read at every start of Snakemake: it impo
 """
 
 import functools
+import hashlib
 import html
 import json
 from collections.abc import Iterable
@@ -81,6 +82,8 @@ FUNCTIONS = {
 READERS = dict.fromkeys(
     ["low_data", "deep_rfm", "deep_head", "beds", "random_attention", "pretrained"], "read_arrays"
 )
+# Larger files of a pretrained model are weights, which no key waits for.
+SMALL_FILE = 10_000_000
 ROUND = "replica.lowdata.training:train_round"
 # Scripts by rule, for the digests of their code.
 SCRIPTS = {"train_run": "train", "train_round": "round", "certify": "certify"}
@@ -136,6 +139,11 @@ class Part:
 def measured_only(spec: RunSpec) -> frozenset[str]:
     """The settings of a run that only its measures read: they train nothing again."""
     return getattr(spec, "MEASURED", frozenset())
+
+
+def training_settings(spec: RunSpec) -> dict[str, Any]:
+    """The settings of a run without what only its measures read."""
+    return spec.model_dump(mode="json", exclude=measured_only(spec))
 
 
 def datasets_of(spec: RunSpec) -> list[str]:
@@ -278,14 +286,13 @@ class Plan:
         part = self.parts[name]
         facts = {
             "name": name,
-            "spec": part.spec.model_dump(exclude=measured_only(part.spec)),
+            "spec": training_settings(part.spec),
             "seeds": part.seeds,
             "data": [self.key("dataset", dataset) for dataset in part.datasets],
             "code": self.code("train", *name),
         }
         if isinstance(part.spec, PretrainedSpec):
-            folder = self.root / self.config.pretrained_dir / part.spec.model
-            facts["model"] = sorted((path.name, path.stat().st_size) for path in folder.iterdir())
+            facts["model"] = _files(self.root / self.config.pretrained_dir / part.spec.model)
         for link in ("base", "before"):
             if (other := getattr(part, link)) is not None:
                 facts[link] = self.key("train", other.study, other.run, other.part)
@@ -417,7 +424,7 @@ class Plan:
                 continue
             values = template.settings(self.config.scale)
             listed = ", ".join(f"{k} = {v}" for k, v in values.items() if k not in ("kind", "grid"))
-            grid = "".join(f", {k} in {v}" for k, v in values.get("grid", {}).items())
+            grid = "".join(f", {k} in {self._made(study, run, k)}" for k in values.get("grid", {}))
             settings.append(f"{run}: {listed}{grid}")
         words = {
             "title": spec.title,
@@ -430,6 +437,11 @@ class Plan:
             "scale": self.config.scale,
         }
         return {name: html.escape(text, quote=False) for name, text in words.items()}
+
+    def _made(self, study: str, run: str, setting: str) -> list[Any]:
+        """The values of a setting of the runs of a template that are made, each once."""
+        values = [getattr(part.spec, setting) for part in self.parts_of(study, [run])]
+        return [value for i, value in enumerate(values) if value not in values[:i]]
 
     def artifacts(self) -> dict[str, str]:
         """Every stamped file of this configuration with the key it must carry."""
@@ -535,6 +547,15 @@ def _needed(
             if (name[0], name[1].partition("-")[0]) in wanted}  # fmt: skip
 
 
+def _files(folder: Path) -> list[tuple[str, int | str]]:
+    """The files of a model: the contents of small ones, the sizes of its weights."""
+    return [
+        (path.name, path.stat().st_size if path.stat().st_size > SMALL_FILE
+         else hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.iterdir()) if path.is_file()
+    ]  # fmt: skip
+
+
 def _with_models(
     root: Path, config: Config, specs: dict[tuple[str, str], RunSpec]
 ) -> tuple[dict[tuple[str, str], RunSpec], tuple[str, ...]]:
@@ -554,13 +575,14 @@ def _with_models(
     if here and len(missing) == len(models):
         raise ConfigError(
             f"config/config.yaml: pretrained_dir = {config.pretrained_dir!r} has none of the "
-            f"folders {', '.join(models.values())} with a config.json; put a model there, as "
-            "transformers saves it, or set pretrained_dir to null."
+            f"folders {', '.join(dict.fromkeys(models.values()))} with a config.json; put a model "
+            "there, as transformers saves it, or set pretrained_dir to null."
         )
     if not missing:
         return specs, ()
     where = f"{config.pretrained_dir} has no" if here else "pretrained_dir is null: no"
-    sentence = f"Pretrained models left out ({where} {', '.join(missing.values())})."
+    names = ", ".join(dict.fromkeys(missing.values()))
+    sentence = f"Pretrained models left out ({where} {names})."
     return {name: s for name, s in specs.items() if name not in missing}, (sentence,)
 
 

@@ -756,8 +756,9 @@ class DecoderSpec(Strict):
         default="adamw", description="AdamW, decay of matrices; or gradient descent without decay"
     )
     lr: PositiveFloat
-    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="steps in which lr rises")
-    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="steps in which lr rises; then it is constant"
+    )
     weight_decay: Annotated[float, Field(ge=0)]
     batch: PositiveInt = Field(description="sequences a step")
     steps: PositiveInt
@@ -790,6 +791,12 @@ class DecoderSpec(Strict):
     def of_tokens(self) -> bool:
         """Whether inputs are numbers of characters; vectors otherwise."""
         return self.task.kind in ("text", "backcopy")
+
+    @property
+    def bare(self) -> bool:
+        """Whether there is nothing but one attention: its outputs are those of the network."""
+        alone = self.depth == 1 and not self.mlp and not self.residual
+        return alone and self.norm == "none" and not self.of_tokens
 
     @property
     def fused(self) -> bool:

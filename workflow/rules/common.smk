@@ -3,7 +3,7 @@
 import os
 import sys
 
-from replica.plan import make_plan
+from replica.plan import make_plan, training_settings
 from replica.specs import ConfigError
 
 try:

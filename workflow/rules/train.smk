@@ -32,7 +32,7 @@ rule train_run:
         key=key("train"),
         code=code("train"),
         entry=entry("train"),
-        spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
+        spec=lambda wildcards: training_settings(part_of(wildcards).spec),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
         # Not declared as an output: Snakemake deletes outputs before each attempt.
         checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",

@@ -24,7 +24,14 @@ NETS = {
     "full": {"skip": True, "mlp": True, "norm": True},
 }
 MASKS = ("complete", "causal", "window", "one-sided")
-FORCED = ("uniform", "sink", "sink, value 0", "diagonal")
+# Attention that is the same whatever the tokens, and the mask that it fits.
+FORCED = {
+    "uniform": "complete",
+    "causal uniform": "causal",
+    "sink": "causal",
+    "sink, value 0": "causal",
+    "diagonal": "causal",
+}
 # Likeness is measured down to rounding errors.
 DTYPE = torch.float64
 
@@ -108,11 +115,13 @@ def train_random_attention(spec: RandomAttentionSpec, job: Job) -> Result:
     """Pass Gaussian tokens through random networks; the states are the columns of the table.
 
     A row is the likeness of the tokens after `layer` layers of a `net` with a `mask`, with the
-    attention of its own queries and keys (`pattern` own) or a forced one, which is causal.
+    attention of its own queries and keys (`pattern` own) or a forced one.
     """
     torch.set_num_threads(job.threads)
     cases = [(net, mask, "own") for net in NETS for mask in MASKS]
-    cases += [(net, "causal", pattern) for net in ("SAN", "SAN + skip") for pattern in FORCED]
+    cases += [
+        (net, mask, pattern) for net in ("SAN", "SAN + skip") for pattern, mask in FORCED.items()
+    ]
     frames = [
         random_network(spec, job, seed, *case).assign(seed=seed)
         for case, seed in itertools.product(cases, job.seeds)
@@ -123,7 +132,7 @@ def train_random_attention(spec: RandomAttentionSpec, job: Job) -> Result:
 def random_network(
     spec: RandomAttentionSpec, job: Job, seed: int, net: str, mask: str, pattern: str
 ) -> pd.DataFrame:
-    """One network: matrices N(0, 1/d), those of the MLP N(0, 2/d) with ReLU between them."""
+    """One network: matrices N(0, 1/d), but N(0, 2/d) before the ReLU of the MLP."""
     n, d, parts = spec.tokens, spec.width, NETS[net]
     # The same matrices for all nets, masks and patterns of a seed.
     generator = torch.Generator().manual_seed(stream_seed(job.study, job.run, seed, "matrices"))
@@ -144,7 +153,7 @@ def random_network(
         x = x + out if parts.get("skip") else out
         if parts.get("mlp"):
             read = layer_norm(x) if parts.get("norm") else x
-            out = (read @ up * 2**0.5).relu() @ down * 2**0.5
+            out = (read @ up * 2**0.5).relu() @ down
             x = x + out if parts.get("skip") else out
         rows.append(likeness(x))
     table = pd.DataFrame([{name: float(value) for name, value in row.items()} for row in rows])
@@ -172,6 +181,8 @@ def forced(pattern: str, n: int) -> Tensor:
     """Attention that is the same whatever the tokens, (n, n)."""
     if pattern == "uniform":
         return torch.full((n, n), 1 / n, dtype=DTYPE)
+    if pattern == "causal uniform":
+        return torch.from_numpy(sinks.causal_uniform(n))
     A = torch.zeros(n, n, dtype=DTYPE)
     if pattern == "diagonal":
         return A.fill_diagonal_(1)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from replica.attention.probes import CHANGES, Model, only, probe
+from replica.attention.probes import CHANGES, CHUNK, Model, only, probe
 from replica.attention.tasks import Batch, Corpus, corpus, evenly, windows
-from replica.attention.training import HELD_OUT, losses
+from replica.attention.training import SEQUENCES, losses
 from replica.data.prepare import load
 from replica.measures import patterns
 from replica.models import attention, decoder
@@ -23,6 +23,8 @@ from replica.theory.margins import min_norm_point
 # A row is a hard switch where its first weight is above SINK, or, of weights that need not sum to
 # 1, below IDLE, and what it gives is below SWITCHED_OFF of the mean over trigger rows.
 SINK, IDLE, SWITCHED_OFF = 0.9, 0.05, 0.1
+# The threshold of importance of Gu et al. 2025.
+EPSILON = 0.3
 # Columns of all rows of a run.
 FACTS = ["attention", "forbid", "residual", "mlp", "depth", "width", "heads", "context",
          "positions", "value_bias", "optimiser", "steps"]  # fmt: skip
@@ -57,7 +59,9 @@ def measure_decoder(
     members = [seeds[i] for i in alive.tolist()]
     if spec.task.kind == "text":
         found = corpus(load(card))
-        batch = windows(found.held_out, evenly(found.held_out, spec.context, HELD_OUT), spec, found)
+        batch = windows(
+            found.held_out, evenly(found.held_out, spec.context, SEQUENCES), spec, found
+        )
         batch = Batch(batch.inputs[None], batch.targets[None])
         model = language_model(params[steps[-1]], spec, found, members)
         tables = [probe(model, spec.probes, spec.context)]
@@ -93,44 +97,54 @@ def at_step(
     """Loss and patterns of a state on held-out sequences, means over layers, heads and rows t >= 2.
 
     `row_kind`: all; of small tasks also plain and trigger, the rows of either kind. sink_mass,
-    diag_mass; sink_rate, diag_rate, the shares of heads above .3 in a mean over sequences; rho_out;
-    relmu of the residual stream before the last layer.
+    diag_mass; sink_rate, diag_rate, the shares of heads and sequences above .3; rho_out; relmu of
+    the residual stream before the last layer.
     """
-    seen_rows = rows_of(batch)
-    sums = {kind: {"sink_mass": 0.0, "diag_mass": 0.0, "rho_out": 0.0} for kind in seen_rows}
-    rates = {"sink_rate": 0.0, "diag_rate": 0.0}
+    # A few sequences at a time: the maps of all would not fit at paper scale.
+    parts = [_passed(params, spec, part) for part in batch.split(CHUNK)]
+    kinds = rows_of(batch)
+    frames = []
+    for kind, chosen in kinds.items():
+        names = ["loss", "sink_mass", "diag_mass", "rho_out"]
+        if kind == "all":
+            names += ["sink_rate", "diag_rate", "relmu"]
+        found = {name: torch.cat([part[name] for part in parts], 1) for name in names}
+        # Of rows (S, B, T) the chosen ones count; numbers (S, B) of a sequence are all there is.
+        means = {
+            name: _mean(value, chosen) if value.dim() == 3 else value.mean(1)
+            for name, value in found.items()
+        }
+        columns = {name: value.tolist() for name, value in means.items()}
+        frames.append(pd.DataFrame({"seed": seeds, **columns}).assign(row_kind=kind))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _passed(params: decoder.State, spec: DecoderSpec, batch: Batch) -> dict[str, Tensor]:
+    """Numbers of each row (S, B, T), or of each sequence (S, B), means over layers and heads."""
+    T = batch.inputs.shape[2]
+    sums: dict[str, Tensor] = {}
     last: dict[str, Tensor] = {}
 
     def see(number: int, seen: Observed) -> None:
         A = attention.proxy(seen.A)
         size = seen.residual.norm(dim=-1).clamp(min=1e-12)
-        by_row = {
+        rows = {
             "sink_mass": A[..., 0].mean(2),
             "diag_mass": A.diagonal(dim1=-2, dim2=-1).mean(2),
             "rho_out": (seen.outputs.norm(dim=-1) / size[:, :, None]).mean(2),
         }
-        for kind, chosen in seen_rows.items():
-            for name, value in by_row.items():
-                # A learned sink token stands before the rows of the batch.
-                value = value[..., value.shape[-1] - chosen.shape[-1] :]
-                sums[kind][name] = sums[kind][name] + _mean(value, chosen) / spec.depth
+        # A learned sink token stands before the rows of the batch.
+        found = {name: value[..., -T:] for name, value in rows.items()}
         alpha, delta = patterns.importance(A)[..., 0], patterns.diagonal_mass(A)
         for name, value in [("sink_rate", alpha), ("diag_rate", delta)]:
-            share = (value > 0.3).double().mean((1, 2))
-            rates[name] = rates[name] + share / spec.depth
-        last["relmu"] = patterns.relative_mu(seen.residual).mean(1)
+            found[name] = (value > EPSILON).double().mean(2)
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + value / spec.depth
+        last["relmu"] = patterns.relative_mu(seen.residual)
 
     with torch.no_grad():
         out = decoder.forward(params, spec, batch.inputs, see=see)
-        lost = losses(out, spec, batch)
-    frames = []
-    for kind, chosen in seen_rows.items():
-        values = {"loss": _mean(lost, chosen), **sums[kind]}
-        if kind == "all":
-            values |= {"loss": lost.mean((1, 2)), **rates, **last}
-        columns = {name: value.tolist() for name, value in values.items()}
-        frames.append(pd.DataFrame({"seed": seeds, **columns}).assign(row_kind=kind))
-    return pd.concat(frames, ignore_index=True)
+        return {"loss": losses(out, spec, batch), **sums, **last}
 
 
 def rows_of(batch: Batch) -> dict[str, Tensor]:
@@ -159,12 +173,13 @@ def rows_at_the_end(
 
     sink_mass, diag_mass: of the weights, divided by the sum of their row; row_sum: that sum;
     first_weight: A_t1 as it is.
-    out_norm: mean |o_t|, and out_ratio over that of trigger rows; read_ratio: the same of W o_t
-    with the head W of the network, all that a layer without residual connection can say.
-    switched, idle: share of rows with a read_ratio below .1 and a first weight above .9, or below
-    .05.
+    out_norm, rho_out: mean |o_t| and |o_t|/|x_t|; out_ratio: |o_t| over its mean on trigger rows.
+    switched, idle: share of rows with an out_ratio below .1 and a first weight above .9, or below
+    .05. With a learned sink token the first weight is the one on it; a learned key is left out of
+    all weights.
     out_var: trace of the covariance of o_t over that of trigger rows. r2_self: R² of o_t regressed
-    on the tokens. dloss_diag: loss with all weights on the diagonal, minus the loss. sinks: the
+    on the tokens. loss, and dloss_diag: what all weights on the diagonal add to it; zero_loss: that
+    of outputs of 0. sinks: the
     sequences whose rows all have a positive margin of the sink (first head); sinks_at_zero: those
     of them in which 0 is in the convex hull of the rows' tokens.
     """
@@ -174,12 +189,12 @@ def rows_at_the_end(
         if number == 0:
             found.append(seen)
 
-    diagonal = only_layer_on_diagonal(spec)
+    diagonal = only(0, range(spec.heads), CHANGES["diagonal"])
     with torch.no_grad():
         out = decoder.forward(params, spec, batch.inputs, see=see)
         changed = decoder.forward(params, spec, batch.inputs, edit=diagonal)
     (seen,) = found
-    cost = losses(changed, spec, batch) - losses(out, spec, batch)
+    lost = losses(out, spec, batch)
     shift = seen.A.shape[-1] - batch.inputs.shape[2]
     A = attention.proxy(seen.A)
     first = seen.A[..., 0].mean(2)[..., shift:]
@@ -190,21 +205,21 @@ def rows_at_the_end(
         "row_sum": seen.A.sum(-1).mean(2)[..., shift:],
         "first_weight": first,
         "out_norm": o.norm(dim=-1),
-        "dloss_diag": cost,
+        "rho_out": o.norm(dim=-1) / seen.residual[..., shift:, :].norm(dim=-1).clamp(min=1e-12),
+        "loss": lost,
+        "dloss_diag": losses(changed, spec, batch) - lost,
     }
-    read = (o @ params["head"][:, None]).norm(dim=-1)
+    if not spec.of_tokens:
+        by_row["zero_loss"] = losses(torch.zeros_like(out), spec, batch)
     kinds = rows_of(batch)
     reference = kinds.get("trigger", kinds["all"])
-    ratio = read / _mean(read, reference)[:, None, None]
+    ratio = by_row["out_norm"] / _mean(by_row["out_norm"], reference)[:, None, None]
+    by_row["out_ratio"] = ratio
     by_row["switched"] = ((first > SINK) & (ratio < SWITCHED_OFF)).double()
     by_row["idle"] = ((first < IDLE) & (ratio < SWITCHED_OFF)).double()
     frames = []
     for kind, chosen in kinds.items():
         values = {name: _mean(value, chosen).tolist() for name, value in by_row.items()}
-        values["out_ratio"] = (
-            _mean(o.norm(dim=-1), chosen) / _mean(o.norm(dim=-1), reference)
-        ).tolist()
-        values["read_ratio"] = _mean(ratio, chosen).tolist()
         for s in range(len(seeds)):
             rows = chosen[s].flatten()
             outputs, tokens = (
@@ -223,17 +238,15 @@ def rows_at_the_end(
     return pd.concat(frames, ignore_index=True)
 
 
-def only_layer_on_diagonal(spec: DecoderSpec) -> Edit:
-    """An edit of the first layer: each token attends to itself."""
-    return only(0, range(spec.heads), CHANGES["diagonal"])
-
-
 def explained(x: Tensor, y: Tensor) -> float:
-    """R² of the best affine map from rows x (n, a) to rows y (n, b), in float64."""
+    """R² of the best affine map from rows x (n, a) to rows y (n, b); NaN where y does not vary."""
     X = np.column_stack([x.double().numpy(), np.ones(len(x))])
     Y = y.double().numpy()
+    total = ((Y - Y.mean(0)) ** 2).sum()
+    if total == 0:
+        return float("nan")
     left = Y - X @ np.linalg.lstsq(X, Y)[0]
-    return float(1 - (left**2).sum() / ((Y - Y.mean(0)) ** 2).sum())
+    return float(1 - (left**2).sum() / total)
 
 
 def _variance(x: Tensor) -> float:
@@ -288,4 +301,5 @@ def language_model(
         return lost.unflatten(0, targets.shape).mean(-1)
 
     linear = spec.positions != "rotary"
-    return Model(seeds, spec.depth, spec.heads, tokens, plain, observe, True, linear)
+    without_bos = plain if spec.task.bos else None
+    return Model(seeds, spec.depth, spec.heads, tokens, without_bos, observe, True, linear)

@@ -39,7 +39,7 @@ class Model:
         seeds: of the members.
         layers, heads: how many.
         tokens: from the kind of input, the length T and the number of texts to (B, T) numbers.
-        plain: the same natural texts without a token before them.
+        plain: the same natural texts without BOS; None where there is none.
         observe: a pass over tokens (B, T), which `see` watches and `edit` may change where it is
             not None: the loss of the next token, (S, B) in nats.
         edits: whether `observe` takes an edit.
@@ -50,7 +50,7 @@ class Model:
     layers: int
     heads: int
     tokens: Callable[[str, int, int], Tensor]
-    plain: Callable[[int, int], Tensor]
+    plain: Callable[[int, int], Tensor] | None
     observe: Callable[[Tensor, See | None, Edit | None], Tensor]
     edits: bool
     linear: bool
@@ -295,13 +295,16 @@ def layers(model: Model, T: int, texts: int) -> pd.DataFrame:
 def spread(model: Model, T: int, texts: int) -> pd.DataFrame:
     """|Δx| over the mean |x| at each layer and position after token T/4 is exchanged.
 
-    Means over texts. `ablation`: none; no_bos, the texts without a token before them; sinks, where
-    the quarter of the heads with the largest α_1 is off (trained stacks only).
+    Means over texts. `ablation`: none; no_bos, the texts without BOS where there is one; sinks,
+    where the quarter of the heads with the largest α_1 is off (trained stacks only).
     """
-    sources = {"none": model.tokens("natural", T, texts), "no_bos": model.plain(T, texts)}
+    sources = {"none": model.tokens("natural", T, texts)}
+    if model.plain is not None:
+        sources["no_bos"] = model.plain(T, texts)
+    if model.edits:
+        sources["sinks"] = sources["none"]
     frames = []
-    for ablation in ["none", "no_bos", *(["sinks"] if model.edits else [])]:
-        tokens = sources.get(ablation, sources["none"])
+    for ablation, tokens in sources.items():
         edit = None
         if ablation == "sinks":
             edit = only_heads(strongest_sinks(model, tokens), _off)
@@ -318,7 +321,8 @@ def spread(model: Model, T: int, texts: int) -> pd.DataFrame:
             moved = ((a - b).norm(dim=-1) / a.norm(dim=-1).mean(-1, keepdim=True)).mean(1)
             for s, seed in enumerate(model.seeds):
                 frames.append(
-                    pd.DataFrame({"position": range(1, T + 1), "delta_norm": moved[s].tolist()})
+                    pd.DataFrame({"delta_norm": moved[s].tolist()})
+                    .assign(position=range(1, moved.shape[1] + 1))
                     .assign(seed=seed, layer=layer, ablation=ablation)
                 )  # fmt: skip
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -52,7 +52,7 @@ def _as_model(spec: PretrainedSpec, loaded: tuple, text: str, job: Job, seed: in
         layers=model.config.num_hidden_layers,
         heads=model.config.num_attention_heads,
         tokens=lambda kind, T, count: draw(kind, T, count, spec.bos),
-        plain=lambda T, count: draw("natural", T, count, False),
+        plain=(lambda T, count: draw("natural", T, count, False)) if spec.bos else None,
         observe=watch,
         edits=False,
         linear=False,

@@ -35,6 +35,13 @@ class Batch:
     targets: Tensor
     triggers: Tensor | None = None
 
+    def split(self, count: int) -> "list[Batch]":
+        """Batches of at most so many sequences."""
+        parts = [self.inputs.split(count, 1), self.targets.split(count, 1)]
+        no_triggers = [None] * len(parts[0])
+        parts.append(no_triggers if self.triggers is None else self.triggers.split(count, 1))
+        return [Batch(*part) for part in zip(*parts, strict=True)]
+
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
         triggers = None if self.triggers is None else self.triggers.to(device)

@@ -1,7 +1,5 @@
 """Training of decoders, all seeds as a stack."""
 
-import math
-
 import pandas as pd
 import torch
 from torch import Tensor
@@ -16,7 +14,7 @@ from replica.training.jobs import Job, Result
 
 HISTORY = ["run", "seed", "steps", "diverged_at", "step", "metric", "value"]
 # Held-out sequences of the loss.
-HELD_OUT = 128
+SEQUENCES = 128
 
 
 def train_decoder(spec: DecoderSpec, job: Job) -> Result:
@@ -34,7 +32,7 @@ def train_decoder(spec: DecoderSpec, job: Job) -> Result:
     generators = ensemble.generators(job, job.seeds)
     params = decoder.initialise(spec, task.inputs, task.outputs, generators)
     params = {name: value.to(job.device) for name, value in params.items()}
-    held_out = batch_of(task, job.seeds, "held out", HELD_OUT).to(job.device)
+    held_out = batch_of(task, job.seeds, "held out", SEQUENCES).to(job.device)
 
     def objective(p: ensemble.State, step: int) -> Tensor:
         batch = batch_of(task, job.seeds, f"step {step}", spec.batch).to(job.device)
@@ -96,15 +94,7 @@ def losses(out: Tensor, spec: DecoderSpec, batch: Batch) -> Tensor:
 
 def schedule(spec: DecoderSpec) -> ensemble.Schedule:
     """The factor of the rate at each step (from 1)."""
-
-    def factor(step: int) -> float:
-        rising = min(1.0, step / spec.warmup) if spec.warmup else 1.0
-        if spec.schedule == "constant":
-            return rising
-        done = max(0, step - spec.warmup) / max(1, spec.steps - spec.warmup)
-        return rising * (1 + math.cos(math.pi * done)) / 2
-
-    return factor
+    return lambda step: min(1.0, step / spec.warmup) if spec.warmup else 1.0
 
 
 def _history(trained: ensemble.Trained, spec: DecoderSpec, job: Job) -> pd.DataFrame:

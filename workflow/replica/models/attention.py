@@ -26,7 +26,6 @@ from torch.nn import functional as F
 # Scale and shift of clipped softmax: ζ = 1 and γ below 0, so that small weights become 0.
 CLIP_HIGH, CLIP_LOW = 1.0, -0.03
 SOFTPICK_EPSILON = 1e-8
-FORBIDDEN = ("none", "self", "first", "both")
 
 
 @dataclass(frozen=True)

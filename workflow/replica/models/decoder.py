@@ -3,7 +3,7 @@
     x_t = token_t + position_t                     numbers, or vectors through a matrix
     x <- x + Σ_h W_O^h A^h RMSNorm(x) W_V^h        A^h from q·k/√d_h, see `replica.models.attention`
     x <- x + W_2 gelu(W_1 RMSNorm(x))
-    out_t = RMSNorm(x_t) W
+    out_t = RMSNorm(x_t) W                         of an attention alone x_t itself, with W_O to it
 
 Residual connections, RMSNorm, MLP and positions can each be left out. W_Q, W_K and W_O have no
 biases, so that the theory of docs/sinks.md (D2) applies. A batch is (S, B, T, ...) for S members
@@ -53,9 +53,10 @@ def initialise(
     drawn = {
         "embedding": ((inputs, d), d if spec.of_tokens else inputs),
         "QKV": ((L, d, 3 * d), d),
-        "O": ((L, d, d), d),
-        "head": ((d, outputs), d),
+        "O": ((L, d, outputs if spec.bare else d), d),
     }
+    if not spec.bare:
+        drawn["head"] = (d, outputs), d
     if spec.positions == "learned":
         drawn["position"] = (T, d), d
     if spec.mlp:
@@ -102,7 +103,8 @@ def forward(
         inputs: the batch; S = 1 is shared by all members.
         see: called with each layer's number and what it does; the maps of one layer are alive at a
             time.
-        edit: gives the weights (S, B, H, T, T) that a layer uses in place of its own.
+        edit: gives the weights (S, B, H, T, T) that a layer uses in place of its own, and of a
+            learned key.
     """
     x = embed(params, spec, inputs)
     layers = {name: w for name, w in params.items() if name not in OUTSIDE}
@@ -118,6 +120,8 @@ def forward(
             x = x + out if spec.residual else out
     if spec.attention == "sink_token":
         x = x[:, :, 1:]
+    if spec.bare:
+        return x
     return _product(normalised(x, spec), _scaled(params["head"], params.get("final_gain")))
 
 
@@ -203,7 +207,7 @@ def _open_attention(
     q, k, v = queries_keys_values(layer, spec, read)
     A, outside = weights(layer, spec, q, k)
     if edit is not None:
-        A = edit(number, A)
+        A, outside = edit(number, A), torch.zeros_like(outside)
     mixed = A @ v
     if "extra_value" in layer:
         mixed = mixed + outside[..., None] * _by_head(layer["extra_value"], spec.heads)
