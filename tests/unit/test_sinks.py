@@ -239,7 +239,8 @@ def deep(kept=1.0, scale="laptop"):
     rows = []
     for net in ("SAN", "SAN + skip"):
         for mask, pattern in [("causal", "own"), ("complete", "own"), ("causal", "sink, value 0"),
-                              ("causal", "sink"), ("causal", "diagonal")]:  # fmt: skip
+                              ("causal", "sink"), ("causal", "diagonal"),
+                              ("complete", "uniform"), ("causal", "causal uniform")]:  # fmt: skip
             for layer in range(4):
                 relmu = 0.9 * kept**layer if pattern == "sink, value 0" else 0.9 * 0.5**layer
                 rows += [{"run": "random_networks", "net": net, "mask": mask, "pattern": pattern,

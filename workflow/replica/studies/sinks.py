@@ -619,13 +619,13 @@ def draw_rec_c9_oversmoothing(table: pd.DataFrame, published: pd.DataFrame) -> F
             )  # fmt: skip
         ax.set(title=title)
     forced = drawn[drawn["pattern"] != "own"]
-    for position, ((net, pattern), lines) in enumerate(
-        forced.groupby(["net", "pattern"], sort=False)
-    ):
+    # A colour a pattern, a dash a network.
+    names, nets = (list(dict.fromkeys(forced[column])) for column in ("pattern", "net"))
+    for (net, pattern), lines in forced.groupby(["net", "pattern"], sort=False):
         drawing.band(
             axes[2], lines, "layer", "relmu", log=True, label=f"{pattern}, {net}",
-            color=drawing.COLOURS[f"model_{position + 1}"],
-            linestyle=drawing.ordered_dash(position),
+            color=drawing.COLOURS[f"model_{names.index(pattern) + 1}"],
+            linestyle=drawing.ordered_dash(nets.index(net)),
         )  # fmt: skip
     axes[2].set(title="forced patterns")
     trained = table[table["panel"] == "trained"]
@@ -643,6 +643,7 @@ def draw_rec_c9_oversmoothing(table: pd.DataFrame, published: pd.DataFrame) -> F
     for ax in axes:
         ax.set(xlabel="layer", ylabel="relμ; mean cosine" if ax is axes[3] else "relμ = μ(X) / |X|")
         ax.legend(fontsize=6)
+    axes[2].legend(fontsize=5.5, loc="lower right", bbox_to_anchor=(1, 0.06))
     for ax in axes[:3]:
         drawing.log_y(ax)
     drawing.settings_line(

@@ -15,20 +15,15 @@ from scipy.optimize import nnls
 
 Pattern = Literal["sink", "diagonal"]
 
+# Part of the margin by which a constraint may be missed.
 FEASIBLE = 1e-6
-"""Part of the margin by which a constraint may be missed."""
-
+# The margin for which the least squares are solved, at tokens of mean norm 1. Their residual is
+# 1 / √(1 + |W|_F²): it stays clear of rounding errors if W is small.
 SMALL = 1e-3
-"""The margin for which the least squares are solved, at tokens of mean norm 1.
-
-Their residual is 1 / √(1 + |W|_F²): it stays clear of rounding errors if W is small.
-"""
-
+# The residual below which there is no W.
 INFEASIBLE = 1e-8
-"""The residual below which there is no W."""
-
+# Distance, in mean norms of the points, below which 0 counts as a point of the hull.
 INSIDE = 1e-10
-"""Distance, in mean norms of the points, below which 0 counts as a point of the hull."""
 
 
 @dataclass(frozen=True)
