@@ -251,6 +251,7 @@ def test_costs_are_those_of_the_tokens_that_a_layer_reads(text):
         direct = margins.minimum_norm(X[:n], pattern, causal=True)
         assert found["frobenius"] == pytest.approx(direct.frobenius, nan_ok=True)
         assert found["nuclear"] == pytest.approx(direct.nuclear, nan_ok=True)
+        assert not direct.feasible or found["kkt"] < 1e-8
 
 
 def test_a_changed_token_reaches_only_what_comes_after(text):

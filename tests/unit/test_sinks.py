@@ -150,7 +150,7 @@ def costs(error=0.0, above=2.0, growth=2.0, scale="laptop"):
                     known = cost if run == "bed_o" else (np.nan, np.nan)
                     rows.append({"run": run, "n": n, "d": n + 1, "m": m, "seed": 0, "causal": causal,
                                  "pattern": pattern, "frobenius": cost[0] + error,
-                                 "nuclear": cost[1], "participation_rank": 1.0, "feasible": True,
+                                 "nuclear": cost[1], "participation_rank": 1.0, "feasible": 1.0, "kkt": 1e-12,
                                  "theory_frobenius": known[0], "theory_nuclear": known[1]})  # fmt: skip
     real = []
     for seed, layer in [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]:
@@ -159,7 +159,7 @@ def costs(error=0.0, above=2.0, growth=2.0, scale="laptop"):
                 ratio = 0.5 if layer == 1 else above * (growth if n == 32 else 1)
                 real.append({"seed": seed, "layer": layer, "text": 1, "n": n, "d": 64, "nu": 0.4,
                              "pattern": pattern, "frobenius": ratio if pattern == "diagonal" else 1.0,
-                             "nuclear": 1.0, "participation_rank": 1.0, "feasible": True})  # fmt: skip
+                             "nuclear": 1.0, "participation_rank": 1.0, "feasible": 1.0, "kkt": 1e-12})  # fmt: skip
     return {
         "rec_c5_cost_synth": table("rec_c5_cost_synth", pd.DataFrame(rows), scale=scale),
         "rec_c5_cost_real": table("rec_c5_cost_real", measured("costs", real), scale=scale),
@@ -358,7 +358,7 @@ PROBED = {
     "rec_c4_smoothing": ("smoothing", {"text": 1, "S": 0.4, "relmu_in": 0.7, "relmu_out": 0.6,
                          "mean_cos": 0.2, "entropy": 0.5, "variant": "original"}),
     "rec_c5_cost_real": ("costs", {"text": 1, "n": 8, "d": 768, "nu": 0.4, "pattern": "sink",
-                         "frobenius": 1.0, "nuclear": 1.0, "participation_rank": 1.0, "feasible": 1.0}),
+                         "frobenius": 1.0, "nuclear": 1.0, "participation_rank": 1.0, "feasible": 1.0, "kkt": 1e-12}),
     "rec_c9_oversmoothing": ("layers", {"text": 1, "relmu": 0.8, "mu": 3.0, "mean_cos": 0.3}),
     "rec_c10_overmixing": ("spread", {"position": 3, "delta_norm": 0.1, "ablation": "none"}),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.attention.probes import figures_of, likeness
+from replica.attention.probes import cost_of, likeness
 from replica.attention.tables import packed
 from replica.models import attention
 from replica.provenance import stream_seed
@@ -67,10 +67,10 @@ def _orthonormal(spec: BedsSpec) -> list[dict]:
                 theory = (
                     sinks.sink_cost(n, m, 1.0) if pattern == "sink" else sinks.diagonal_cost(n, 1.0)
                 )
-            found = margins.minimum_norm(X, pattern, causal=causal)
             rows.append(
                 {"n": n, "d": n + 1, "m": m, "seed": 0, "causal": causal, "pattern": pattern,
-                 **figures_of(found), "theory_frobenius": theory[0], "theory_nuclear": theory[1]}
+                 **cost_of(X, pattern, causal=causal), "theory_frobenius": theory[0],
+                 "theory_nuclear": theory[1]}
             )  # fmt: skip
     return rows
 
@@ -82,10 +82,10 @@ def _random(spec: BedsSpec, job: Job) -> list[dict]:
         generator = np.random.default_rng(stream_seed(job.study, job.run, seed, f"{n} {d}"))
         X = sinks.random_bed(n, d, m, generator)
         for pattern in PATTERNS:
-            found = margins.minimum_norm(X, pattern, causal=True)
             rows.append(
                 {"n": n, "d": d, "m": m, "seed": seed, "causal": True, "pattern": pattern,
-                 **figures_of(found), "theory_frobenius": np.nan, "theory_nuclear": np.nan}
+                 **cost_of(X, pattern, causal=True), "theory_frobenius": np.nan,
+                 "theory_nuclear": np.nan}
             )  # fmt: skip
     return rows
 

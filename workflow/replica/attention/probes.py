@@ -252,23 +252,28 @@ def costs(model: Model, wanted: Costs) -> pd.DataFrame:
                 distance, _ = margins.min_norm_point(X[1:n])
                 nu = distance / np.linalg.norm(X[1:n], axis=1).mean()
                 for pattern in ("sink", "diagonal"):
-                    found = margins.minimum_norm(X[:n], pattern, causal=True)
+                    found = cost_of(X[:n], pattern, causal=True)
                     rows.append(
                         {"seed": model.seeds[s], "layer": layer + 1, "text": text + 1, "n": n,
-                         "d": X.shape[1], "nu": nu, "pattern": pattern, **figures_of(found)}
+                         "d": X.shape[1], "nu": nu, "pattern": pattern, **found}
                     )  # fmt: skip
 
     model.observe(tokens, see, None)
     return pd.DataFrame(rows)
 
 
-def figures_of(found: margins.MinimumNorm) -> dict[str, float]:
-    """Norms of a minimum-norm matrix as columns; feasible is 1 or 0."""
+def cost_of(X: np.ndarray, pattern: margins.Pattern, *, causal: bool) -> dict[str, float]:
+    """Norms of the minimum-norm matrix of tokens X (n, d) at margin 1, as columns.
+
+    feasible is 1 or 0, kkt the residual of the conditions of optimality; NaN where there is none.
+    """
+    found = margins.minimum_norm(X, pattern, causal=causal)
     return {
         "frobenius": found.frobenius,
         "nuclear": found.nuclear,
         "participation_rank": found.participation_rank,
         "feasible": float(found.feasible),
+        "kkt": margins.kkt_residual(found, X, pattern, causal, 1.0),
     }
 
 
@@ -276,11 +281,13 @@ def likeness(X: Tensor) -> dict[str, Tensor]:
     """How alike tokens (..., n, d) are, in float64."""
     X = X.double()
     effective, smallest, second = patterns.ranks(X)
+    mean, least = patterns.cosines(X)
     return {
         "mu": patterns.mu(X),
         "relmu": patterns.relative_mu(X),
         "relative_residual": patterns.relative_residual(X),
-        "mean_cos": patterns.cosines(X)[0],
+        "mean_cos": mean,
+        "min_cos": least,
         "effective_rank": effective,
         "sigma_min": smallest,
         "sigma_2_over_1": second,

@@ -958,9 +958,11 @@ def claim_c4(tables: Tables) -> Verdict:
     for name, rows in real[real["task"] != "LM"].groupby("series"):
         later_ones = _ratios(rows[rows["layer"] >= 2], "frobenius")
         others.append(f"{name} {later_ones.groupby('layer')['ratio'].median().min():.2f}")
+    kkt = np.nanmax([synth["kkt"].max(), lm["kkt"].max()])
     detail = (
-        f"closed forms to {error:.0e}; mean ratio diagonal/sink: {'; '.join(listed)}; median on "
-        f"embeddings of LM: {words_of}; impossible cells: {impossible}"
+        f"closed forms to {error:.0e}, conditions of optimality to {kkt:.0e}; mean ratio "
+        f"diagonal/sink: {'; '.join(listed)}; median on embeddings of LM: {words_of}; impossible "
+        f"cells: {impossible}"
     )
     if others:
         detail += f"; reported, the least median over layers from 2 on: {', '.join(others)}"
