@@ -44,6 +44,7 @@ def test_everything_is_there(finished):
         *(f"dufm.c{i}" for i in range(1, 6)), *(f"fc_low_data.c{i}" for i in range(1, 16)),
         *(f"idrs.c{i}" for i in range(1, 11)),
         *(f"low_rank.c{i}" for i in range(1, 12)),
+        *(f"sinks.{claim}" for claim in ["c1", "c2", "c3", "c4", "c5", "c5_tw", "c6"]),
     ]  # fmt: skip
     wanted = {"study", "claim", "verdict", "value", "published", "tolerance", "detail"}
     assert wanted <= set(card.columns) and card["detail"].str.len().min() > 10
@@ -60,7 +61,7 @@ def test_jobs_stay_within_what_they_ask_for(finished):
     assert (used["used_mb"] < used["asked_mb"]).all()
     assert (used["used_minutes"] < used["asked_minutes"]).all()
     # Two pretrainings are only what other runs start from.
-    counts = [(9, 9), (18, 18), (6, 6), (61, 59), (28, 28), (14, 14)]
+    counts = [(9, 9), (18, 18), (6, 6), (61, 59), (28, 28), (14, 14), (10, 10)]
     for line, (n, m) in zip(progress_lines(plan), counts, strict=True):
         assert f"{n} of {n} runs made, {m} of {m} measured" in line
 
@@ -125,6 +126,15 @@ def test_the_same_through_the_users_file(changed):
         "config/config.yaml", "overrides: {}", "overrides: {low_rank: {fig6: {lr: 0.09}}}"
     )
     assert planned(project) == chain("low_rank", "fig6", "fig6_k15_l7")
+
+
+def test_another_probe_measures_again_and_trains_nothing(changed):
+    project = changed(
+        "config/studies/sinks.yaml", "switch: 3, alignment: 3", "switch: 2, alignment: 3"
+    )
+    jobs = planned(project)
+    made = [job for job in jobs if job[0] in ("train_run", "measure_run")]
+    assert made == [("measure_run", "sinks/measures/lm/all")]
 
 
 def test_an_added_seed_runs_that_chain(changed):

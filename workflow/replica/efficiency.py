@@ -24,7 +24,7 @@ def efficiency_table(plan: Plan) -> pd.DataFrame:
     rows = []
     for (study, run, part), job in plan.parts.items():
         asked = plan.resources(job)
-        for rule, minutes in [(job.rule, asked["runtime"]), ("measure_run", 5)]:
+        for rule, minutes in [(job.rule, asked["runtime"]), ("measure_run", asked["measuring"])]:
             path = plan.root / plan.results / f"benchmarks/{rule}/{study}/{job.stem}.tsv"
             if not path.exists():
                 continue
