@@ -10,6 +10,7 @@ from torch import Tensor
 from replica.attention.probes import cost_of, likeness
 from replica.attention.tables import packed
 from replica.models import attention
+from replica.models.residual import layer_norm
 from replica.provenance import stream_seed
 from replica.specs import BedsSpec, RandomAttentionSpec
 from replica.theory import margins, sinks
@@ -160,11 +161,6 @@ def random_network(
     return table.assign(net=net, mask=mask, pattern=pattern, layer=range(spec.depth + 1))
 
 
-def layer_norm(x: Tensor) -> Tensor:
-    """Rows to mean zero and norm √d."""
-    return torch.nn.functional.layer_norm(x, x.shape[-1:])
-
-
 def visible(mask: str, n: int, window: int) -> Tensor:
     """Which tokens see which, (n, n) bool: all, those before, those near, those shortly before."""
     i = torch.arange(n)
@@ -179,15 +175,8 @@ def visible(mask: str, n: int, window: int) -> Tensor:
 
 def forced(pattern: str, n: int) -> Tensor:
     """Attention that is the same whatever the tokens, (n, n)."""
-    if pattern == "uniform":
-        return torch.full((n, n), 1 / n, dtype=DTYPE)
-    if pattern == "causal uniform":
-        return torch.from_numpy(sinks.causal_uniform(n))
-    A = torch.zeros(n, n, dtype=DTYPE)
-    if pattern == "diagonal":
-        return A.fill_diagonal_(1)
-    A[:, 0] = 1
-    return A
+    of = {"uniform": sinks.uniform, "causal uniform": sinks.causal_uniform, "diagonal": np.eye}
+    return torch.from_numpy(of.get(pattern, sinks.pure_sink)(n))
 
 
 def table_result(table: pd.DataFrame) -> Result:

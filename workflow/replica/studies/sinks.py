@@ -518,10 +518,10 @@ def draw_rec_c7_interventions(table: pd.DataFrame, published: pd.DataFrame) -> F
     for row, task in zip(axes, tasks, strict=True):
         own = table[table["panel"] == task]
         every, plain = own[own["row_kind"] == "all"], own[own["row_kind"] == "plain"]
-        _points_by(row[0], every, "loss", [("loss", "uniform", "o")])
+        _points_by(row[0], every, [("loss", "uniform", "o")])
         row[0].set(xlabel="held-out mean squared error", title=task, xscale="log")
         both = [("sink_mass", "sink", "o"), ("diag_mass", "diagonal", "s")]
-        _points_by(row[1], plain, "mass", both)
+        _points_by(row[1], plain, both)
         row[1].set(
             xlabel="mean weight on plain rows", title=f"{task}: patterns", xlim=(-0.03, 1.03)
         )
@@ -529,7 +529,6 @@ def draw_rec_c7_interventions(table: pd.DataFrame, published: pd.DataFrame) -> F
         _points_by(
             row[2],
             plain,
-            "output",
             [("out_ratio", "uniform", "o"), ("row_sum", "published", "x")],
             {"out_ratio": "|o_t|, over trigger rows", "row_sum": "sum of the weights"},
         )
@@ -564,15 +563,13 @@ def draw_rec_c8_mlp_like(table: pd.DataFrame, published: pd.DataFrame) -> Figure
         own = _plain(table[table["panel"] == task])
         if own.empty:
             continue
-        _points_by(
-            row[0], own, "mass", [("sink_mass", "sink", "o"), ("diag_mass", "diagonal", "s")]
-        )
+        _points_by(row[0], own, [("sink_mass", "sink", "o"), ("diag_mass", "diagonal", "s")])
         row[0].set(xlabel="mean weight on plain rows", title=task, xlim=(-0.03, 1.03))
         row[0].legend(fontsize=6)
-        _points_by(row[1], own, "r2", [("r2_self", "uniform", "o")])
+        _points_by(row[1], own, [("r2_self", "uniform", "o")])
         row[1].set(xlabel="R² of o_t on x_t", title=f"{task}: token-wise?", xlim=(None, 1.03))
         row[1].axvline(0.9, color="black", linestyle=":")
-        _points_by(row[2], own, "dloss", [("dloss_diag", "diagonal", "s")])
+        _points_by(row[2], own, [("dloss_diag", "diagonal", "s")])
         row[2].set(xlabel="rise of the loss with A = I", title=f"{task}: diagonal map")
         row[2].set_xscale("symlog", linthresh=1e-4)
         for ax in row[1:]:
@@ -1222,9 +1219,9 @@ def _colour(series: str) -> str:
 
 def _type_colour(name: str) -> str:
     """Of a type of heads; light for the mixed ones, which are most of the bars."""
-    return {"previous": drawing.COLOURS["uniform"], "mixed": "0.85"}.get(name) or drawing.COLOURS[
-        name
-    ]
+    if name == "mixed":
+        return "0.85"
+    return drawing.COLOURS["uniform" if name == "previous" else name]
 
 
 def _layers(ax: Axes) -> None:
@@ -1286,7 +1283,6 @@ def _bars_by(
 def _points_by(
     ax: Axes,
     rows: pd.DataFrame,
-    what: str,
     columns: Sequence[tuple[str, str, str]],
     labels: Mapping[str, str] | None = None,
 ) -> None:
