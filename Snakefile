@@ -37,6 +37,7 @@ rule all:
     input:
         [plan.targets(study) for study in plan.studies],
         f"{plan.results}/scorecard.html",
+        f"{plan.results}/generalization.html" if plan.with_networks() else [],
 
 
 include: "workflow/rules/data.smk"
@@ -44,4 +45,5 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/certify.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/figure.smk"
+include: "workflow/rules/generalization.smk"
 include: "workflow/rules/report.smk"

@@ -75,6 +75,8 @@ def adopt(plan: Plan) -> None:
         "*/figures/*.pdf",
         "*/claims.parquet",
         "scorecard.*",
+        "*/generalization.parquet",
+        "generalization.*",
     ]
     stages += [results.glob(pattern) for pattern in patterns]
     # To Snakemake a benchmark is an output like any other.

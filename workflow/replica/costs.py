@@ -28,10 +28,12 @@ from replica.specs import (
     ResidualNetwork,
     ResidualSpec,
     ResNetClassifier,
+    RiskBedSpec,
     RunSpec,
     TokenTransformer,
     TorchvisionBackbone,
     TorchvisionBody,
+    TradeoffSpec,
     VitBackbone,
 )
 
@@ -53,11 +55,21 @@ SECONDS_PER_HEAD_STEP = {False: 2e-3, True: 1e-2}
 SECONDS_PER_POSITION = 1e-6
 SECONDS_PER_POSITION_ON_GPU = 4e-9
 SECONDS_PER_MATRIX_ON_GPU = 2e-4
+# A sample on a direction of a grid of classifiers, and a hypothesis under a weight.
+SECONDS_PER_PROJECTION = 1e-7
+SECONDS_PER_SCALARIZATION = 2e-8
+# An image through a small network of two layers of width 64 and back, and its attack.
+SECONDS_PER_TRADEOFF = 2e-6
+# The same of ten times as many pixels on a GPU; never measured.
+SECONDS_PER_TRADEOFF_ON_GPU = 2e-7
 # A token through a layer of width 64 of a decoder and back; the second never measured.
 SECONDS_PER_TOKEN = 6e-6
 SECONDS_PER_TOKEN_ON_GPU = 3e-8
 # Steps times tokens of a step from which decoders are worth a GPU.
 MANY_TOKENS = 10_000_000
+# Measures of generalization of a small network, and, never measured, of a large one.
+SECONDS_PER_MEASURE = 1
+SECONDS_PER_LARGE_MEASURE = 120
 # Billions of parameters of models whose names do not say it; the largest for all others.
 GPT2_PARAMETERS = {"gpt2": 0.12, "gpt2-medium": 0.35, "gpt2-large": 0.77, "gpt2-xl": 1.6}
 LARGEST = 13.0
@@ -113,9 +125,24 @@ def is_large(spec: RunSpec) -> bool:
         return spec.per_class >= MANY_SAMPLES
     if isinstance(spec, DecoderSpec):
         return spec.of_tokens and spec.steps * spec.batch * spec.context >= MANY_TOKENS
+    if isinstance(spec, TradeoffSpec):
+        return spec.train >= MANY_SAMPLES
     if isinstance(spec, PretrainedSpec):
         return True
     return isinstance(spec, NoisyClassifierSpec) and isinstance(spec.network, ResNetClassifier)
+
+
+def generalization_cost(parts: list[tuple[RunSpec, int]]) -> Cost:
+    """The cost of measuring the networks of some runs, with their numbers of seeds, in one job."""
+    seconds = sum(
+        seeds * (SECONDS_PER_LARGE_MEASURE if is_large(spec) else SECONDS_PER_MEASURE)
+        * len(getattr(spec, "grid", [1]))
+        for spec, seeds in parts
+    )  # fmt: skip
+    minutes = math.ceil(BASE_MINUTES + MARGIN * seconds / 60)
+    large = any(is_large(spec) for spec, _ in parts)
+    memory = 16_000 if large else BASE_MB + 2000
+    return Cost(mem_mb=memory, minutes=minutes, threads=1, gpu_slots=0, group="alone")
 
 
 def measuring_minutes(spec: RunSpec) -> int:
@@ -125,7 +152,8 @@ def measuring_minutes(spec: RunSpec) -> int:
 
 def is_split(spec: RunSpec) -> bool:
     """Whether each seed has a job of its own; otherwise all are trained in one."""
-    return is_large(spec) and not isinstance(spec, ResidualSpec | DecoderSpec | PretrainedSpec)
+    together = ResidualSpec | DecoderSpec | PretrainedSpec | TradeoffSpec
+    return is_large(spec) and not isinstance(spec, together)
 
 
 def certification_cost(spec: CertificationSpec, base: NoisyClassifierSpec, seeds: int) -> Cost:
@@ -163,6 +191,15 @@ def training_cost(spec: RunSpec, seeds: int) -> Cost:
     if isinstance(spec, RandomAttentionSpec):
         work = seeds * spec.depth * 24 * (spec.width / 64) ** 2 * max(1, spec.tokens / 64)
         return _small(MARGIN * work * 2e-3, BASE_MB + 600)
+    if isinstance(spec, RiskBedSpec):
+        return _risk_bed_cost(spec, seeds)
+    if isinstance(spec, TradeoffSpec):
+        members, attacks = seeds * len(spec.grid), 1 + spec.attack_steps
+        work = members * spec.train * spec.epochs * attacks * max(spec.widths) / 64
+        if is_large(spec):
+            minutes = math.ceil(30 + MARGIN * work * SECONDS_PER_TRADEOFF_ON_GPU / 60)
+            return Cost(mem_mb=8000, minutes=minutes, threads=4, gpu_slots=4, group="alone")
+        return _small(MARGIN * work * SECONDS_PER_TRADEOFF, BASE_MB + 2000)
     if isinstance(spec, PretrainedSpec):
         # Weights of four bytes, some of them twice while they are read, and the maps of a layer.
         billions = parameters_of(spec.model)
@@ -261,6 +298,20 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     # A dozen arrays of the size of the features are kept for the gradient, at the end in float64.
     memory = 12 * 8 * seeds * batch * positions * spec.width * matrices // 2**20
     return _small(MARGIN * steps * work * SECONDS_PER_POSITION, BASE_MB + 600 + memory)
+
+
+def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
+    bed = spec.bed
+    angles, shares = getattr(bed, "angles", 1), len(getattr(bed, "shares", [1]))
+    hypotheses = getattr(bed, "hypotheses", angles * getattr(bed, "offsets", 200))
+    projections = angles * (2 + spec.signs) * sum(spec.n)
+    scalarized = hypotheses * (5 * spec.scalarizations + 2 * spec.minimised) * len(spec.n)
+    seconds = seeds * shares * (
+        projections * SECONDS_PER_PROJECTION + scalarized * SECONDS_PER_SCALARIZATION
+    )  # fmt: skip
+    # Scores of the largest sample, the places of the histogram, and what they are made from.
+    memory = 40 * angles * max(spec.n) // 2**20
+    return _small(MARGIN * seconds, BASE_MB + 600 + memory)
 
 
 def parameters_of(model: str) -> float:

@@ -15,8 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replica.costs import Cost, certification_cost, is_split, measuring_minutes, training_cost
+from replica.costs import (
+    Cost,
+    certification_cost,
+    generalization_cost,
+    is_split,
+    measuring_minutes,
+    training_cost,
+)
 from replica.data.registry import DatasetEntry, load_registry
+from replica.generalization.kinds import keeps_networks
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
     CertificationSpec,
@@ -68,20 +76,30 @@ FUNCTIONS = {
         "replica.attention.training:train_decoder",
         "replica.attention.measures:measure_decoder",
     ),
-    "beds": ("replica.attention.beds:train_beds", "replica.attention.tables:measure_table"),
+    "beds": ("replica.attention.beds:train_beds", "replica.measures.tables:measure_table"),
     "random_attention": (
         "replica.attention.beds:train_random_attention",
-        "replica.attention.tables:measure_table",
+        "replica.measures.tables:measure_table",
     ),
     "pretrained": (
         "replica.attention.probing:train_pretrained",
-        "replica.attention.tables:measure_table",
+        "replica.measures.tables:measure_table",
+    ),
+    "risk_bed": (
+        "replica.multiobjective.simulation:train_risk_bed",
+        "replica.measures.tables:measure_table",
+    ),
+    "tradeoffs": (
+        "replica.multiobjective.networks:train_tradeoffs",
+        "replica.multiobjective.tradeoffs:measure_tradeoffs",
     ),
 }
 # Measures that need no torch read states as arrays.
 READERS = dict.fromkeys(
-    ["low_data", "deep_rfm", "deep_head", "beds", "random_attention", "pretrained"], "read_arrays"
-)
+    ["low_data", "deep_rfm", "deep_head", "beds", "random_attention", "pretrained", "risk_bed",
+     "tradeoffs"],
+    "read_arrays",
+)  # fmt: skip
 # Larger files of a pretrained model are weights, which no key waits for.
 SMALL_FILE = 10_000_000
 ROUND = "replica.lowdata.training:train_round"
@@ -188,6 +206,15 @@ class Plan:
         figures = self.studies[part.study].figures.values()
         return any(template in figure.runs for figure in figures)
 
+    def networks(self, study: str) -> list[Part]:
+        """The parts of a study whose states are trained networks with train and test data."""
+        parts = (part for part in self.parts.values() if part.study == study)
+        return [part for part in parts if part.rule != "certify" and keeps_networks(part.spec)]
+
+    def with_networks(self) -> list[str]:
+        """The studies that have such parts."""
+        return [study for study in self.studies if self.networks(study)]
+
     def reader(self, part: Part) -> str:
         """The function of `replica.artifacts` that reads the states for measuring them."""
         return READERS.get(part.spec.kind, "read_tensors")
@@ -244,13 +271,32 @@ class Plan:
         """The labelled sets that a stage of active learning leaves."""
         return f"{self.results}/{part.study}/runs/{part.stem}.labelled.parquet"
 
+    def generalization_inputs(self, study: str) -> dict[str, list[str]]:
+        """States and cards that the measures of generalization of a study are made from."""
+        parts = self.networks(study)
+        cards = {card: None for part in parts for card in self.cards(part)}
+        return {"states": [self.states(part) for part in parts], "cards": list(cards)}
+
+    def generalization_parts(self, study: str) -> list[dict[str, Any]]:
+        """The same as a parameter of the job: what `measure_networks` takes, with plain specs."""
+        return [
+            {"study": study, "run": part.run, "spec": part.spec.model_dump(mode="json"),
+             "states": self.states(part), "cards": self.cards(part)}
+            for part in self.networks(study)
+        ]  # fmt: skip
+
+    def generalization_resources(self, study: str) -> Cost:
+        """What the job that measures the networks of a study needs."""
+        parts = self.networks(study)
+        return generalization_cost([(part.spec, len(part.seeds)) for part in parts])
+
     # ------------------------------------------------------------------- keys
 
     def key(self, stage: str, *name: str) -> str:
         """The key of a job: `key("train", study, run, part)`, `key("table", study, figure)`, ...
 
         Stages: dataset (name), train and measure (study, run, part), table and plot (study,
-        figure), claims (study), scorecard ().
+        figure), claims (study), scorecard (), generalization (study), correlations ().
         """
         if (stage, *name) not in self._keys:
             self._keys[stage, *name] = key_of(stage=stage, **getattr(self, f"_{stage}")(*name))
@@ -266,6 +312,8 @@ class Plan:
             "table": lambda: f"replica.studies.{study}:table_{name[1]}",
             "plot": lambda: f"replica.studies.{study}:draw_{name[1]}",
             "scorecard": lambda: "replica.report:scorecard_html",
+            "generalization": lambda: "replica.generalization.table:measure_networks",
+            "correlations": lambda: "replica.generalization.table:correlated",
         }[stage]()
         script = SCRIPTS[self.parts[name].rule] if stage == "train" else stage
         return code_digest(entry, self._script(script))
@@ -347,6 +395,19 @@ class Plan:
             "claims": [self.key("claims", study) for study in self.studies],
             "titles": {slug: study.title for slug, study in self.studies.items()},
             "code": self.code("scorecard"),
+        }
+
+    def _generalization(self, study: str) -> dict[str, Any]:
+        parts = self.networks(study)
+        return {
+            "networks": [self.key("train", p.study, p.run, p.part) for p in parts],
+            "code": self.code("generalization", study),
+        }
+
+    def _correlations(self) -> dict[str, Any]:
+        return {
+            "tables": [self.key("generalization", study) for study in self.with_networks()],
+            "code": self.code("correlations"),
         }
 
     # ------------------------------------------------------------ words, sizes
@@ -463,6 +524,11 @@ class Plan:
                 expected[f"{self.results}/{slug}/figures/{figure}.parquet"] = key
             expected[f"{self.results}/{slug}/claims.parquet"] = self.key("claims", slug)
         expected[f"{self.results}/scorecard.parquet"] = self.key("scorecard")
+        for study in self.with_networks():
+            key = self.key("generalization", study)
+            expected[f"{self.results}/{study}/generalization.parquet"] = key
+        if self.with_networks():
+            expected[f"{self.results}/generalization.parquet"] = self.key("correlations")
         return expected
 
 

@@ -67,6 +67,8 @@ def wildcard_names(stage, wildcards):
         "plot": ["study", "figure"],
         "claims": ["study"],
         "scorecard": [],
+        "generalization": ["study"],
+        "correlations": [],
     }
     return [getattr(wildcards, name) for name in names[stage]]
 

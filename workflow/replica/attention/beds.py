@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from replica.attention.probes import cost_of, likeness
-from replica.attention.tables import packed
 from replica.models import attention
 from replica.models.residual import layer_norm
 from replica.provenance import stream_seed
 from replica.specs import BedsSpec, RandomAttentionSpec
 from replica.theory import margins, sinks
-from replica.training.jobs import Job, Result
+from replica.training.jobs import Job, Result, table_result
 
-HISTORY = ["run", "seed", "step", "metric", "value"]
 PATTERNS = ("sink", "diagonal")
 NETS = {
     "SAN": {},
@@ -177,10 +175,3 @@ def forced(pattern: str, n: int) -> Tensor:
     """Attention that is the same whatever the tokens, (n, n)."""
     of = {"uniform": sinks.uniform, "causal uniform": sinks.causal_uniform, "diagonal": np.eye}
     return torch.from_numpy(of.get(pattern, sinks.pure_sink)(n))
-
-
-def table_result(table: pd.DataFrame) -> Result:
-    """A table as the states of a job that has no history."""
-    states = {name: torch.from_numpy(values) for name, values in packed(table).items()}
-    empty = {name: pd.Series(dtype=float if name == "value" else object) for name in HISTORY}
-    return Result(states, pd.DataFrame(empty))

@@ -4,7 +4,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.attention.beds import table_result
 from replica.attention.pretrained import load_model, observe, texts_as_tokens
 from replica.attention.probes import Model, probe
 from replica.data import words
@@ -12,7 +11,7 @@ from replica.data.prepare import load, verify
 from replica.models.decoder import Edit, See
 from replica.provenance import stream_seed
 from replica.specs import PretrainedSpec
-from replica.training.jobs import Job, Result
+from replica.training.jobs import Job, Result, table_result
 
 
 def train_pretrained(spec: PretrainedSpec, job: Job) -> Result:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from replica.models import attention
@@ -162,8 +163,9 @@ class RmsNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:
-        """(g - y mean(g y)) / √(mean x² + ε)."""
+        """(g - y mean(g y)) / √(mean x² + ε); it has no derivative of its own."""
         y, scale = ctx.saved_tensors
         along = torch.linalg.vecdot(gradient, y).div_(y.shape[-1]).unsqueeze(-1)
         return torch.addcmul(gradient, y, along, value=-1).mul_(scale)

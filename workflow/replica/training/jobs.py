@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from replica import artifacts, provenance
+from replica.tables import packed
 from replica.training.checkpoint import Checkpoint
 from replica.training.devices import device_for
+
+HISTORY = ["run", "seed", "step", "metric", "value"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,13 @@ class Result:
 
     states: dict[str, Tensor]
     history: pd.DataFrame
+
+
+def table_result(table: pd.DataFrame) -> Result:
+    """A table as the states of a job that has no history."""
+    states = {name: torch.from_numpy(values) for name, values in packed(table).items()}
+    empty = {name: pd.Series(dtype=float if name == "value" else object) for name in HISTORY}
+    return Result(states, pd.DataFrame(empty))
 
 
 @contextmanager

@@ -1,12 +1,9 @@
 """A table as the states of a job, for runs that leave no network to measure."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from replica.specs import BedsSpec, PretrainedSpec, RandomAttentionSpec
 
 # Between the name of a column of words and those words, whose numbers are the column.
 WORDS = "|"
@@ -31,15 +28,3 @@ def unpacked(states: Mapping[str, np.ndarray]) -> pd.DataFrame:
         name, *words = key.partition("/")[2].split(WORDS)
         columns[name] = np.array(words, dtype=object)[states[key]] if words else states[key]
     return pd.DataFrame(columns)
-
-
-def measure_table(
-    spec: BedsSpec | RandomAttentionSpec | PretrainedSpec,
-    states: Mapping[str, np.ndarray],
-    *,
-    run: str,
-    threads: int,
-    card: Path | None,
-) -> pd.DataFrame:
-    """The table that the states are, and the name of its run."""
-    return unpacked(states).assign(run=run)

@@ -1,0 +1,1 @@
+"""Measures of generalization of every trained network of the project."""

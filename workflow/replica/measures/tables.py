@@ -1,0 +1,22 @@
+"""The measures of runs whose result is a table and no network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from replica.specs import BedsSpec, PretrainedSpec, RandomAttentionSpec, RiskBedSpec
+from replica.tables import unpacked
+
+
+def measure_table(
+    spec: BedsSpec | RandomAttentionSpec | PretrainedSpec | RiskBedSpec,
+    states: Mapping[str, np.ndarray],
+    *,
+    run: str,
+    threads: int,
+    card: Path | None,
+) -> pd.DataFrame:
+    """The table that the states are, and the name of its run."""
+    return unpacked(states).assign(run=run)

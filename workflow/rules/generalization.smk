@@ -1,0 +1,60 @@
+# Measures of generalization of every trained network, and which of them go along with the gap.
+
+
+localrules:
+    correlations,
+
+
+rule generalization:
+    input:
+        unpack(lambda wildcards: plan.generalization_inputs(wildcards.study)),
+    output:
+        table="results/{scale}/{study}/generalization.parquet",
+    log:
+        "results/{scale}/logs/generalization/{study}.log",
+    benchmark:
+        "results/{scale}/benchmarks/generalization/{study}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=lambda wildcards: plan.generalization_resources(wildcards.study).mem_mb,
+        runtime=lambda wildcards, attempt: attempt
+        * plan.generalization_resources(wildcards.study).minutes,
+        slurm_partition=plan.config.cluster.partition,
+        slurm_account=plan.config.cluster.account,
+        slurm_extra=plan.config.cluster.extra,
+    params:
+        key=key("generalization"),
+        code=code("generalization"),
+        parts=lambda wildcards: plan.generalization_parts(wildcards.study),
+    script:
+        "../scripts/generalization.py"
+
+
+rule correlations:
+    input:
+        tables=[
+            f"{plan.results}/{study}/generalization.parquet"
+            for study in plan.with_networks()
+        ],
+    output:
+        table=f"{plan.results}/generalization.parquet",
+        page=report(
+            f"{plan.results}/generalization.html",
+            caption="../report/generalization.rst",
+            category="generalization",
+        ),
+    log:
+        f"{plan.results}/logs/correlations.log",
+    benchmark:
+        f"{plan.results}/benchmarks/correlations.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        key=key("correlations"),
+        scale=plan.config.scale,
+    script:
+        "../scripts/correlations.py"
