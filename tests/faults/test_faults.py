@@ -185,7 +185,7 @@ def test_one_run_that_fails_stops_no_other(done, finished, tally):
     assert "These figures are missing" in report and "low_rank/fig6_k15_l7" in report
     card = pd.read_parquet(done / "results/smoke/scorecard.partial.parquet")
     undecided = card[card["detail"].str.contains("its jobs did not finish")]
-    assert set(undecided["study"]) == {"low_rank"} and len(card) == 68
+    assert set(undecided["study"]) == {"low_rank"} and len(card) == 77
     assert set(undecided["verdict"]) == {"not decidable at this scale"}
     finish(launch(done))
     assert_equal(done, finished)

@@ -25,14 +25,16 @@ def test_every_run_asks_for_something_sensible(studies, scale):
                 assert 500 < cost.mem_mb < most and 1 <= cost.threads <= 8
                 assert 5 <= cost.minutes <= 2 * 24 * 60
                 network = "resnet" in str(getattr(spec, "backbone", getattr(spec, "network", "")))
-                if spec.kind in ("low_data", "deep_rfm", "deep_head", "residual"):
+                if spec.kind in ("low_data", "deep_rfm", "deep_head", "residual", "tradeoffs"):
                     # Their small networks are called so too.
                     network = scale == "paper"
                 if spec.kind in ("decoder", "pretrained"):
                     # Only language models and bigram-backcopy are large.
                     network = scale == "paper" and spec.dataset is not None
-                # A kernel matrix of all samples, or a pretrained model, needs a GPU for itself.
-                group = "alone" if spec.kind in ("deep_rfm", "pretrained") else "gpu"
+                # A kernel matrix of all samples, a pretrained model or a stack of 400 networks
+                # needs a GPU for itself.
+                alone = ("deep_rfm", "pretrained", "tradeoffs")
+                group = "alone" if spec.kind in alone else "gpu"
                 assert (cost.gpu_slots > 0) == network == (cost.group == group)
                 assert scale != "smoke" or cost.group == "short"
 

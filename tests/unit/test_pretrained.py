@@ -29,10 +29,10 @@ from replica.attention.pretrained import (
     texts_as_tokens,
 )
 from replica.attention.probing import train_pretrained
-from replica.attention.tables import measure_table
 from replica.data.prepare import prepare_dataset
 from replica.data.registry import DatasetEntry
 from replica.measures import patterns
+from replica.measures.tables import measure_table
 from replica.models.attention import allowed
 from replica.specs import validate_run
 from replica.training.checkpoint import Checkpoint

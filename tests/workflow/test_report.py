@@ -31,7 +31,7 @@ def test_the_report_holds_every_figure_and_the_scorecard(finished, tmp_path):
     snakemake(finished, "--report", str(report.relative_to(finished)))
     assert report.stat().st_size < 40_000_000
     shown = page(report, tmp_path)
-    for category in ("dufm", "low_rank", "scorecard"):
+    for category in ("dufm", "low_rank", "scorecard", "generalization"):
         assert category in shown
     text = report.read_text()
     for figures in ALL_PLOTTED.values():

@@ -31,6 +31,12 @@ def scored(*studies: str) -> set[tuple[str, str]]:
     return {("claims", f"{study}/claims") for study in studies} | {("scorecard_table", "scorecard")}
 
 
+def generalized(*studies: str) -> set[tuple[str, str]]:
+    return {("generalization", f"{study}/generalization") for study in studies} | {
+        ("correlations", "generalization")
+    }
+
+
 def test_everything_is_there(finished):
     folder = finished / "results/smoke"
     for study, figures in ALL_PLOTTED.items():
@@ -44,10 +50,15 @@ def test_everything_is_there(finished):
         *(f"dufm.c{i}" for i in range(1, 6)), *(f"fc_low_data.c{i}" for i in range(1, 16)),
         *(f"idrs.c{i}" for i in range(1, 11)),
         *(f"low_rank.c{i}" for i in range(1, 12)),
+        *(f"mol.c{i}" for i in range(1, 10)),
         *(f"sinks.{claim}" for claim in ["c1", "c2", "c3", "c4", "c5", "c5_tw", "c6"]),
     ]  # fmt: skip
     wanted = {"study", "claim", "verdict", "value", "published", "tolerance", "detail"}
     assert wanted <= set(card.columns) and card["detail"].str.len().min() > 10
+    networks = pd.read_parquet(folder / "generalization.parquet")
+    assert set(networks["study"]) == {
+        "depth", "dufm", "fc_low_data", "idrs", "low_rank", "mol", "sinks"
+    }  # fmt: skip
     assert not list(finished.glob("results/checkpoints/*"))
     assert not list(finished.glob("results/**/.*.tmp"))
 
@@ -61,7 +72,7 @@ def test_jobs_stay_within_what_they_ask_for(finished):
     assert (used["used_mb"] < used["asked_mb"]).all()
     assert (used["used_minutes"] < used["asked_minutes"]).all()
     # Two pretrainings are only what other runs start from.
-    counts = [(9, 9), (18, 18), (6, 6), (61, 59), (28, 28), (14, 14), (10, 10)]
+    counts = [(9, 9), (18, 18), (6, 6), (61, 59), (28, 28), (14, 14), (13, 13), (10, 10)]
     for line, (n, m) in zip(progress_lines(plan), counts, strict=True):
         assert f"{n} of {n} runs made, {m} of {m} measured" in line
 
