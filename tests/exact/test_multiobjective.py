@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.integrate import quad
+from scipy.optimize import brentq
 
 from replica.multiobjective import beds, probes
 from replica.multiobjective.samples import (
@@ -302,10 +303,12 @@ def test_the_flat_end_of_the_flat_front():
 
 
 def test_mirrored_classifiers_of_the_flat_bed_have_equal_errors():
-    classifiers, risks = flat_grid()
+    _, risks = flat_grid()
     grid = risks.reshape(180, 121, 3)
     mirrored = grid[-np.arange(180) % 180]
-    assert np.array_equal(grid[..., 0], mirrored[..., 0])
+    # A value in the middle of two roundings may go to either.
+    assert np.abs(grid[..., 0] - mirrored[..., 0]).max() < 1.5e-12
+    assert (grid[..., 0] == mirrored[..., 0]).mean() > 0.999
     assert np.abs(grid[..., 1] - mirrored[..., 1]).max() > 0.2
     # Also between the angles of a grid.
     w = generator(0).standard_normal((200, 2))
@@ -403,10 +406,10 @@ def test_the_mean_of_the_largest_losses_agrees_with_quadrature(seed, tail):
             for a in (0, 1)
         )
 
-    # ∫ min(1, S/tail) over pieces, as the integrand has a corner.
-    edges = np.linspace(0, 1, 41)
-    pieces = [quad(lambda t: min(1.0, above(t) / tail), lo, hi, limit=200)[0]
-              for lo, hi in itertools.pairwise(edges)]  # fmt: skip
+    corner = brentq(lambda t: above(t) - tail, 0, 1) if above(0) > tail > above(1) else 0.5
+    pieces = [
+        quad(lambda t: min(1.0, above(t) / tail), *ends)[0] for ends in ((0, corner), (corner, 1))
+    ]
     found = gaussian.cvar(cells, m, tail)[0]
     assert found == pytest.approx(sum(pieces), abs=1e-7)
     # The largest losses are at least the mean of all.
@@ -762,10 +765,13 @@ def consequences(risks, found, optimal, weights):
     (row, _), _ = probes.fronts(risks, found, optimal)
     ratios = probes.scalarizations(risks, found, weights, [len(weights)])
     excess = probes.excess(risks, found, weights)
+    chosen = risks[pareto.non_dominated(found.risks)]
+    near = (chosen <= risks[optimal][:, None] + 2 * found.C + 1e-12).all(2).any(1)
     return {
         "R2": max(own["max_ratio"] for own in ratios) <= 1 + 1e-12,
         "R3": all(own["excess"] <= own["bound"] + 1e-12 for own in excess),
-        "R4": row["e_fwd"] <= row["two_c"] + 1e-12,
+        # In each objective with its own C, of which the distance is a consequence.
+        "R4": near.all() and row["e_fwd"] <= row["two_c"] + 1e-12,
         "R6": row["weak_violation"] <= 1e-12,
     }
 
@@ -806,7 +812,7 @@ def test_the_statements_hold_with_the_smallest_c_and_not_with_less(name):
         exact = np.abs(risks - found.risks).max(0)
         # What is known exactly has a deviation of 0, and no ratio to it.
         for factor in (1, 0.3):
-            C = np.maximum(factor * exact, 1e-300)
+            C = np.maximum(factor * exact, 1e-9)
             held = consequences(risks, Estimates(found.risks, C, 40, math.nan), optimal, weights)
             assert factor < 1 or all(held.values()), held
             for key, value in held.items():
@@ -853,7 +859,7 @@ def test_a_bound_holds_and_a_part_of_it_does_not():
     rates = stream.binomial(sizes, [[0.5], [0.7]]) / np.maximum(sizes, 1)
     gap = np.abs(np.abs(rates[1] - rates[0]) - 0.2)
     bound = deviations.rate_gap(1, 1, (sizes[0], sizes[1]), DELTA)
-    assert share_above(gap, bound) <= limit(repeats) < share_above(gap, 0.4 * bound)
+    assert share_above(gap, bound) <= limit(repeats) < share_above(gap, 0.33 * bound)
 
 
 def test_the_tail_bound_holds_and_a_part_of_it_does_not():
@@ -881,9 +887,9 @@ def test_bounds_that_count_no_hypotheses_hold_and_a_part_of_them_does_not():
         complexity.append(found.complexity)
     vc = deviations.vc(3, 1, n, DELTA)
     empirical = deviations.rademacher(np.array(complexity), 1, n, 3, DELTA)
-    assert vc < 0.8 and empirical.max() < 0.5
+    assert vc < 0.7 and np.mean(empirical) < 0.5
     for bound in (vc, empirical):
-        assert share_above(dev, bound) <= limit(repeats) < share_above(dev, 0.15 * bound)
+        assert share_above(dev, bound) <= limit(repeats) < share_above(dev, 0.08 * bound)
     # The complexity bounds what it stands for: E max (L - L̂) <= 2R.
     above = []
     for seed in range(repeats):

@@ -304,13 +304,15 @@ def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
     bed = spec.bed
     angles, shares = getattr(bed, "angles", 1), len(getattr(bed, "shares", [1]))
     hypotheses = getattr(bed, "hypotheses", angles * getattr(bed, "offsets", 200))
-    projections = angles * (2 + spec.signs) * sum(spec.n)
+    # Elsewhere a count is drawn at once.
+    sampled = bed.kind in ("gaussian", "flat")
+    projections = angles * (2 + spec.signs) * sum(spec.n) if sampled else 0
     scalarized = hypotheses * (5 * spec.scalarizations + 2 * spec.minimised) * len(spec.n)
     seconds = seeds * shares * (
         projections * SECONDS_PER_PROJECTION + scalarized * SECONDS_PER_SCALARIZATION
     )  # fmt: skip
     # Scores of the largest sample, the places of the histogram, and what they are made from.
-    memory = 40 * angles * max(spec.n) // 2**20
+    memory = 40 * angles * max(spec.n) // 2**20 if sampled else 0
     return _small(MARGIN * seconds, BASE_MB + 600 + memory)
 
 

@@ -969,6 +969,17 @@ class RiskBedSpec(Strict):
     )
     seeds: PositiveInt = Field(description="repetitions")
 
+    @model_validator(mode="after")
+    def _bed_has_what_is_measured(self) -> "RiskBedSpec":
+        for what, wanted, beds in [
+            ("probe bad", "bad" in self.probes, ["counterexample"]),
+            ("probe sample_size", "sample_size" in self.probes, ["random"]),
+            ("signs", self.signs > 0, ["gaussian", "flat"]),
+        ]:
+            if wanted and self.bed.kind not in beds:
+                raise ValueError(f"{what} needs a bed of kind {' or '.join(beds)}")
+        return self
+
 
 class TradeoffSpec(Strict):
     """Small networks between accuracy, fairness and robustness, and their risks on a population.

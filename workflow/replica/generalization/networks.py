@@ -353,9 +353,7 @@ def _decoders(spec: DecoderSpec, states: States, dataset: Dataset) -> Iterator[F
                    if name in params}  # fmt: skip
             matrices += [*own.pop("QKV").chunk(3), *own.values()]
         matrices.append(params["head"].mT)
-        # The normalisation has no second derivative of its own. Softmax and GELU have no kinks;
-        # those of rectified attention may fall between the two gradients of a difference.
-        network = Trained(logits, params, matrices, *pairs, "cross_entropy", smooth=True)
+        network = Trained(logits, params, matrices, *pairs, "cross_entropy")
         yield Found(s, network, diverged=diverged_at >= 0)
 
 

@@ -56,8 +56,6 @@ BATCH, TOKEN = 50_000, 64
 TOLERANCE = 0.01
 LANCZOS_STEPS = 30
 SIGMA, DRAWS = 0.1, 10
-# Distance of the two gradients of a central difference, along a direction of norm 1.
-DIFFERENCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,6 @@ class Trained:
         loss: what trained it: cross-entropy in nats, or half the squared error of one-hot labels.
         paths: the forward pass in which units of squared parameters sum what they receive, of a
             ReLU network; None where paths are not defined.
-        smooth: second derivatives are taken as differences of first ones, for networks without
-            kinks whose layers have no second derivatives of their own.
     """
 
     logits: Forward
@@ -84,7 +80,6 @@ class Trained:
     test: tuple[Tensor, Tensor]
     loss: Literal["cross_entropy", "mse"]
     paths: Forward | None = None
-    smooth: bool = False
 
 
 def measure(network: Trained) -> dict[str, float]:
@@ -213,33 +208,24 @@ def hessian_product(network: Trained, inputs: Tensor, labels: Tensor) -> Callabl
     params, N = network.params, len(inputs)
     parts = list(zip(batches(inputs), labels.split(len(batches(inputs)[0])), strict=True))
 
-    def gradient(at: Params, x: Tensor, y: Tensor, graph: bool) -> tuple[list[Tensor], Tensor]:
-        leaves = [w.detach().requires_grad_() for w in at.values()]
-        value = mean_loss(network, dict(zip(at, leaves, strict=True)), x, y) * len(x) / N
-        slopes = torch.autograd.grad(value, leaves, create_graph=graph, materialize_grads=True)
-        return leaves, torch.cat([slope.flatten() for slope in slopes])
-
-    def exact(v: Tensor) -> Tensor:
+    def product(v: Tensor) -> Tensor:
         total = torch.zeros_like(v)
         for x, y in parts:
+            leaves = [w.detach().requires_grad_() for w in params.values()]
             # The fused kernels of attention have no second derivative.
             with sdpa_kernel(SDPBackend.MATH):
-                leaves, slope = gradient(params, x, y, True)
+                at = dict(zip(params, leaves, strict=True))
+                value = mean_loss(network, at, x, y) * len(x) / N
+                slopes = torch.autograd.grad(
+                    value, leaves, create_graph=True, materialize_grads=True
+                )
+                slope = flattened(dict(zip(params, slopes, strict=True)))
                 if slope.requires_grad:
                     found = torch.autograd.grad(slope @ v, leaves, materialize_grads=True)
-                    total += torch.cat([part.flatten() for part in found])
+                    total += flattened(dict(zip(params, found, strict=True)))
         return total
 
-    def by_difference(v: Tensor) -> Tensor:
-        w = flattened(params)
-        total = torch.zeros_like(v)
-        for sign in (1, -1):
-            moved = unflattened(w + sign * DIFFERENCE * v, params)
-            for x, y in parts:
-                total += sign * gradient(moved, x, y, False)[1]
-        return total / (2 * DIFFERENCE)
-
-    return by_difference if network.smooth else exact
+    return product
 
 
 def largest_eigenvalue(product: Callable[[Tensor], Tensor], size: int) -> float:

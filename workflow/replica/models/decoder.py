@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from replica.models import attention
@@ -159,14 +158,18 @@ class RmsNorm(torch.autograd.Function):
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
         scale = square.div_(d).add_(EPSILON).rsqrt_()
         y = x * scale
-        ctx.save_for_backward(y, scale)
+        ctx.save_for_backward(x, y, scale)
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:
-        """(g - y mean(g y)) / √(mean x² + ε); it has no derivative of its own."""
-        y, scale = ctx.saved_tensors
+        """(g - y mean(g y)) / √(mean x² + ε)."""
+        x, y, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # Somebody wants second derivatives, for which y and the scale depend on x.
+            scale = (x.square().mean(-1, keepdim=True) + EPSILON).rsqrt()
+            y = x * scale
+            return (gradient - y * (gradient * y).mean(-1, keepdim=True)) * scale
         along = torch.linalg.vecdot(gradient, y).div_(y.shape[-1]).unsqueeze(-1)
         return torch.addcmul(gradient, y, along, value=-1).mul_(scale)
 

@@ -91,7 +91,8 @@ def fronts(risks: Array, found: Estimates, optimal: Array) -> tuple[list[Row], A
 
     Returns:
         A row for the Pareto set and one for what the ε-Pareto filter leaves of it: `e_fwd`,
-        `e_bwd`, `e_two` (Hausdorff), `weak_violation` (R6), `two_c`, `kept` and `event`, whether
+        `e_bwd`, `e_two` (Hausdorff), `violation` (of R4: e→ above 2C_i in objective i),
+        `weak_violation` (of R6), `two_c`, `kept` and `event`, whether
         all deviations are within C. And the (K,) indices of the Pareto set.
     """
     event = float((np.abs(risks - found.risks) <= found.C).all())
@@ -102,17 +103,21 @@ def fronts(risks: Array, found: Estimates, optimal: Array) -> tuple[list[Row], A
     for filtered, chosen in [(0.0, front), (1.0, passed)]:
         own = risks[chosen]
         # Removals in a circle may leave nothing, which is as far as risks can be.
-        distances = {"e_fwd": 1.0, "e_bwd": 0.0, "e_two": 1.0, "weak_violation": 0.0}
+        distances = {"e_fwd": 1.0, "e_bwd": 0.0, "e_two": 1.0}
+        violations = {"violation": 1.0, "weak_violation": 0.0}
         if len(chosen):
             distances = {
                 "e_fwd": pareto.forward_distance(truth, own),
                 "e_bwd": pareto.backward_distance(truth, own),
                 "e_two": pareto.hausdorff(truth, own),
+            }
+            violations = {
+                "violation": pareto.forward_distance(truth + 2 * found.C, own),
                 "weak_violation": pareto.weak_violation(risks, own, found.C),
             }
         rows.append(
-            {"filtered": filtered, **distances, "two_c": 2 * found.C.max(), "kept": len(chosen),
-             "event": event}
+            {"filtered": filtered, **distances, **violations, "two_c": 2 * found.C.max(),
+             "kept": len(chosen), "event": event}
         )  # fmt: skip
     return rows, front
 

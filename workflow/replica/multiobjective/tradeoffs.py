@@ -58,6 +58,10 @@ def measure_tradeoffs(
     tables = []
     for s, seed in enumerate(states["seed"].tolist()):
         alive = states["diverged_at"][s] < 0
+        numbers = np.flatnonzero(alive)
+        if not len(numbers):
+            # Training ends with an error only where no network of any seed is left.
+            continue
         parts = (states[name][s][alive] for name in ("wrong", "attacked_wrong", "predicted"))
         whole = Outcomes(*parts, states["group"])
         risks = risks_of(whole)
@@ -66,7 +70,7 @@ def measure_tradeoffs(
         own = {name: states[name][alive] for name in settings}
         own |= {name: states[name][s][alive] for name in ("norm", "train_error")}
         own |= {f"l{i}": risks[:, i - 1] for i in (1, 2, 3)}
-        own |= {"h": np.flatnonzero(alive), "optimal": optimal.astype(float)}
+        own |= {"h": numbers, "optimal": optimal.astype(float)}
         networks = pd.DataFrame(own)
         rows = []
         for n in spec.n:
@@ -74,7 +78,10 @@ def measure_tradeoffs(
                 stream = stream_seed("population", run, seed, f"{n} {draw}")
                 found = sampled(spec, whole, n, np.random.default_rng(stream))
                 rows += _rows(risks, found, optimal, n, draw, points=draw == 0)
-        for frame in (networks.assign(probe="networks"), pd.DataFrame(rows)):
+        fronts = pd.DataFrame(rows)
+        # Points count the networks that are left.
+        fronts["h"] = fronts["h"].map(dict(enumerate(numbers)))
+        for frame in (networks.assign(probe="networks"), fronts):
             tables.append(frame.assign(seed=seed, dataset=spec.dataset, run=run))
     return pd.concat(tables, ignore_index=True).assign(delta=spec.delta)
 

@@ -142,7 +142,7 @@ def _integral(z: Array) -> Array:
 def risks(
     cells: Cells, classifiers: Classifiers, objectives: list[str], shift: float, tail: float
 ) -> Array:
-    """True risks (H, N) of every classifier, rounded to 1e-12: what is equal stays equal."""
+    """True risks (H, N) of every classifier, rounded to 1e-12 so that hardly a tie is broken."""
     m = score_means(cells, classifiers)
     found = {
         "error": lambda: error(cells, m),
