@@ -229,7 +229,7 @@ def test_no_scalarization_exceeds_the_exact_maximum_and_more_weights_approach_it
     problem = beds.problems(RandomRisks(kind="random", hypotheses=40, objectives=[3], scale=0.05),
                             DELTA, 0, generator(3))[0]  # fmt: skip
     found = problem.draw(50, generator(4))
-    uneven = Estimates(found.risks, np.array([0.1, 0.2, 0.3]), 50, math.nan)
+    uneven = Estimates(found.risks, np.array([0.1, 0.2, 0.3]), np.full(3, 50), math.nan)
     weights = scalarizations.drawn_weights(3000, 3, generator(5))
     rows = probes.scalarizations(problem.risks, uneven, weights, [1, 10, 100, 3000])
     exact = rows[-1]["max_ratio"]
@@ -524,14 +524,15 @@ def test_estimates_are_those_of_plain_loops(seed, n, by_group, flat):
     for i, name in enumerate(names):
         assert found.risks[:, i] == pytest.approx(wanted[name], abs=1e-12), name
         assert found.C[i] == pytest.approx(min(1, bounds[name])), name
-    assert found.smallest == min(len(rows) for rows in (*everyone, *positive))
+    smallest = {"dp_gap": min(map(len, everyone)), "eo_gap": min(map(len, positive))}
+    assert found.counts.tolist() == [smallest.get(name, n) for name in names]
     sigmas = same.choice([-1.0, 1.0], size=(signs, n))
     sums = [max(sum(s * w for s, w in zip(sigma, row, strict=True)) for row in wrong) / n
             for sigma in sigmas]  # fmt: skip
     assert found.complexity == pytest.approx(np.mean(sums), abs=1e-12)
     alone = estimate_risks(cells, classifiers, ["error"], n, generator(seed + 1), shift=shift,
                            tail=tail, delta=DELTA, signs=0)  # fmt: skip
-    assert alone.smallest == n and math.isnan(alone.complexity)
+    assert alone.counts.tolist() == [n] and math.isnan(alone.complexity)
 
 
 @given(seed=seeds, n=st.integers(1, 40), by_group=st.booleans())
@@ -740,7 +741,7 @@ def test_true_risks_are_no_distance_from_themselves(name):
     problem = PROBLEMS[name]
     risks, N = problem.risks, problem.risks.shape[1]
     for C in (0.0, 0.1):
-        found = Estimates(risks.copy(), np.full(N, C), 1, math.nan)
+        found = Estimates(risks.copy(), np.full(N, C), np.ones(N), math.nan)
         rows, _ = probes.fronts(risks, found, pareto.non_dominated(risks))
         row = rows[0]
         assert row["e_fwd"] == row["e_bwd"] == row["e_two"] == row["weak_violation"] == 0
@@ -813,7 +814,9 @@ def test_the_statements_hold_with_the_smallest_c_and_not_with_less(name):
         # What is known exactly has a deviation of 0, and no ratio to it.
         for factor in (1, 0.3):
             C = np.maximum(factor * exact, 1e-9)
-            held = consequences(risks, Estimates(found.risks, C, 40, math.nan), optimal, weights)
+            held = consequences(
+                risks, Estimates(found.risks, C, found.counts, math.nan), optimal, weights
+            )
             assert factor < 1 or all(held.values()), held
             for key, value in held.items():
                 less[key] += not value
@@ -828,7 +831,9 @@ def test_bad_points_are_seen_by_the_weak_violation_where_c_is_too_small():
     seen = np.array([[0.26, 0.26], [0.24, 0.24]])
     optimal = pareto.non_dominated(risks)
     for C, wanted in ((0.06, 0.0), (0.05, 0.0), (0.03, 0.04)):
-        (row, _), front = probes.fronts(risks, Estimates(seen, np.full(2, C), 1, math.nan), optimal)
+        (row, _), front = probes.fronts(
+            risks, Estimates(seen, np.full(2, C), np.ones(2), math.nan), optimal
+        )
         assert front.tolist() == [1] and row["event"] == (C >= 0.06)
         assert row["weak_violation"] == pytest.approx(wanted, abs=1e-12)
         assert row["e_fwd"] == row["e_bwd"] == pytest.approx(0.1)

@@ -32,7 +32,7 @@ def scored(*studies: str) -> set[tuple[str, str]]:
 
 
 def generalized(*studies: str) -> set[tuple[str, str]]:
-    return {("generalization", f"{study}/generalization") for study in studies} | {
+    return {("generalization", f"{study}/generalization/small") for study in studies} | {
         ("correlations", "generalization")
     }
 
@@ -144,8 +144,26 @@ def test_another_probe_measures_again_and_trains_nothing(changed):
         "config/studies/sinks.yaml", "switch: 3, alignment: 3", "switch: 2, alignment: 3"
     )
     jobs = planned(project)
-    made = [job for job in jobs if job[0] in ("train_run", "measure_run")]
+    made = [job for job in jobs if job[0] in ("train_run", "measure_run", "generalization")]
     assert made == [("measure_run", "sinks/measures/lm/all")]
+
+
+def test_other_samples_of_the_population_train_nothing(changed):
+    project = changed(
+        "config/studies/mol.yaml", "n: [25, 50], repeats: 3}", "n: [25, 50], repeats: 4}"
+    )
+    assert planned(project) == {
+        ("measure_run", "mol/measures/networks/all"), *drawn("mol", "rec_b8_robust_digits"),
+        *scored("mol"),
+    }  # fmt: skip
+
+
+def test_another_measure_of_generalization_measures_all_networks(changed):
+    project = changed(
+        "workflow/replica/measures/generalization.py", "SIGMA, DRAWS = 0.1", "SIGMA, DRAWS = 0.2"
+    )
+    studies = ["depth", "dufm", "fc_low_data", "idrs", "low_rank", "mol", "sinks"]
+    assert planned(project) == generalized(*studies)
 
 
 def test_an_added_seed_runs_that_chain(changed):
@@ -178,6 +196,7 @@ def test_a_retrained_classifier_is_certified_again(changed):
     }  # fmt: skip
     figures = {path for rule, path in jobs if rule == "figure_table"}
     assert figures == {"idrs/figures/cert_acc_mnist", "idrs/figures/sigma_hist"}
+    assert {job for job in jobs if "generalization" in job[1]} == generalized("idrs")
 
 
 def stages(run, *numbers):

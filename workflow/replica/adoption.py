@@ -38,6 +38,15 @@ def current_figures(plan: Plan) -> list[tuple[str, str]]:
     return found
 
 
+def current_correlations(plan: Plan) -> list[str]:
+    """The table of all trained networks and its page, where they are what the plan asks for."""
+    table, page = (f"{plan.results}/generalization.{ending}" for ending in ("parquet", "html"))
+    if not ((plan.root / table).exists() and (plan.root / page).exists()):
+        return []
+    current = artifacts.read_stamp(plan.root / table).get("key") == plan.artifacts().get(table)
+    return [table, page] if current else []
+
+
 def damaged_data(plan: Plan) -> dict[str, str]:
     """Cards of prepared data sets that do not match their arrays: path -> why."""
     wrong = {}
@@ -75,7 +84,7 @@ def adopt(plan: Plan) -> None:
         "*/figures/*.pdf",
         "*/claims.parquet",
         "scorecard.*",
-        "*/generalization.parquet",
+        "*/generalization/*.parquet",
         "generalization.*",
     ]
     stages += [results.glob(pattern) for pattern in patterns]

@@ -55,7 +55,8 @@ SECONDS_PER_HEAD_STEP = {False: 2e-3, True: 1e-2}
 SECONDS_PER_POSITION = 1e-6
 SECONDS_PER_POSITION_ON_GPU = 4e-9
 SECONDS_PER_MATRIX_ON_GPU = 2e-4
-# A sample on a direction of a grid of classifiers, and a hypothesis under a weight.
+# A sample on a direction of a grid of classifiers, and a hypothesis under a weight or a sample in
+# its tail.
 SECONDS_PER_PROJECTION = 1e-7
 SECONDS_PER_SCALARIZATION = 2e-8
 # An image through a small network of two layers of width 64 and back, and its attack.
@@ -67,9 +68,9 @@ SECONDS_PER_TOKEN = 6e-6
 SECONDS_PER_TOKEN_ON_GPU = 3e-8
 # Steps times tokens of a step from which decoders are worth a GPU.
 MANY_TOKENS = 10_000_000
-# Measures of generalization of a small network, and, never measured, of a large one.
-SECONDS_PER_MEASURE = 1
-SECONDS_PER_LARGE_MEASURE = 120
+# Measures of generalization of a small network, and of a ResNet18 for 32x32 images: 7 s a product
+# with the Hessian, 250 images, up to 30 of them.
+SECONDS_PER_MEASURE = {False: 1, True: 3600}
 # Billions of parameters of models whose names do not say it; the largest for all others.
 GPT2_PARAMETERS = {"gpt2": 0.12, "gpt2-medium": 0.35, "gpt2-large": 0.77, "gpt2-xl": 1.6}
 LARGEST = 13.0
@@ -132,16 +133,22 @@ def is_large(spec: RunSpec) -> bool:
     return isinstance(spec, NoisyClassifierSpec) and isinstance(spec.network, ResNetClassifier)
 
 
+def is_measured_alone(spec: RunSpec) -> bool:
+    """Whether networks of the run are so large that their measures are a job of their own."""
+    return is_large(spec) and not isinstance(spec, ResidualSpec | TradeoffSpec)
+
+
 def generalization_cost(parts: list[tuple[RunSpec, int]]) -> Cost:
     """The cost of measuring the networks of some runs, with their numbers of seeds, in one job."""
-    seconds = sum(
-        seeds * (SECONDS_PER_LARGE_MEASURE if is_large(spec) else SECONDS_PER_MEASURE)
-        * len(getattr(spec, "grid", [1]))
-        for spec, seeds in parts
-    )  # fmt: skip
+    seconds, memory = 0.0, BASE_MB + 2000
+    for spec, seeds in parts:
+        networks = seeds * len(getattr(spec, "grid", [1]))
+        if isinstance(spec, LowDataSpec):
+            networks *= len(spec.n)
+        seconds += networks * SECONDS_PER_MEASURE[is_measured_alone(spec)]
+        if is_measured_alone(spec):
+            memory = 16_000
     minutes = math.ceil(BASE_MINUTES + MARGIN * seconds / 60)
-    large = any(is_large(spec) for spec, _ in parts)
-    memory = 16_000 if large else BASE_MB + 2000
     return Cost(mem_mb=memory, minutes=minutes, threads=1, gpu_slots=0, group="alone")
 
 
@@ -308,8 +315,12 @@ def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
     sampled = bed.kind in ("gaussian", "flat")
     projections = angles * (2 + spec.signs) * sum(spec.n) if sampled else 0
     scalarized = hypotheses * (5 * spec.scalarizations + 2 * spec.minimised) * len(spec.n)
+    tails = 0.0
+    if "cvar" in getattr(bed, "objectives", []):
+        tails = 2 * bed.tail * hypotheses * sum(spec.n)
     seconds = seeds * shares * (
-        projections * SECONDS_PER_PROJECTION + scalarized * SECONDS_PER_SCALARIZATION
+        projections * SECONDS_PER_PROJECTION
+        + (scalarized + tails) * SECONDS_PER_SCALARIZATION
     )  # fmt: skip
     # Scores of the largest sample, the places of the histogram, and what they are made from.
     memory = 40 * angles * max(spec.n) // 2**20 if sampled else 0

@@ -131,7 +131,8 @@ def build_report(plan: Plan, config: Sequence[str], *, complete: bool) -> None:
     if complete:
         for path in partial:
             path.unlink(missing_ok=True)
-        if scorecard.exists() and not _newer(page, scorecard):
+        shown = [scorecard, *folder.glob("*/figures/*.svg"), *folder.glob("generalization.html")]
+        if scorecard.exists() and not all(_newer(page, path) for path in shown):
             _run([*command, *settings], plan.root)
         return
     current = adoption.current_figures(plan)
@@ -147,6 +148,7 @@ def build_report(plan: Plan, config: Sequence[str], *, complete: bool) -> None:
     if current:
         stems = [f"{plan.results}/{study}/figures/{figure}" for study, figure in current]
         there = [f"{stem}.{ending}" for stem in stems for ending in ("parquet", "svg")]
+        there += adoption.current_correlations(plan)
         # The front page of the report reads it.
         _run([*command, *there, *settings], plan.root, REPLICA_MISSING=missing)
     print(f"What there is: {page}, {partial[1]}", file=sys.stderr)

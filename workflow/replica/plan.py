@@ -19,6 +19,7 @@ from replica.costs import (
     Cost,
     certification_cost,
     generalization_cost,
+    is_measured_alone,
     is_split,
     measuring_minutes,
     training_cost,
@@ -271,23 +272,39 @@ class Plan:
         """The labelled sets that a stage of active learning leaves."""
         return f"{self.results}/{part.study}/runs/{part.stem}.labelled.parquet"
 
-    def generalization_inputs(self, study: str) -> dict[str, list[str]]:
-        """States and cards that the measures of generalization of a study are made from."""
-        parts = self.networks(study)
+    def network_groups(self, study: str) -> dict[str, list[Part]]:
+        """The same as jobs that measure them: large networks alone, all small ones of a study."""
+        groups: dict[str, list[Part]] = {}
+        for part in self.networks(study):
+            name = f"{part.run}-{part.part}" if is_measured_alone(part.spec) else "small"
+            groups.setdefault(name, []).append(part)
+        return groups
+
+    def generalization_tables(self) -> list[str]:
+        """The tables of the networks of all studies."""
+        return [
+            f"{self.results}/{study}/generalization/{group}.parquet"
+            for study in self.with_networks()
+            for group in self.network_groups(study)
+        ]
+
+    def generalization_inputs(self, study: str, group: str) -> dict[str, list[str]]:
+        """States and cards that the measures of generalization of a group are made from."""
+        parts = self.network_groups(study)[group]
         cards = {card: None for part in parts for card in self.cards(part)}
         return {"states": [self.states(part) for part in parts], "cards": list(cards)}
 
-    def generalization_parts(self, study: str) -> list[dict[str, Any]]:
+    def generalization_parts(self, study: str, group: str) -> list[dict[str, Any]]:
         """The same as a parameter of the job: what `measure_networks` takes, with plain specs."""
         return [
-            {"study": study, "run": part.run, "spec": part.spec.model_dump(mode="json"),
+            {"study": study, "run": part.run, "spec": training_settings(part.spec),
              "states": self.states(part), "cards": self.cards(part)}
-            for part in self.networks(study)
+            for part in self.network_groups(study)[group]
         ]  # fmt: skip
 
-    def generalization_resources(self, study: str) -> Cost:
-        """What the job that measures the networks of a study needs."""
-        parts = self.networks(study)
+    def generalization_cost(self, study: str, group: str) -> Cost:
+        """What the job that measures a group of networks needs."""
+        parts = self.network_groups(study)[group]
         return generalization_cost([(part.spec, len(part.seeds)) for part in parts])
 
     # ------------------------------------------------------------------- keys
@@ -296,7 +313,8 @@ class Plan:
         """The key of a job: `key("train", study, run, part)`, `key("table", study, figure)`, ...
 
         Stages: dataset (name), train and measure (study, run, part), table and plot (study,
-        figure), claims (study), scorecard (), generalization (study), correlations ().
+        figure), claims (study), scorecard (), generalization (study,
+        group), correlations ().
         """
         if (stage, *name) not in self._keys:
             self._keys[stage, *name] = key_of(stage=stage, **getattr(self, f"_{stage}")(*name))
@@ -397,16 +415,20 @@ class Plan:
             "code": self.code("scorecard"),
         }
 
-    def _generalization(self, study: str) -> dict[str, Any]:
-        parts = self.networks(study)
+    def _generalization(self, study: str, group: str) -> dict[str, Any]:
+        parts = self.network_groups(study)[group]
         return {
             "networks": [self.key("train", p.study, p.run, p.part) for p in parts],
-            "code": self.code("generalization", study),
+            "code": self.code("generalization", study, group),
         }
 
     def _correlations(self) -> dict[str, Any]:
         return {
-            "tables": [self.key("generalization", study) for study in self.with_networks()],
+            "tables": [
+                self.key("generalization", study, group)
+                for study in self.with_networks()
+                for group in self.network_groups(study)
+            ],
             "code": self.code("correlations"),
         }
 
@@ -525,8 +547,9 @@ class Plan:
             expected[f"{self.results}/{slug}/claims.parquet"] = self.key("claims", slug)
         expected[f"{self.results}/scorecard.parquet"] = self.key("scorecard")
         for study in self.with_networks():
-            key = self.key("generalization", study)
-            expected[f"{self.results}/{study}/generalization.parquet"] = key
+            for group in self.network_groups(study):
+                path = f"{self.results}/{study}/generalization/{group}.parquet"
+                expected[path] = self.key("generalization", study, group)
         if self.with_networks():
             expected[f"{self.results}/generalization.parquet"] = self.key("correlations")
         return expected

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -860,12 +861,22 @@ class PretrainedSpec(Strict):
 Objective = Literal["error", "robust_error", "dp_gap", "eo_gap", "cvar"]
 
 
+def _no_value_twice(values: list) -> list:
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        raise ValueError(f"it has {twice[0]} twice")
+    return values
+
+
+# A list with values, each once.
+Distinct = [Field(min_length=1), AfterValidator(_no_value_twice)]
+
+
 class RandomRisks(Strict):
     """Hypotheses whose true risks are drawn, three objectives on a convex front plus a loss."""
 
     kind: Literal["random"]
     hypotheses: PositiveInt
-    objectives: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
+    objectives: Annotated[list[PositiveInt], *Distinct] = Field(
         description="numbers N of objectives; those of a smaller N are the first of a larger"
     )
     scale: PositiveFloat = Field(description="mean of the exponential loss above the front")
@@ -878,10 +889,10 @@ class GaussianGroups(Strict):
     """
 
     kind: Literal["gaussian"]
-    shares: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = Field(
+    shares: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], *Distinct] = Field(
         description="P(a = 1), the share of group 1"
     )
-    objectives: Annotated[list[Objective], Field(min_length=1)]
+    objectives: Annotated[list[Objective], *Distinct]
     angles: PositiveInt = Field(default=1, description="directions, evenly around the circle")
     offsets: Annotated[int, Field(ge=2)] = Field(description="offsets, evenly in [-3, 3]")
     by_group: bool = Field(default=False, description="an offset for each group, all pairs")
@@ -894,8 +905,6 @@ class GaussianGroups(Strict):
     def _is_one_grid(self) -> "GaussianGroups":
         if self.by_group and (self.angles > 1 or "cvar" in self.objectives):
             raise ValueError("by_group has one direction (angles = 1) and no objective cvar")
-        if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"objectives has one twice: {self.objectives}")
         return self
 
 
@@ -912,7 +921,7 @@ class FlatFront(Strict):
 class Ladder(Strict):
     """Slope s and number m of the hypotheses beside h_0."""
 
-    s: Annotated[float, Field(ge=0)]
+    s: Annotated[float, Field(ge=0, le=0.6)]
     m: PositiveInt
 
 
@@ -920,7 +929,7 @@ class SlopedFront(Strict):
     """Hypotheses that lose s in the first objective while they lose 1/2 in the second."""
 
     kind: Literal["slope"]
-    ladders: Annotated[list[Ladder], Field(min_length=1)]
+    ladders: Annotated[list[Ladder], *Distinct]
 
 
 class ConvexFront(Strict):
@@ -936,7 +945,7 @@ class Counterexample(Strict):
     """One Pareto-optimal hypothesis and m that equal it in the estimated objective."""
 
     kind: Literal["counterexample"]
-    m: Annotated[list[PositiveInt], Field(min_length=1)]
+    m: Annotated[list[PositiveInt], *Distinct]
 
 
 Bed = RandomRisks | GaussianGroups | FlatFront | SlopedFront | ConvexFront | Counterexample
@@ -947,13 +956,13 @@ class RiskBedSpec(Strict):
 
     kind: Literal["risk_bed"]
     bed: Annotated[Bed, Field(discriminator="kind")]
-    n: Annotated[list[PositiveInt], Field(min_length=1)] = Field(description="sample sizes")
+    n: Annotated[list[PositiveInt], *Distinct] = Field(description="sample sizes")
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="probability with which a bound may fail"
     )
     probes: Annotated[
         list[Literal["deviations", "sample_size", "scalarizations", "excess", "fronts", "bad"]],
-        Field(min_length=1),
+        *Distinct,
     ] = Field(description="what is measured of the estimates")
     scalarizations: PositiveInt = Field(
         default=1, description="largest number of weights of a family of scalarizations"
@@ -999,12 +1008,12 @@ class TradeoffSpec(Strict):
     group_rates: tuple[Annotated[float, Field(gt=0, lt=1)], Annotated[float, Field(gt=0, lt=1)]] = (
         Field(description="P(a = 1 | y) for y = 0, 1")
     )
-    widths: Annotated[list[PositiveInt], Field(min_length=1)]
-    weight_decays: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
-    adversarial: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+    widths: Annotated[list[PositiveInt], *Distinct]
+    weight_decays: Annotated[list[Annotated[float, Field(ge=0)]], *Distinct]
+    adversarial: Annotated[list[Annotated[float, Field(ge=0)]], *Distinct] = Field(
         description="radius of the attack in training, 0 for none"
     )
-    fairness: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+    fairness: Annotated[list[Annotated[float, Field(ge=0)]], *Distinct] = Field(
         description="penalty on the squared difference of the mean probabilities of the groups"
     )
     attack: PositiveFloat = Field(description="radius of the attack that is measured")
@@ -1012,7 +1021,7 @@ class TradeoffSpec(Strict):
     lr: PositiveFloat
     batch: PositiveInt | Literal["full"]
     epochs: PositiveInt
-    n: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
+    n: Annotated[list[PositiveInt], *Distinct] = Field(
         default=[100], description="sizes of the samples of the population"
     )
     repeats: PositiveInt = Field(default=30, description="samples of each size")

@@ -22,6 +22,7 @@ wildcard_constraints:
     run=r"[A-Za-z][A-Za-z0-9_.-]*",
     part=r"(all|seed\d+)(-(slice|stage)\d+)?",
     figure=r"[a-z0-9_]+",
+    networks=r"[A-Za-z][A-Za-z0-9_.-]*",
     dataset=r"[A-Za-z][A-Za-z0-9_]*",
 
 
@@ -67,7 +68,7 @@ def wildcard_names(stage, wildcards):
         "plot": ["study", "figure"],
         "claims": ["study"],
         "scorecard": [],
-        "generalization": ["study"],
+        "generalization": ["study", "networks"],
         "correlations": [],
     }
     return [getattr(wildcards, name) for name in names[stage]]
@@ -81,6 +82,11 @@ def asks(name):
 def asks_growing(name):
     """A resource that each further attempt asks more of."""
     return lambda wildcards, attempt: plan.resources(part_of(wildcards))[name] * attempt
+
+
+def networks_cost(wildcards):
+    """What the measures of generalization of a group of networks need."""
+    return plan.generalization_cost(wildcards.study, wildcards.networks)
 
 
 def group_of(wildcards):

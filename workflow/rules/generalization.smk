@@ -7,36 +7,38 @@ localrules:
 
 rule generalization:
     input:
-        unpack(lambda wildcards: plan.generalization_inputs(wildcards.study)),
+        unpack(
+            lambda wildcards: plan.generalization_inputs(
+                wildcards.study, wildcards.networks
+            )
+        ),
     output:
-        table="results/{scale}/{study}/generalization.parquet",
+        table="results/{scale}/{study}/generalization/{networks}.parquet",
     log:
-        "results/{scale}/logs/generalization/{study}.log",
+        "results/{scale}/logs/generalization/{study}/{networks}.log",
     benchmark:
-        "results/{scale}/benchmarks/generalization/{study}.tsv"
+        "results/{scale}/benchmarks/generalization/{study}/{networks}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=lambda wildcards: plan.generalization_resources(wildcards.study).mem_mb,
-        runtime=lambda wildcards, attempt: attempt
-        * plan.generalization_resources(wildcards.study).minutes,
+        mem_mb=lambda wildcards, attempt: attempt * networks_cost(wildcards).mem_mb,
+        runtime=lambda wildcards, attempt: attempt * networks_cost(wildcards).minutes,
         slurm_partition=plan.config.cluster.partition,
         slurm_account=plan.config.cluster.account,
         slurm_extra=plan.config.cluster.extra,
     params:
         key=key("generalization"),
         code=code("generalization"),
-        parts=lambda wildcards: plan.generalization_parts(wildcards.study),
+        parts=lambda wildcards: plan.generalization_parts(
+            wildcards.study, wildcards.networks
+        ),
     script:
         "../scripts/generalization.py"
 
 
 rule correlations:
     input:
-        tables=[
-            f"{plan.results}/{study}/generalization.parquet"
-            for study in plan.with_networks()
-        ],
+        tables=plan.generalization_tables(),
     output:
         table=f"{plan.results}/generalization.parquet",
         page=report(

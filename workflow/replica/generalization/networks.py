@@ -114,8 +114,14 @@ def trained_networks(
                 stacklevel=2,
             )
             return
-        labels = {"kind": spec.kind, "dataset": name, "seed": seeds[each.seed]}
+        labels = {"kind": architecture(spec), "dataset": name, "seed": seeds[each.seed]}
         yield labels | {"member": each.member}, each.network
+
+
+def architecture(spec: RunSpec) -> str:
+    """The kind of a run and of its network."""
+    network = getattr(spec, "network", getattr(spec, "backbone", None))
+    return spec.kind if network is None else f"{spec.kind}, {network.kind}"
 
 
 def data_name(spec: RunSpec) -> str:

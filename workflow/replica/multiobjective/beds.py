@@ -153,6 +153,6 @@ def _binomial(risks: Array, delta: float, estimated: int | None = None) -> Draw:
         found = risks.copy()
         found[:, :count] = generator.binomial(n, risks[:, :count]) / n
         C = np.full(N, min(1.0, float(deviations.hoeffding(H, N, n, delta))))
-        return Estimates(found, C, n, np.nan)
+        return Estimates(found, C, np.full(N, n), np.nan)
 
     return draw

@@ -20,15 +20,18 @@ def deviations(objectives: list[str], risks: Array, found: Estimates) -> list[Ro
 
     Rows by objective: `max_dev` = max_h |L - L̂| and `bound` C; the row `all` has the maximum over
     objectives of both, and `violated` says whether any deviation is above its own bound (R1).
+    `n_min_group`: samples of the smallest set that a rate is taken over.
     """
     dev = np.abs(risks - found.risks).max(0)
     above = (dev > found.C).astype(float)
     rows = [
-        {"objective": name, "max_dev": dev[i], "bound": found.C[i], "violated": above[i]}
+        {"objective": name, "max_dev": dev[i], "bound": found.C[i], "violated": above[i],
+         "n_min_group": found.counts[i]}
         for i, name in enumerate(objectives)
         if len(set(objectives)) > 1
-    ]
-    whole = {"max_dev": dev.max(), "bound": found.C.max(), "violated": above.max()}
+    ]  # fmt: skip
+    whole = {"max_dev": dev.max(), "bound": found.C.max(), "violated": above.max(),
+             "n_min_group": found.counts.min()}  # fmt: skip
     return [*rows, {"objective": "all", **whole}]
 
 

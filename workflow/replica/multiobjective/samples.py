@@ -24,13 +24,14 @@ class Estimates:
     Attributes:
         risks: (H, N) estimated risks.
         C: (N,) bounds of their deviations for all hypotheses and objectives, at most 1.
-        smallest: samples of the smallest set that a rate is taken over: a group, its positives.
+        counts: (N,) samples of the smallest set that a rate of an objective is taken over: n, a
+            group, or its positives.
         complexity: empirical Rademacher complexity of the error, NaN where it is not asked for.
     """
 
     risks: Array
     C: Array
-    smallest: int
+    counts: NDArray[np.int64]
     complexity: float
 
 
@@ -79,11 +80,12 @@ def estimate_risks(
                       for y in (0, 1)])  # fmt: skip
     H, N = len(classifiers), len(objectives)
     plain = accepted.counts()
-    risks, C, smallest = [], [], n
+    risks, C, counts = [], [], []
     for name in objectives:
+        smallest = n
         if name in ("error", "robust_error"):
-            counts = plain if name == "error" else accepted.counts(shift)
-            risks.append((counts[0].sum(0) + (total[1] - counts[1].T).sum(-1)) / n)
+            kept = plain if name == "error" else accepted.counts(shift)
+            risks.append((kept[0].sum(0) + (total[1] - kept[1].T).sum(-1)) / n)
             bound = deviations.hoeffding(H, N, n, delta)
         elif name == "cvar":
             risks.append(mean_of_largest(samples, classifiers, tail))
@@ -95,7 +97,8 @@ def estimate_risks(
             rates = plain[over].sum(0) / np.maximum(sizes, 1)[:, None]
             risks.append(np.abs(rates[1] - rates[0]))
             bound = deviations.rate_gap(H, N, (sizes[0], sizes[1]), delta)
-            smallest = min(smallest, int(sizes.min()))
+            smallest = int(sizes.min())
+        counts.append(smallest)
         C.append(min(1.0, float(bound)))
     complexity = np.nan
     if signs:
@@ -103,7 +106,7 @@ def estimate_risks(
         sums = [accepted.signed_errors(sigma).max() / n for sigma in drawn]
         complexity = float(np.mean(sums))
     # Gaps of rates that are equal come out a rounding error apart, and would look optimal.
-    return Estimates(np.stack(risks, 1).round(12), np.array(C), smallest, complexity)
+    return Estimates(np.stack(risks, 1).round(12), np.array(C), np.array(counts), complexity)
 
 
 class Accepted:

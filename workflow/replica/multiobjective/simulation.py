@@ -4,12 +4,17 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from replica.multiobjective import probes
 from replica.multiobjective.beds import Problem, problems
+from replica.multiobjective.samples import Estimates
+from replica.progress import progress
 from replica.provenance import stream_seed
 from replica.specs import RiskBedSpec
+from replica.tables import packed, unpacked
 from replica.theory import deviations, pareto
 from replica.theory.scalarizations import drawn_weights
 from replica.training.jobs import Job, Result, table_result
@@ -21,35 +26,73 @@ SIZES = np.arange(5, 5001, 5)
 def train_risk_bed(spec: RiskBedSpec, job: Job) -> Result:
     """Estimate the risks of a bed from n samples, once a seed; the states are a table.
 
-    Rows of the probe deviations: `max_dev`, `bound`, `violated` by objective; `bound_vc` and
-    `bound_rademacher` of the error. sample_size: `needed` samples for the first `n_obj`
-    objectives. scalarizations, excess, fronts, points: see `replica.multiobjective.probes`. bad:
-    how often a hypothesis that only ties is taken for Pareto-optimal. Each has the names of its
-    problem (`share`, `slope`, `m`), `n` and `seed`.
+    Rows of the probe deviations: `max_dev`, `bound`, `violated` and `n_min_group` by objective,
+    `bound_vc` and `bound_rademacher` of the error. sample_size: `needed` samples for the first
+    `n_obj` objectives. scalarizations, excess, fronts, points: see
+    `replica.multiobjective.probes`. bad: how often a hypothesis that only ties is taken for
+    Pareto-optimal. Each has the names of its problem (`share`, `slope`, `m`), `n` and `seed`.
     """
     fixed = np.random.default_rng(stream_seed(job.study, job.run, 0, "bed"))
-    rows: list[dict] = []
     found = problems(spec.bed, spec.delta, spec.signs, fixed)
+    most = max(spec.scalarizations, spec.minimised)
+    tasks = []
     for problem in found:
-        H, N = problem.risks.shape
-        weights = drawn_weights(max(spec.scalarizations, spec.minimised), N, fixed)
+        weights = drawn_weights(most, problem.risks.shape[1], fixed)
         optimal = pareto.non_dominated(problem.risks)
-        head = {"bed": spec.bed.kind, **problem.names, "n_obj": N, "hypotheses": H}
-        for n, seed in itertools.product(spec.n, job.seeds):
-            name = f"{problem.names} {N} {n}"
-            drawn = _measured(spec, problem, weights, optimal, n, seed, job, name)
-            rows += [{**head, "n": n, "seed": seed, **row} for row in drawn]
-        if "bad" in spec.probes:
-            rows += [{**head, **row} for row in _bad(spec, problem, job)]
+        tasks += [
+            (problem, weights, optimal, n, seed)
+            for n, seed in itertools.product(spec.n, job.seeds)
+            if set(spec.probes) - {"bad", "sample_size"}
+        ]
+    rows = _sampled(spec, job, tasks)
+    if "bad" in spec.probes:
+        for problem in found:
+            rows += [{**_head(spec, problem), **row} for row in _bad(spec, problem, job)]
     if "sample_size" in spec.probes:
-        largest = max(found, key=lambda problem: len(problem.objectives))
-        needed = deviations.samples_needed(largest.risks, spec.tolerance, spec.delta, SIZES)
-        rows += [
-            {"bed": spec.bed.kind, "probe": "sample_size", "n_obj": N, "needed": needed[N - 1],
-             "hypotheses": len(largest.risks), "seed": 0, "n": 0}
-            for N in sorted({len(problem.objectives) for problem in found})
-        ]  # fmt: skip
+        rows += _sample_size(spec, found)
     return table_result(pd.DataFrame(rows).assign(delta=spec.delta))
+
+
+def _head(spec: RiskBedSpec, problem: Problem) -> dict:
+    """What names a problem in its rows."""
+    H, N = problem.risks.shape
+    return {"bed": spec.bed.kind, **problem.names, "n_obj": N, "hypotheses": H}
+
+
+def _sampled(spec: RiskBedSpec, job: Job, tasks: list[tuple]) -> list[dict]:
+    """The rows of all samples; what is done is saved on the way, and gone on from."""
+    rows: list[dict] = []
+    done = 0
+    if (saved := job.checkpoint.load()) is not None:
+        done = int(saved.pop("done"))
+        rows = unpacked({name: v.numpy() for name, v in saved.items()}).to_dict("records")
+
+    def state() -> dict[str, Tensor]:
+        kept = {name: torch.from_numpy(v) for name, v in packed(pd.DataFrame(rows)).items()}
+        return kept | {"done": torch.tensor(done)}
+
+    name = f"{job.study} {job.run}"
+    with job.checkpoint.catching_sigterm(), progress(name, len(tasks), done) as tick:
+        for problem, weights, optimal, n, seed in tasks[done:]:
+            head = {**_head(spec, problem), "n": n, "seed": seed}
+            drawn = _measured(spec, problem, weights, optimal, n, seed, job)
+            rows += [{**head, **row} for row in drawn]
+            done += 1
+            tick(done, lambda: "samples")
+            if job.checkpoint.due():
+                job.checkpoint.save(state)
+    return rows
+
+
+def _sample_size(spec: RiskBedSpec, found: list[Problem]) -> list[dict]:
+    """The samples that the first N objectives need, exact."""
+    largest = max(found, key=lambda problem: len(problem.objectives))
+    needed = deviations.samples_needed(largest.risks, spec.tolerance, spec.delta, SIZES)
+    return [
+        {"probe": "sample_size", **_head(spec, problem), "n": 0, "seed": 0,
+         "tolerance": spec.tolerance, "needed": needed[len(problem.objectives) - 1]}
+        for problem in found
+    ]  # fmt: skip
 
 
 def _measured(
@@ -60,21 +103,20 @@ def _measured(
     n: int,
     seed: int,
     job: Job,
-    name: str,
 ) -> list[dict]:
     """The rows of one sample."""
-    wanted = set(spec.probes) - {"bad", "sample_size"}
-    if not wanted:
-        return []
+    wanted = set(spec.probes)
+    name = f"{problem.names} {len(problem.objectives)} {n}"
     generator = np.random.default_rng(stream_seed(job.study, job.run, seed, name))
     found = problem.draw(n, generator)
     rows: list[dict] = []
     if "deviations" in wanted:
-        for row in probes.deviations(problem.objectives, problem.risks, found):
-            more = {"smallest": found.smallest, "complexity": found.complexity}
-            rows.append(
-                {"probe": "deviations", **row, **more, **_other_bounds(spec, problem, n, found)}
-            )
+        measured = probes.deviations(problem.objectives, problem.risks, found)
+        others = _bounds_of_error(spec, problem, n, found)
+        rows += [
+            {"probe": "deviations", **row, **(others if row["objective"] == "error" else {})}
+            for row in measured
+        ]
     if "scalarizations" in wanted:
         sizes = [S for S in (1, 10, 100, 1000, 10_000) if S <= spec.scalarizations]
         scalarized = probes.scalarizations(
@@ -93,10 +135,9 @@ def _measured(
     return rows
 
 
-def _other_bounds(spec: RiskBedSpec, problem: Problem, n: int, found: probes.Estimates) -> dict:
-    """Bounds of the error that do not count hypotheses, and what they are made from."""
-    bounds = {"bound_vc": np.nan, "bound_rademacher": np.nan, "smallest": found.smallest}
-    N = len(problem.objectives)
+def _bounds_of_error(spec: RiskBedSpec, problem: Problem, n: int, found: Estimates) -> dict:
+    """Bounds of the error that do not count hypotheses."""
+    bounds, N = {}, len(problem.objectives)
     if problem.vc:
         bounds["bound_vc"] = float(deviations.vc(problem.vc, N, n, spec.delta))
     if spec.signs:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from replica.data.prepare import DataError
 from replica.multiobjective import probes
 from replica.multiobjective.samples import Estimates
 from replica.provenance import stream_seed
@@ -54,7 +55,13 @@ def measure_tradeoffs(
     replacement a row; `hypervolume_gap` is what the front loses to the true one of the volume that
     it dominates below (1, 1, 1), `hypervolume_optimism` how much more its estimates promise.
     `draw` numbers the samples. Networks that diverged are left out.
+
+    Raises:
+        DataError: a sample size is larger than the population.
     """
+    P = len(states["group"])
+    if max(spec.n) > P:
+        raise DataError(f"{run}: n = {max(spec.n)} is more than the population of {P} images.")
     tables = []
     for s, seed in enumerate(states["seed"].tolist()):
         alive = states["diverged_at"][s] < 0
@@ -107,12 +114,13 @@ def sampled(
     Bounds for independent samples hold for these too (Hoeffding 1963, section 6).
     """
     P, H, N = len(whole.group), len(whole.wrong), len(OBJECTIVES)
-    drawn = whole.of(generator.choice(P, size=min(n, P), replace=False))
+    drawn = whole.of(generator.choice(P, size=n, replace=False))
     counts = np.bincount(drawn.group, minlength=2)
     mean = deviations.hoeffding(H, N, n, spec.delta)
     gap = deviations.rate_gap(H, N, (counts[0], counts[1]), spec.delta)
     C = np.minimum(1.0, np.array([mean, mean, gap]))
-    return Estimates(risks_of(drawn), C, int(counts.min()), np.nan)
+    sizes = np.array([n, n, counts.min()])
+    return Estimates(risks_of(drawn), C, sizes, np.nan)
 
 
 def _rows(
@@ -133,8 +141,7 @@ def _rows(
         "hypervolume_gap": volume["true"] - volume["found"],
         "hypervolume_optimism": volume["estimated"] - volume["found"],
     }
-    rows = [{"probe": "fronts", **row, **more} for row in measured if not row["filtered"]]
-    rows += [{"probe": "deviations", **row} for row in probes.deviations(OBJECTIVES, risks, found)]
+    rows = [{"probe": "fronts", **measured[0], **more}]
     if points:
         drawn = probes.points(risks, found, optimal, front)
         rows += [{"probe": "points", **row} for row in drawn]

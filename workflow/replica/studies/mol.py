@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from replica import drawing
 from replica.measures.inputs import Inputs, first_look, tidy
 from replica.theory import deviations as theory
+from replica.theory import gaussian_groups
 from replica.theory.scalarizations import FAMILIES
 from replica.verdicts import Verdict, decide, undecidable
 
@@ -53,11 +54,18 @@ FAMILY_NAMES = {
 FAMILY_COLOURS = {
     name: drawing.COLOURS[f"model_{i}"] for i, name in enumerate([*FAMILIES], start=3)
 }
+PROJECTED = "front of three objectives"
+BANDS = "bands: ± 1 standard deviation, cut at a tenth of the mean"
 DEVIATION = r"largest deviation $|L - \hat L|$"
 # What is a number and not a rounding error of distances between risks.
 ROUNDING = 1e-12
 # Claims on the growth with n, N or S look at this quantile.
 QUANTILE = 0.95
+# Repetitions of a case below which its share, its mean and its quantile decide nothing; more for
+# the growth of a quantile by a few percent, and for a share to within 0.03.
+FEWEST, FEWEST_GROWTH, FEWEST_SHARE = 30, 200, 1000
+ZERO, NO_SLOPE = "0 throughout", "no slope"
+CASE = ["bed", "n_obj", "n"]
 
 
 # ======================================================================================
@@ -119,8 +127,8 @@ def draw_rec_b1_uniform(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     )  # fmt: skip
     axes[3].set(
         xscale="log", xlabel="objectives N", ylim=(0, None),
-        ylabel=f"samples n until {DEVIATION} ≤ 0.1",
-        title="with probability 95 %",
+        ylabel=f"samples n until {DEVIATION} ≤ {sizes['tolerance'].iloc[0]:g}",
+        title=f"with probability {100 * (1 - sizes['delta'].iloc[0]):g} %",
     )  # fmt: skip
     axes[3].legend(fontsize=6)
     _plain_ticks(axes[2], sorted(rows["n_obj"].unique()))
@@ -321,7 +329,7 @@ def draw_rec_b5_fronts(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         axes[1, column].set(xlabel=words[0], ylabel=words[1])
     axes[0, 0].set(ylabel="distance of the fronts")
     axes[1, 0].legend(fontsize=6)
-    _setting(figure, distances)
+    _setting(figure, distances, f"; {BANDS}; e→ is 0 on {BEDS['slope']}")
     return figure
 
 
@@ -379,9 +387,9 @@ def table_rec_b7_fairness(inputs: Inputs) -> pd.DataFrame:
     points, rows = _probe(inputs, "points"), _probe(inputs, "fronts")
     rows = rows[rows["filtered"] == 0].drop(columns="filtered")
     points = points.rename(columns={"l1": "err", "l2": "dp_gap", "l3": "rob_err"})
-    b = np.linspace(-3, 3, round(rows["hypotheses"].iloc[0] ** 0.5))
-    for group, index in [(0, points["h"] // len(b)), (1, points["h"] % len(b))]:
-        points[f"threshold_{group}"] = -b[index]
+    offsets = gaussian_groups.thresholds(round(rows["hypotheses"].iloc[0] ** 0.5)).b
+    for group in (0, 1):
+        points[f"threshold_{group}"] = -offsets[points["h"], group]
     return _panels(
         inputs,
         points=(points, "n = " + points["n"].astype(str)),
@@ -397,21 +405,21 @@ def draw_rec_b7_fairness(table: pd.DataFrame, published: pd.DataFrame) -> Figure
     for ax, n in zip(axes[:2], [sizes[0], sizes[-1]], strict=True):
         own = points[points["n"] == n]
         _scatter(ax, own, "err", "dp_gap")
-        ax.set(title=f"n = {n}", xlabel="error", ylabel="DP gap")
+        ax.set(title=f"{PROJECTED}, n = {n}", xlabel="error", ylabel="DP gap")
     axes[0].legend(fontsize=6)
     own = points[points["n"] == sizes[-1]]
     _scatter(axes[2], own, "rob_err", "dp_gap")
-    axes[2].set(title=f"n = {sizes[-1]}", xlabel="robust error", ylabel="DP gap")
+    axes[2].set(title=f"{PROJECTED}, n = {sizes[-1]}", xlabel="robust error", ylabel="DP gap")
     _distances(axes[3], table[table["panel"] == "distances"])
     axes[3].legend(fontsize=6)
-    _setting(figure, table[table["panel"] == "distances"])
+    _setting(figure, table[table["panel"] == "distances"], f"; {BANDS}")
     return figure
 
 
 def table_rec_b8_robust_digits(inputs: Inputs) -> pd.DataFrame:
     """Panels networks (true risks), points (fronts of samples), distances (by sample)."""
     networks, points = _probe(inputs, "networks"), _probe(inputs, "points")
-    rows, dev = _probe(inputs, "fronts"), _probe(inputs, "deviations")
+    rows = _probe(inputs, "fronts").drop(columns="filtered")
     names = {"l1": "clean_err", "l2": "adv_err", "l3": "dp_gap"}
     networks = networks.rename(columns={**names, "h": "model_id"})
     points = points.rename(columns={**names, "h": "model_id"})
@@ -420,7 +428,6 @@ def table_rec_b8_robust_digits(inputs: Inputs) -> pd.DataFrame:
         networks=(networks, "λ_fair = " + networks["fairness"].map("{:g}".format)),
         points=(points, "n = " + points["n"].astype(str)),
         distances=(rows, rows["dataset"]),
-        deviations=(dev, dev["objective"].map({**OBJECTIVES, "all": "all"})),
     )
 
 
@@ -435,7 +442,8 @@ def draw_rec_b8_robust_digits(table: pd.DataFrame, published: pd.DataFrame) -> F
     points = table[(table["panel"] == "points") & (table["seed"] == table["seed"].min())]
     points = points[points["n"] == _middle(points["n"])]
     _scatter(axes[2], points, "clean_err", "dp_gap")
-    axes[2].set(title=f"one sample, n = {points['n'].iloc[0]:.0f}", xlabel="error", ylabel="DP gap")
+    n = int(points["n"].iloc[0])
+    axes[2].set(title=f"{PROJECTED}, one sample, n = {n}", xlabel="error", ylabel="DP gap")
     axes[2].legend(fontsize=6)
     rows = table[table["panel"] == "distances"]
     _distances(axes[3], rows)
@@ -452,10 +460,13 @@ def draw_rec_b8_robust_digits(table: pd.DataFrame, published: pd.DataFrame) -> F
     for ax in axes[3:]:
         _plain_ticks(ax, sorted(rows["n"].astype(int).unique()))
     draws, sets = rows["draw"].nunique(), networks["seed"].nunique()
+    within = 100 * rows["event"].mean()
     drawing.settings_line(
         figure,
         f"{OURS}; {networks['model_id'].nunique()} networks × {sets} trainings on "
-        f"{networks['dataset'].iloc[0]}, {draws} samples of each size, δ = {rows['delta'].iloc[0]}",
+        f"{networks['dataset'].iloc[0]}, {draws} samples of each size, "
+        f"δ = {rows['delta'].iloc[0]}; all deviations within C in {within:.0f} % of the "
+        f"samples; {BANDS}",
     )
     return figure
 
@@ -518,8 +529,9 @@ def claim_c1(tables: Tables) -> Verdict:
     """R1: all objectives and hypotheses at once, and the growth with N."""
     table = tables["rec_b1_uniform"]
     rows = table[table["panel"].isin(["samples", "objectives"]) & (table["objective"] == "all")]
-    worst, listed = _violations(rows, ["bed", "n_obj", "n"])
-    observed, bound = _growth(table[table["panel"] == "objectives"])
+    worst, listed = _violations(rows, CASE)
+    many = table[table["panel"] == "objectives"]
+    observed, bound = _growth(many)
     detail = (
         f"{listed}; growth of the 95 % quantile with N {observed:.3f}, of the bound {bound:.3f}"
     )
@@ -528,19 +540,25 @@ def claim_c1(tables: Tables) -> Verdict:
         "published": "foundational generalization bounds for the multi-objective setting",
         "tolerance": f"{_rule()}; growth from N = 1 to 50 at most 1.1 times that of √log(2|H|N/δ)",
     }
-    if first_look(table):
-        return undecidable(f"few objectives and repetitions; {detail}", **words)
-    return decide(_passes(rows) and observed <= 1.1 * bound, detail=detail, **words)
+    few = _too_few(rows, CASE) or _too_few(many, CASE, FEWEST_GROWTH)
+    if few or many["n_obj"].nunique() < 2:
+        return undecidable(f"too few objectives or repetitions; {detail}", **words)
+    return decide(_passes(rows, CASE) and observed <= 1.1 * bound, detail=detail, **words)
 
 
 def claim_c2(tables: Tables) -> Verdict:
     """R1 for estimators that are no means."""
     table = tables["rec_b2_estimators"]
-    listed, passed, worst = [], [], 0.0
+    listed, passed, worst, keys = [], [], 0.0, ["share", "n"]
+    few = False
     for estimator in ESTIMATORS:
         rows = table[table["panel"] == estimator]
-        share, _ = _violations(rows, ["share", "n"])
-        passed.append(_passes(rows))
+        few |= _too_few(rows, keys)
+        if rows.empty:
+            listed.append(f"{OBJECTIVES[estimator]} was not estimated")
+            continue
+        share, _ = _violations(rows, keys)
+        passed.append(_passes(rows, keys))
         worst = max(worst, share)
         # How much of the bound is used where it says something.
         used = (rows["max_dev"] / rows["bound"])[rows["bound"] < 1].max()
@@ -555,8 +573,8 @@ def claim_c2(tables: Tables) -> Verdict:
         "tolerance": f"for DP gap, EO gap, robust error and CVaR: {_rule()}",
     }
     detail = "; ".join(listed)
-    if first_look(table):
-        return undecidable(f"few repetitions; {detail}", **words)
+    if few:
+        return undecidable(f"too few repetitions, or no rows; {detail}", **words)
     return decide(all(passed), detail=detail, **words)
 
 
@@ -564,7 +582,8 @@ def claim_c3(tables: Tables) -> Verdict:
     """R2: all scalarizations with one C."""
     table = tables["rec_b3_scalarizations"]
     rows = table.assign(violated=(table["max_ratio"] > 1 + ROUNDING).astype(float))
-    worst, _ = _violations(rows, ["bed", "family", "S", "n"])
+    keys = ["bed", "family", "S", "n"]
+    worst, _ = _violations(rows, keys)
     exact = rows[rows["family"] == "any"]
     drawn = rows[rows["family"] != "any"]
     largest = drawn.groupby("S")["max_ratio"].max()
@@ -578,9 +597,9 @@ def claim_c3(tables: Tables) -> Verdict:
         "published": "simultaneous over all scalarizations, independent of how many",
         "tolerance": f"for every family and S, with the same C: {_rule()}",
     }
-    if first_look(table):
-        return undecidable(f"few scalarizations; {detail}", **words)
-    return decide(_passes(rows, ["bed", "family", "S", "n"]), detail=detail, **words)
+    if _too_few(rows, keys):
+        return undecidable(f"too few repetitions; {detail}", **words)
+    return decide(_passes(rows, keys), detail=detail, **words)
 
 
 def claim_c4(tables: Tables) -> Verdict:
@@ -589,13 +608,13 @@ def claim_c4(tables: Tables) -> Verdict:
     above = table.assign(violated=(table["excess"] > table["bound"] + ROUNDING).astype(float))
     # Of a repetition all weights hold together.
     keys = ["bed", "family", "n"]
-    rows = above.groupby([*keys, "seed", "delta"], as_index=False)["violated"].max()
+    rows = above.groupby([*keys, "seed", "delta", "scale"], as_index=False)["violated"].max()
     worst, _ = _violations(rows, keys)
     names = table["bed"].map(BEDS) + " " + table["series"]
-    slopes, zero = _slopes_of(
+    slopes, others = _slopes_of(
         table.assign(series=names).groupby(["series", "n"], sort=False)["excess"].quantile(QUANTILE)
     )
-    detail = f"slopes of the 95 % quantile: {_listed(slopes, zero)}; more than 2U(C) in "
+    detail = f"slopes of the 95 % quantile: {_listed(slopes, others)}; more than 2U(C) in "
     detail += f"{100 * worst:.1f} %"
     words = {
         "value": max(slopes.values(), default=np.nan),
@@ -603,8 +622,8 @@ def claim_c4(tables: Tables) -> Verdict:
         "tolerance": f"excess above 2U(C): {_rule()}; log-log slope of the 95 % quantile of the "
         "excess at most -0.35 (a bound: -0.5)",
     }
-    if first_look(table) or not slopes:
-        return undecidable(f"too few sample sizes for a slope; {detail}", **words)
+    if _too_few(rows, keys) or not slopes or NO_SLOPE in others.values():
+        return undecidable(f"too few sample sizes or repetitions; {detail}", **words)
     return decide(_passes(rows, keys) and words["value"] <= -0.35, detail=detail, **words)
 
 
@@ -615,8 +634,8 @@ def claim_c5(tables: Tables) -> Verdict:
     rows = rows.assign(violated=(rows["violation"] > ROUNDING).astype(float))
     keys = ["series", "n"]
     worst, _ = _violations(rows, keys)
-    slopes, zero = _slopes_of(rows.groupby(["series", "n"], sort=False)["e_fwd"].mean())
-    detail = f"slopes of the mean of e→ with n: {_listed(slopes, zero)}; farther than 2C_i in an "
+    slopes, others = _slopes_of(rows.groupby(["series", "n"], sort=False)["e_fwd"].mean())
+    detail = f"slopes of the mean of e→ with n: {_listed(slopes, others)}; farther than 2C_i in an "
     detail += f"objective i in {100 * worst:.1f} %"
     words = {
         "value": max(slopes.values(), default=np.nan),
@@ -624,8 +643,9 @@ def claim_c5(tables: Tables) -> Verdict:
         "tolerance": f"e→ within 2C_i in each objective: {_rule()}; log-log slope of its "
         "mean at most -0.3 on all beds where it is not 0 (a bound: -0.5)",
     }
-    if first_look(table) or not slopes:
-        return undecidable(f"too few sample sizes for a slope; {detail}", **words)
+    absent = {"gaussian", "convex", "flat", "slope"} - set(rows["bed"])
+    if _too_few(rows, keys) or not slopes or NO_SLOPE in others.values() or absent:
+        return undecidable(f"too few beds, sample sizes or repetitions; {detail}", **words)
     return decide(_passes(rows, keys) and words["value"] <= -0.3, detail=detail, **words)
 
 
@@ -637,20 +657,20 @@ def claim_c6(tables: Tables) -> Verdict:
     rest = (last["p_hat"] - last["p_limit"]).abs().max()
     listed = ", ".join(f"{row.p_hat:.4f} for m = {row.m:.0f}" for row in last.itertuples())
     table = tables["rec_b5_fronts"]
-    rows = table[(table["panel"] == "distances") & (table["seed"] >= 0)]
+    rows = table[table["panel"] == "distances"]
     flat = rows[(rows["bed"] == "flat") | (rows["slope"] == 0)]
     kept, words_of = [], []
     for series, own in flat.groupby("series", sort=False):
-        ends = own[own["n"].isin([own["n"].min(), own["n"].max()])]
-        first, final = (
-            part for _, part in ends.groupby("n")[["e_fwd", "e_bwd"]].quantile(0.9).iterrows()
-        )
-        kept.append(
-            final["e_bwd"] >= 0.7 * first["e_bwd"] and final["e_fwd"] <= 0.4 * first["e_fwd"]
-        )
+        quantiles = own.groupby("n")[["e_fwd", "e_bwd"]].quantile(0.9)
+        if len(quantiles) < 2:
+            continue
+        first, final = quantiles.iloc[0], quantiles.iloc[-1]
+        stays = final["e_bwd"] >= 0.7 * first["e_bwd"]
+        kept.append(stays and final["e_fwd"] <= 0.4 * first["e_fwd"])
         words_of.append(
             f"{series}: 90 % quantile of e← {first['e_bwd']:.3f} to {final['e_bwd']:.3f}, of e→ "
             f"{first['e_fwd']:.3f} to {final['e_fwd']:.3f}"
+            + (" (0 on any sample: h_0 is always found)" if not own["e_fwd"].any() else "")
         )
     detail = (
         f"P(bad) at n = {last['n'].iloc[0]}: {listed}; farthest from the exact value "
@@ -663,8 +683,9 @@ def claim_c6(tables: Tables) -> Verdict:
         "largest n within 0.03 of m/(m+1); flat beds: 90 % quantile of e← at the largest n at "
         "least 0.7 of that at the smallest, that of e→ at most 0.4",
     }
-    if first_look(table) or len(kept) < 2:
-        return undecidable(f"two sample sizes, or no flat beds; {detail}", **words)
+    few = _too_few(flat, ["series", "n"]) or observed["repeats"].min() < FEWEST_SHARE
+    if few or len(kept) < 2:
+        return undecidable(f"too few flat beds, sample sizes or repetitions; {detail}", **words)
     return decide(bool(off.max() <= 3 and rest <= 0.03 and all(kept)), detail=detail, **words)
 
 
@@ -685,8 +706,8 @@ def claim_c7(tables: Tables) -> Verdict:
         "published": "none: the statement is ours (R6)",
         "tolerance": f"{_rule()}; never where all deviations are within C",
     }
-    if first_look(table):
-        return undecidable(f"few repetitions; {detail}", **words)
+    if _too_few(rows, keys):
+        return undecidable(f"too few repetitions; {detail}", **words)
     holds = _passes(rows, keys) and within["violated"].sum() == 0
     return decide(bool(holds), detail=detail, **words)
 
@@ -709,8 +730,9 @@ def claim_c8(tables: Tables) -> Verdict:
         "tolerance": "G4: at most -0.25; G3: at most -0.4 at s = 0.1, at least -0.05 at s = 0 (a "
         "bound: -0.5)",
     }
-    if first_look(table):
-        return undecidable(f"two sample sizes; {detail}", **words)
+    slopes = [convex, steep_slope, level]
+    if _too_few(rows, ["series", "n"]) or np.isnan(slopes).any():
+        return undecidable(f"too few sample sizes or repetitions; {detail}", **words)
     holds = convex <= -0.25 and steep_slope <= -0.4 and level >= -0.05
     return decide(bool(holds), detail=detail, **words)
 
@@ -738,7 +760,9 @@ def _probe(inputs: Inputs, name: str) -> pd.DataFrame:
     """The rows of one probe, without the columns of others."""
     measures = inputs.measures
     rows = measures[measures["probe"] == name]
-    rows = rows.dropna(axis=1, how="all").drop(columns="probe").reset_index(drop=True)
+    # Words that other probes have are empty here.
+    rows = rows.replace("", np.nan).dropna(axis=1, how="all").drop(columns="probe")
+    rows = rows.reset_index(drop=True)
     # Beside rows of other probes whole numbers have become floating ones.
     whole = [column for column in WHOLE if column in rows and rows[column].notna().all()]
     return rows.astype(dict.fromkeys(whole, int))
@@ -858,15 +882,15 @@ def _plain_ticks(ax: Axes, values: list[int]) -> None:
     ax.minorticks_off()
 
 
-def _setting(figure: Figure, table: pd.DataFrame) -> None:
-    """Repetitions and δ above the panels."""
+def _setting(figure: Figure, table: pd.DataFrame, more: str = "") -> None:
+    """Repetitions and δ above the panels, and more words."""
     repeats = "repeats" if "repeats" in table and table["repeats"].notna().any() else "seed"
     own = table[repeats].max() if repeats == "repeats" else None
     counts = table.groupby("bed")["seed"].nunique() if own is None else pd.Series([own])
     shown = sorted({int(count) for count in counts})
     drawing.settings_line(
         figure,
-        f"{OURS}; {' or '.join(map(str, shown))} repetitions, δ = {table['delta'].iloc[0]:g}",
+        f"{OURS}; {' or '.join(map(str, shown))} repetitions, δ = {table['delta'].iloc[0]:g}{more}",
     )
 
 
@@ -895,26 +919,28 @@ def _slope(values: pd.Series) -> float:
     return float(np.polyfit(np.log(positive.index), np.log(positive), 1)[0])
 
 
-def _slopes_of(values: pd.Series) -> tuple[dict[str, float], list[str]]:
-    """Log-log slope by n of each series, and the series that have none: 0 at all n but one.
+def _slopes_of(values: pd.Series) -> tuple[dict[str, float], dict[str, str]]:
+    """Log-log slope by n of each series, and why others have none.
 
     Args:
         values: by series and n.
     """
-    slopes, none = {}, []
+    slopes, others = {}, {}
     for series, own in values.where(values > ROUNDING, 0.0).groupby(level=0, sort=False):
         slope = _slope(own.droplevel(0))
-        if np.isnan(slope):
-            none.append(series)
-        else:
+        if not np.isnan(slope):
             slopes[series] = slope
-    return slopes, none
+        else:
+            others[series] = NO_SLOPE if own.any() else ZERO
+    return slopes, others
 
 
-def _listed(slopes: dict[str, float], zero: list[str]) -> str:
-    """The slopes of series in words, and those that are 0."""
-    words = ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items())
-    return words + (f"; 0 throughout on {', '.join(zero)}" if zero else "")
+def _listed(slopes: dict[str, float], others: dict[str, str]) -> str:
+    """The slopes of series in words, and why others have none."""
+    words = [", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items())]
+    for why in dict.fromkeys(others.values()):
+        words.append(f"{why} on " + ", ".join(name for name in others if others[name] == why))
+    return "; ".join(words)
 
 
 def _rule() -> str:
@@ -929,11 +955,15 @@ def _violations(rows: pd.DataFrame, keys: list[str]) -> tuple[float, str]:
     return float(shares.max()), words
 
 
-def _passes(rows: pd.DataFrame, keys: list[str] | None = None) -> bool:
+def _passes(rows: pd.DataFrame, keys: list[str]) -> bool:
     """Whether each case is violated at most as often as δ allows, with three standard errors."""
-    keys = keys or [key for key in ("bed", "share", "n_obj", "n") if key in rows]
-    cases = rows.groupby(keys, dropna=False).agg(
+    cases = rows.groupby(keys).agg(
         share=("violated", "mean"), count=("violated", "size"), delta=("delta", "first")
     )
     limit = cases["delta"] + 3 * np.sqrt(cases["delta"] * (1 - cases["delta"]) / cases["count"])
     return bool((cases["share"] <= limit).all())
+
+
+def _too_few(rows: pd.DataFrame, keys: list[str], least: int = FEWEST) -> bool:
+    """Whether the table is a first look, or a case has too few repetitions to decide a claim."""
+    return rows.empty or first_look(rows) or rows.groupby(keys).size().min() < least
