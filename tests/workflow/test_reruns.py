@@ -67,8 +67,10 @@ def test_jobs_stay_within_what_they_ask_for(finished):
     plan = make_plan(finished, {"scale": "smoke"})
     used = efficiency_table(plan)
     measured = sum(plan.measured(part) for part in plan.parts.values())
-    assert len(used) == len(plan.parts) + measured
-    assert set(used["rule"]) == {"train_run", "train_round", "certify", "measure_run"}
+    assert len(used) == len(plan.parts) + measured + len(plan.generalization_tables())
+    assert set(used["rule"]) == {
+        "train_run", "train_round", "certify", "measure_run", "generalization"
+    }  # fmt: skip
     assert (used["used_mb"] < used["asked_mb"]).all()
     assert (used["used_minutes"] < used["asked_minutes"]).all()
     # Two pretrainings are only what other runs start from.

@@ -15,34 +15,43 @@ WASTEFUL = 0.1
 
 
 def efficiency_table(plan: Plan) -> pd.DataFrame:
-    """One row a finished training, certification or measuring job.
+    """One row a finished training, certification, measuring or generalization job.
 
     Returns:
         Columns `COLUMNS`: memory in MB and time in minutes, asked for at the first attempt and
         used (largest resident memory, wall time); `cpu` is the share of the threads kept busy.
     """
-    rows = []
+    jobs = []
     for (study, run, part), job in plan.parts.items():
         asked = plan.resources(job)
         for rule, minutes in [(job.rule, asked["runtime"]), ("measure_run", asked["measuring"])]:
-            path = plan.root / plan.results / f"benchmarks/{rule}/{study}/{job.stem}.tsv"
-            if not path.exists():
-                continue
-            used = pd.read_csv(path, sep="\t", na_values="-").iloc[-1]
-            rows.append(
-                {
-                    "rule": rule,
-                    "study": study,
-                    "run": run,
-                    "part": part,
-                    "asked_mb": asked["mem_mb"],
-                    "used_mb": used["max_rss"],
-                    "asked_minutes": minutes,
-                    "used_minutes": used["s"] / 60,
-                    "threads": asked["threads"],
-                    "cpu": used["mean_load"] / 100 / asked["threads"],
-                }
-            )
+            needs = asked["mem_mb"], minutes, asked["threads"]
+            jobs.append((rule, study, run, part, job.stem, needs))
+    for study in plan.with_networks():
+        for group in plan.network_groups(study):
+            cost = plan.generalization_cost(study, group)
+            needs = cost.mem_mb, cost.minutes, cost.threads
+            jobs.append(("generalization", study, "networks", group, group, needs))
+    rows = []
+    for rule, study, run, part, stem, (memory, minutes, threads) in jobs:
+        path = plan.root / plan.results / f"benchmarks/{rule}/{study}/{stem}.tsv"
+        if not path.exists():
+            continue
+        used = pd.read_csv(path, sep="\t", na_values="-").iloc[-1]
+        rows.append(
+            {
+                "rule": rule,
+                "study": study,
+                "run": run,
+                "part": part,
+                "asked_mb": memory,
+                "used_mb": used["max_rss"],
+                "asked_minutes": minutes,
+                "used_minutes": used["s"] / 60,
+                "threads": threads,
+                "cpu": used["mean_load"] / 100 / threads,
+            }
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
