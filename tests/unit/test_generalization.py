@@ -224,11 +224,17 @@ def test_paths_through_a_maximum_are_those_to_each_of_its_inputs():
 # ------------------------------------------------------------------------------ sharpness
 
 
+def unflattened(vector, params):
+    """The parts of a vector with the shapes of the parameters."""
+    parts = vector.split([w.numel() for w in params.values()])
+    return {name: v.view_as(w) for (name, w), v in zip(params.items(), parts, strict=True)}
+
+
 def hessian(network):
     """The whole Hessian of the training loss, (P, P)."""
 
     def loss(w):
-        return G.mean_loss(network, G.unflattened(w, network.params), *network.train)
+        return G.mean_loss(network, unflattened(w, network.params), *network.train)
 
     return torch.autograd.functional.hessian(loss, G.flattened(network.params))
 

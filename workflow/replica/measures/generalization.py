@@ -182,12 +182,6 @@ def flattened(params: Params) -> Tensor:
     return torch.cat([w.flatten() for w in params.values()])
 
 
-def unflattened(vector: Tensor, params: Params) -> dict[str, Tensor]:
-    """The parts of a vector with the shapes of the parameters."""
-    parts = vector.split([w.numel() for w in params.values()])
-    return {name: v.view_as(w) for (name, w), v in zip(params.items(), parts, strict=True)}
-
-
 def sharpness_samples(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Samples with about `SUBSET` predictions, a random choice that the number of samples fixes."""
     N = len(inputs)
