@@ -232,7 +232,9 @@ def test_after_the_end_of_everything_the_same_command_does_the_rest(project, fin
     assert len(jobs(project)) == before + 1
     for path, content in done.items():
         assert path.read_bytes() == content, f"{path.name} was made again"
-    for path in (finished / "results/smoke/dufm").rglob("*.parquet"):
+    whole = (finished / "results/smoke/dufm").rglob("*.parquet")
+    # The table of networks is of all studies, and no target of one.
+    for path in (path for path in whole if path.parent.name != "generalization"):
         other = project / path.relative_to(finished)
         assert artifacts.content_digest(path) == artifacts.content_digest(other)
     tally(f"whole Slurm runs ended ({end}), finished by the same command, nothing made twice", 1)
