@@ -29,6 +29,7 @@ localrules:
 # core, and Slurm has limits of its own.
 onstart:
     workflow.scheduler.job_rate_limiter = None
+    fork_scripts(server_of, server_modules(plan.studies))
     for sentence in plan.left_out:
         print(sentence, file=sys.stderr)
 

@@ -21,7 +21,7 @@ import pandas as pd
 import psutil
 from filelock import FileLock, Timeout
 
-from replica import adoption, artifacts, provenance, report
+from replica import adoption, artifacts, provenance, report, starter
 from replica.plan import Plan
 
 
@@ -214,7 +214,7 @@ def _already(holder: Path) -> str:
 def _refuse_beside_snakemake(root: Path) -> None:
     """A Snakemake that was started by hand holds no lock of ours."""
     for process in _own_processes():
-        words = process.info["cmdline"] or []
+        words = _words(process)
         # The Snakemake inside a job is called with a mode.
         is_head = (
             any(Path(word).name == "snakemake" for word in words[:3]) and "--mode" not in words
@@ -228,18 +228,24 @@ def _refuse_beside_snakemake(root: Path) -> None:
 
 def _stop_leftover_processes(root: Path) -> None:
     """End scripts of jobs whose Snakemake was killed; their checkpoints are kept."""
-    scripts = f"{root.resolve()}/.snakemake/scripts/"
+    here = str(root.resolve())
     left = [
         process
         for process in _own_processes()
-        if any(word.startswith(scripts) for word in process.info["cmdline"] or [])
+        if any(word.startswith(f"{here}/.snakemake/scripts/") for word in _words(process))
+        or (starter.__name__ in _words(process)[:3] and process.info["cwd"] == here)
     ]
+    if left:
+        print("Stopping the jobs that an earlier run left.", file=sys.stderr)
     for process in left:
-        print(f"Stopping a job that an earlier run left: {process.pid}.", file=sys.stderr)
         process.terminate()
     _, alive = psutil.wait_procs(left, timeout=20)
     for process in alive:
         process.kill()
+
+
+def _words(process: psutil.Process) -> list[str]:
+    return process.info["cmdline"] or []
 
 
 def _own_processes() -> list[psutil.Process]:

@@ -101,6 +101,8 @@ READERS = dict.fromkeys(
      "tradeoffs"],
     "read_arrays",
 )  # fmt: skip
+# What the scripts of these rules compute with; the others need no torch.
+WITH_TORCH = ("train_run", "train_round", "certify", "generalization")
 # Larger files of a pretrained model are weights, which no key waits for.
 SMALL_FILE = 10_000_000
 ROUND = "replica.lowdata.training:train_round"
@@ -214,7 +216,7 @@ class Plan:
 
     def with_networks(self) -> list[str]:
         """The studies that have such parts."""
-        return [study for study in self.studies if self.networks(study)]
+        return list(self._network_groups)
 
     def reader(self, part: Part) -> str:
         """The function of `replica.artifacts` that reads the states for measuring them."""
@@ -274,10 +276,15 @@ class Plan:
 
     def network_groups(self, study: str) -> dict[str, list[Part]]:
         """The same as jobs that measure them: large networks alone, all small ones of a study."""
-        groups: dict[str, list[Part]] = {}
-        for part in self.networks(study):
-            name = f"{part.run}-{part.part}" if is_measured_alone(part.spec) else "small"
-            groups.setdefault(name, []).append(part)
+        return self._network_groups.get(study, {})
+
+    @functools.cached_property
+    def _network_groups(self) -> dict[str, dict[str, list[Part]]]:
+        groups: dict[str, dict[str, list[Part]]] = {}
+        for study in self.studies:
+            for part in self.networks(study):
+                name = f"{part.run}-{part.part}" if is_measured_alone(part.spec) else "small"
+                groups.setdefault(study, {}).setdefault(name, []).append(part)
         return groups
 
     def generalization_tables(self) -> list[str]:
@@ -471,8 +478,6 @@ class Plan:
             "share": 100 * min(cost.gpu_slots, slots) // slots if on_gpu else 100,
             "gres": cluster.gpu if on_gpu else "",
             "slurm_partition": cluster.gpu_partition if on_gpu else cluster.partition,
-            "slurm_account": cluster.account,
-            "slurm_extra": cluster.extra,
         }
 
     def group(self, part: Part) -> str:
@@ -750,6 +755,24 @@ def cost_of(part: Part) -> Cost:
         spec = part.spec.model_copy(update={"n": [part.spec.n[part.stage]]})
         return training_cost(spec, len(part.seeds))
     return training_cost(part.spec, len(part.seeds))
+
+
+def server_of(rule: str, params: Any) -> str:
+    """Which of the processes of `server_modules` a job is started from."""
+    with_torch = rule in WITH_TORCH or getattr(params, "reader", None) == "read_tensors"
+    return "torch" if with_torch else "plain"
+
+
+def server_modules(studies: Iterable[str]) -> dict[str, list[str]]:
+    """What the jobs of some studies import, with torch and without."""
+    modules = {entry.partition(":")[0] for entries in FUNCTIONS.values() for entry in entries}
+    plain = {FUNCTIONS[kind][1].partition(":")[0] for kind in READERS}
+    drawing = ["replica.drawing", *(f"replica.studies.{study}" for study in studies)]
+    return {
+        "plain": ["replica.report", *drawing, *sorted(plain)],
+        # The first optimiser of a process imports torch._dynamo.
+        "torch": ["torch._dynamo", "replica.generalization.table", *sorted(modules)],
+    }
 
 
 @functools.cache

@@ -87,7 +87,7 @@ def code_digest(entry: str, script: Path | str | None = None) -> str:
     for node in sorted(_reached((module, name or None))):
         digest.update(json.dumps([*node, _source(*node)]).encode())
     if script is not None:
-        digest.update(_text(ast.parse(Path(script).read_text()).body).encode())
+        digest.update(_script_text(script).encode())
     return digest.hexdigest()[:16]
 
 
@@ -204,9 +204,13 @@ def _source(module: str, name: str) -> str:
     return _text(statements) + "\n" + "\n".join(imports)
 
 
+@functools.cache
+def _script_text(script: Path | str) -> str:
+    return _text(_Docstrings().visit(ast.parse(Path(script).read_text())).body)
+
+
 def _text(statements: list[ast.stmt]) -> str:
-    stripped = [_Docstrings().visit(part) for part in statements]
-    return "\n".join(ast.unparse(part) for part in stripped if part is not None)
+    return "\n".join(ast.unparse(part) for part in statements)
 
 
 def _file(module: str) -> Path:
@@ -319,11 +323,16 @@ def begin_job(params: Any, device: str) -> Stamp:
     )
 
 
+START_UP, IN_ALL = "Start-up", "In all"
+
+
 @contextmanager
 def one_sentence(log: Path | str | None) -> Iterator[None]:
     """Send standard error of a job to its log, and end a failure in a sentence on the terminal.
 
     An exception is written whole to the log; the terminal gets what it says and the log's name.
+    The first and last line of the log are the CPU seconds so far: what was spent on imports, and
+    all that was spent.
 
     Raises:
         SystemExit: with status 1, in place of the exception.
@@ -335,6 +344,7 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
     terminal = os.dup(2)
     with open(log, "w", buffering=1) as handle:
         os.dup2(handle.fileno(), 2)
+        print(f"{START_UP}: {time.process_time():.3f} CPU seconds", file=sys.stderr)
         try:
             yield
         except Exception as error:
@@ -342,6 +352,7 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
             os.write(terminal, f"{type(error).__name__}: {error} (log: {log})\n".encode())
             raise SystemExit(1) from None
         finally:
+            print(f"{IN_ALL}: {time.process_time():.3f} CPU seconds", file=sys.stderr)
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)

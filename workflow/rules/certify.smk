@@ -22,8 +22,8 @@ rule certify:
         share=asks("share"),
         gres=asks("gres"),
         slurm_partition=asks("slurm_partition"),
-        slurm_account=asks("slurm_account"),
-        slurm_extra=asks("slurm_extra"),
+        slurm_account=plan.config.cluster.account,
+        slurm_extra=plan.config.cluster.extra,
     params:
         key=key("train"),
         code=code("train"),

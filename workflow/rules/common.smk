@@ -3,8 +3,9 @@
 import os
 import sys
 
-from replica.plan import make_plan, training_settings
+from replica.plan import make_plan, server_modules, server_of, training_settings
 from replica.specs import ConfigError
+from replica.starter import fork_scripts
 
 try:
     plan = make_plan(workflow.basedir, config)

@@ -1,0 +1,226 @@
+"""Jobs are forked from a process that has imported their libraries already.
+
+A job's script takes seconds to import torch or the drawing libraries, as long as many jobs compute.
+On one machine the scripts are therefore run in forks of a server that has imported them once: a
+fork is there in milliseconds, with everything that it imported. Each job has a process of its own
+all the same, so that its memory, its signals and its end are its own.
+"""
+
+import gc
+import itertools
+import multiprocessing
+import os
+import resource
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from importlib import import_module
+from multiprocessing.connection import Connection, wait
+from queue import SimpleQueue
+from typing import Any
+
+import psutil
+import threadpoolctl
+
+# What Snakemake asks a script to import before its first line.
+PREAMBLE = ("snakemake.logging", "snakemake.iocontainers")
+
+
+class StarterEnded(RuntimeError):
+    """The server has ended, and with it the jobs that it had started."""
+
+
+class Starter:
+    """Runs scripts in forks of one server, which starts with the first of them.
+
+    Args:
+        modules: what the server imports.
+    """
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self._modules = [*PREAMBLE, *modules]
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._connection: Connection | None = None
+        self._answers: dict[int, SimpleQueue[Any]] = {}
+
+    def start(
+        self, script: str, environment: Mapping[str, str], threads: int
+    ) -> tuple[int, Callable[[], tuple[int, float]]]:
+        """Start a script in a process of its own.
+
+        Args:
+            script: path of a Python script.
+            environment: variables that are set for it, beside those of the server.
+            threads: for linear algebra, also of libraries that read their number when they load.
+
+        Returns:
+            The process's id, and a function that waits for its end and returns its exit status
+            (negative: a signal) and the CPU seconds that it used.
+
+        Raises:
+            StarterEnded: also when it is waited for.
+        """
+        answers: SimpleQueue[Any] = SimpleQueue()
+        with self._lock:
+            if self._connection is None:
+                self._serve()
+            number = next(self._numbers)
+            self._answers[number] = answers
+            try:
+                self._connection.send((number, script, dict(environment), threads))
+            except OSError:
+                raise StarterEnded(_ENDED) from None
+
+        def next_answer() -> Any:
+            if (answer := answers.get()) is None:
+                raise StarterEnded(_ENDED)
+            return answer
+
+        return next_answer(), next_answer
+
+    def _serve(self) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        handle = theirs.fileno()
+        command = [sys.executable, "-m", __name__, str(handle), *self._modules]
+        process = subprocess.Popen(command, pass_fds=[handle], stdin=subprocess.DEVNULL)
+        theirs.close()
+        self._connection = ours
+        threading.Thread(target=self._hear, args=(ours, process), daemon=True).start()
+
+    def _hear(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
+        """Hand on what the server says, until it ends."""
+        try:
+            while True:
+                number, answer = connection.recv()
+                self._answers[number].put(answer)
+        except (EOFError, OSError):
+            process.wait()
+            with self._lock:
+                self._connection = None
+                waiting, self._answers = self._answers, {}
+            for answers in waiting.values():
+                answers.put(None)
+
+
+_ENDED = "the process that jobs are started from has ended; was it killed, or is memory short?"
+
+
+def serve(connection: Connection, modules: Sequence[str]) -> None:
+    """Import modules, then run the scripts that are asked for, until nobody can ask any more.
+
+    It hears requests (number, script, environment, threads), and says (number, process id) when
+    a script has started and (number, (exit status, CPU seconds)) when it has ended. When the other
+    side is gone the scripts get SIGTERM, at which trainings save their state.
+    """
+    # Ctrl-C and signals to the whole group are for the jobs; this process ends after them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    for module in modules:
+        import_module(module)
+    # Collections would write to all that was imported, and so copy it into each fork.
+    gc.collect()
+    gc.freeze()
+    context = multiprocessing.get_context("fork")
+    running: dict[int, tuple[int, Any]] = {}
+    try:
+        while True:
+            for ready in wait([connection, *running]):
+                if ready is connection:
+                    number, *job = connection.recv()
+                    process = context.Process(target=run_script, args=(connection, *job))
+                    process.start()
+                    running[process.sentinel] = number, process
+                    connection.send((number, process.pid))
+                else:
+                    number, process = running.pop(ready)
+                    before = _ended_cpu_seconds()
+                    process.join()
+                    seconds = _ended_cpu_seconds() - before
+                    connection.send((number, (process.exitcode, seconds)))
+    except (EOFError, OSError):
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.join()
+
+
+def _ended_cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_script(
+    connection: Connection, script: str, environment: Mapping[str, str], threads: int
+) -> None:
+    """Run a script in this process as `python script` would in a new one."""
+    connection.close()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.update(environment)
+    threadpoolctl.threadpool_limits(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
+    sys.argv = [script]
+    runpy.run_path(script, run_name="__main__")
+
+
+def fork_scripts(choose: Callable[[str, Any], str], modules: Mapping[str, Sequence[str]]) -> None:
+    """Let Snakemake run Python scripts in forks, where it would start an interpreter for each.
+
+    Where forks are not safe (not Linux), or a script has an environment of its own, nothing is
+    different.
+
+    Args:
+        choose: from the rule's name and a job's parameters to the server that it needs.
+        modules: what each server imports.
+    """
+    # Snakemake has no setting for the process of a script; the rest of what it does with one
+    # (files, logs, benchmarks, what is left after a failure) stays as it is.
+    from snakemake.benchmark import benchmarked
+    from snakemake.script import PythonScript
+
+    if sys.platform != "linux":
+        return
+    starters = {name: Starter(listed) for name, listed in modules.items()}
+    interpreted = PythonScript.execute_script
+
+    def execute_script(self: PythonScript, fname: str, edit: bool = False) -> None:
+        if self.container_img or self.conda_env or self.env_modules:
+            interpreted(self, fname, edit)
+            return
+        starter = starters[choose(self.rulename, self.params)]
+        environment = _environment(self.threads, self.resources)
+        record, began = self.bench_record, time.time()
+        pid, end = starter.start(fname, environment, self.threads)
+        with ExitStack() as stack:
+            # It may have ended by now.
+            with suppress(psutil.NoSuchProcess):
+                stack.enter_context(benchmarked(pid if record else False, record))
+            status, cpu_seconds = end()
+        if record:
+            # Exact, where Snakemake looks from time to time.
+            record.running_time, record.cpu_time = time.time() - began, cpu_seconds
+        if status:
+            raise subprocess.CalledProcessError(status, f"python {fname}")
+
+    PythonScript.execute_script = execute_script
+
+
+def _environment(threads: int, resources: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that Snakemake sets for a script."""
+    libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")
+    environment = {f"{library}_NUM_THREADS": str(threads) for library in libraries}
+    environment["VECLIB_MAXIMUM_THREADS"] = str(threads)
+    if folder := resources.get("tmpdir"):
+        environment |= dict.fromkeys(("TMPDIR", "TMP", "TEMP", "TEMPDIR"), folder)
+    return environment
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])), sys.argv[2:])
