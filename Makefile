@@ -1,6 +1,8 @@
 # make            environment, reproduction at the scale of config/config.yaml, report
 # make test       the tests
 # make slurm      the same on a Slurm cluster; make status, make efficiency: how it goes, what it used
+# make bench      the benchmarks: results/benchmarks.parquet and its figures
+# make profile    where the time of a whole reproduction goes
 # make SCALE=smoke / SCALE=paper    another scale;  make CONFIG='seeds=3'    another setting
 
 PYTHON ?= python3
@@ -8,7 +10,7 @@ SCALE ?= $(shell sed -n 's/^scale: *//p' config/config.yaml)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all slurm status efficiency reliability test lint schema clean
+.PHONY: all slurm status efficiency bench profile reliability test lint schema clean
 
 # The same command starts a run and goes on after a crash of whatever kind.
 all: .venv/installed
@@ -41,6 +43,13 @@ lint: .venv/installed
 
 test: .venv/installed lint
 	pytest
+
+bench: .venv/installed
+	@python benchmarks/bench.py
+
+# Half an hour at the laptop scale; in a clone, with nothing else on the machine
+profile: .venv/installed
+	@python benchmarks/reproduction.py $(SCALE)
 
 # Breaks everything on purpose and writes what was tried
 reliability: .venv/installed

@@ -1,16 +1,11 @@
 """One layer of Deep RFM: against a plain dense version, and against its matrix products alone.
 
-    python benchmarks/deep_rfm.py [threads]           N = 3,000, d = 784, ten classes, float64
-    python benchmarks/deep_rfm.py memory [threads]    N = 20,000, float32: time and peak memory
-
-Prints medians of nine turns, the two ratios, and how far the matrices M are apart.
+Usage: python benchmarks/deep_rfm.py [threads]
 """
 
-import resource
 import statistics
-import sys
-import time
 
+import bench
 import torch
 from torch.nn import functional as F
 
@@ -19,24 +14,28 @@ from replica.kernels.deep_rfm import average_gradient_outer_product
 from replica.kernels.random_features import random_features
 from replica.specs import validate_run
 
-N, D, K, WIDTH, L = 3000, 784, 10, 1024, 2.0
-TURNS = 9
+D, K, WIDTH, BANDWIDTH, TURNS = 784, 10, 1024, 2.0, 3
+# Points, and the precision of the scale that computes there.
+SIZES = {"cpu": (3000, "float64"), "cuda": (20_000, "float32")}
 
 
-def setting(N, precision):
+def setting(N, precision, device):
+    """The run of one layer, points (N, d) of unit length and their classes."""
     spec = validate_run(
-        dict(kind="deep_rfm", dataset="mnist", images=N, kernel="laplace", bandwidth=L, ridge=0.0,
-             activation="relu", width=WIDTH, depth=1, drawn=1, seeds=1, precision=precision),
+        dict(kind="deep_rfm", dataset="mnist", images=N, kernel="laplace", bandwidth=BANDWIDTH,
+             ridge=0.0, activation="relu", width=WIDTH, depth=1, drawn=1, seeds=1,
+             precision=precision),
         "benchmark",
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(K, (N,), generator=generator)
     means = torch.randn(K, D, generator=generator)
     x = means[labels] + 2 * torch.randn(N, D, generator=generator)
-    return spec, F.normalize(x.to(getattr(torch, precision))), labels
+    return spec, F.normalize(x.to(device, getattr(torch, precision))), labels.to(device)
 
 
 def ours(spec, x, labels):
+    """M of the layer, and the features of the next."""
     M, _ = average_gradient_outer_product(x, labels, K, spec)
     return M, random_features("relu", x @ square_root(M), WIDTH, None, torch.Generator())
 
@@ -45,17 +44,17 @@ def plain(spec, x, labels):
     """As one would write it down: dense matrices, a class at a time."""
     Y = F.one_hot(labels, K).to(x) * 2 - 1
     distance = torch.cdist(x, x)
-    k = torch.exp(-distance / L)
-    w = torch.linalg.solve(k + spec.ridge * torch.eye(len(x), dtype=x.dtype), Y)
+    k = torch.exp(-distance / BANDWIDTH)
+    w = torch.linalg.solve(k + spec.ridge * torch.eye(len(x)).to(x), Y)
     q = torch.where(distance > 1e-10, k / distance, 0)
     M = x.new_zeros(D, D)
     for c in range(K):
-        G = (q @ (w[:, c, None] * x) - (q @ w[:, c])[:, None] * x) / L
+        G = (q @ (w[:, c, None] * x) - (q @ w[:, c])[:, None] * x) / BANDWIDTH
         M += G.T @ G
     M /= len(x)
     values, vectors = torch.linalg.eigh(M)
     z = x @ (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    W = (2 * torch.rand(WIDTH, D, dtype=x.dtype) - 1) / D**0.5
+    W = (2 * torch.rand(WIDTH, D).to(x) - 1) / D**0.5
     return M, torch.relu(z @ W.T)
 
 
@@ -72,36 +71,27 @@ def products(spec, x, labels):
     return M, (x @ root) @ x[:WIDTH].T, w
 
 
-def seconds(function, *arguments):
-    began = time.perf_counter()
-    result = function(*arguments)
-    return time.perf_counter() - began, result
-
-
-def main() -> None:
-    words = sys.argv[1:]
-    memory = "memory" in words
-    threads = int(next((word for word in words if word.isdigit()), 2))
-    torch.set_num_threads(threads)
-    if memory:
-        arguments = setting(20_000, "float32")
-        took, _ = seconds(ours, *arguments)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"N = 20,000, d = {D}, float32, {threads} threads: {took:.0f} s, {peak:.1f} GiB")
-        return
-    arguments = setting(N, "float64")
-    times = {function: [] for function in (ours, plain, products)}
+def rows(device, threads):
+    """The time of a layer, how many times as fast it is, and how far the matrices M are apart."""
+    N, precision = SIZES[device.type]
+    arguments = setting(N, precision, device)
+    case = f"a layer of {N:,} points, {precision}"
+    taken = {way: [] for way in (ours, plain, products)}
     for _ in range(TURNS):
-        for function, taken in times.items():
-            took, _ = seconds(function, *arguments)
-            taken.append(took)
+        for way, times in taken.items():
+            times.append(bench.seconds_of(lambda way=way: way(*arguments), device, turns=1))
     a, b = ours(*arguments)[0], plain(*arguments)[0]
-    middle = {function.__name__: statistics.median(taken) for function, taken in times.items()}
-    print(", ".join(f"{name} {took:.2f} s" for name, took in middle.items()))
-    print(f"{threads} threads: ours / plain = {middle['ours'] / middle['plain']:.3f}, "
-          f"ours / products = {middle['ours'] / middle['products']:.2f}; the matrices M differ by "
-          f"{(a - b).abs().max() / b.abs().max():.1e} of their largest entry")  # fmt: skip
+
+    def ratios(way):
+        return [theirs / mine for mine, theirs in zip(taken[ours], taken[way], strict=True)]
+
+    return [
+        bench.row(case, "time", statistics.median(taken[ours]), "s"),
+        bench.speed(case, "plain dense matrices", ratios(plain)),
+        bench.speed(case, "its products alone", ratios(products)),
+        bench.row(case, "largest difference", (a - b).abs().max() / b.abs().max(), "1"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    bench.alone(__file__)

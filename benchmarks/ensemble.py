@@ -1,57 +1,60 @@
-"""Ten seeds as one stack against ten plain loops: ratio of times, and agreement of the losses.
+"""Ten seeds of the unconstrained features model as one stack against ten plain loops.
 
 Usage: python benchmarks/ensemble.py [threads]
 """
 
-import statistics
-import sys
-import time
+import functools
 
+import bench
 import torch
 
 from replica.models import dufm
 
-K, L, N_PER_CLASS, WIDTH, SEEDS = 10, 4, 50, 30, 10
-LAMBDA, LR, STEPS = 0.004, 0.05, 100
+K, L, N_PER_CLASS = 10, 4, 50
+WIDTH, SEEDS = {"cpu": 30, "cuda": 128}, {"cpu": 10, "cuda": 40}
+LAMBDA, LR, STEPS, TURNS = 0.004, 0.05, 100, 7
 
 
-def start(seeds, dtype):
+def start(seeds, dtype, device):
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return dufm.initialise(
+    params = dufm.initialise(
         K=K,
         L=L,
         n=N_PER_CLASS,
-        width=WIDTH,
+        width=WIDTH[device.type],
         h_std=1.0,
         w_gain=1.0,
         generators=generators,
         dtype=dtype,
     )
+    return {name: value.to(device) for name, value in params.items()}
 
 
 def losses(params):
-    lam = torch.full((len(params["H1"]),), LAMBDA, dtype=torch.float64)
+    lam = torch.full((len(params["H1"]),), LAMBDA, dtype=torch.float64, device=params["H1"].device)
     return sum(dufm.fit_and_penalty(params, lam, lam))
 
 
-def ensemble(dtype):
-    params = start(range(SEEDS), dtype)
-    lam, lr = (torch.full((SEEDS,), x, dtype=torch.float64) for x in (LAMBDA, LR))
+def stack(dtype, device):
+    """Seconds of all seeds at once, and their losses at the end."""
+    seeds = SEEDS[device.type]
+    params = start(range(seeds), dtype, device)
+    lam, lr = (torch.full((seeds,), x, dtype=torch.float64) for x in (LAMBDA, LR))
     step = dufm.gradient_descent(params, lam, lam, lr)
-    began = time.perf_counter()
+    began = bench.clock(device)
     for _ in range(STEPS):
         step()
-    return time.perf_counter() - began, losses(params)
+    return bench.clock(device) - began, losses(params)
 
 
-def plain_loops(dtype):
+def plain_loops(dtype, device):
     """As one would write it: autograd, SGD with weight decay, one seed after another."""
-    Y = torch.eye(K, dtype=dtype).repeat_interleave(N_PER_CLASS, 1)
+    Y = torch.eye(K, dtype=dtype, device=device).repeat_interleave(N_PER_CLASS, 1)
     seconds, ends = 0.0, []
-    for seed in range(SEEDS):
-        params = {k: v[0].clone().requires_grad_() for k, v in start([seed], dtype).items()}
+    for seed in range(SEEDS[device.type]):
+        params = {k: v[0].clone().requires_grad_() for k, v in start([seed], dtype, device).items()}
         optimiser = torch.optim.SGD(params.values(), lr=LR, weight_decay=LAMBDA)
-        began = time.perf_counter()
+        began = bench.clock(device)
         for _ in range(STEPS):
             x = params["W1"] @ params["H1"]
             for l in range(2, L + 1):
@@ -60,24 +63,23 @@ def plain_loops(dtype):
             optimiser.zero_grad()
             fit.backward()
             optimiser.step()
-        seconds += time.perf_counter() - began
+        seconds += bench.clock(device) - began
         ends.append(losses({k: v.detach()[None] for k, v in params.items()}))
     return seconds, torch.cat(ends)
 
 
-def main() -> None:
-    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    torch.set_num_threads(threads)
-    _, stacked = ensemble(torch.float64)
-    _, plain = plain_loops(torch.float64)
-    difference = ((stacked - plain) / plain).abs().max().item()
-    ratios = []
-    for _ in range(7):
-        ratios.append(ensemble(torch.float32)[0] / plain_loops(torch.float32)[0])
-    print(f"losses after {STEPS} steps differ by at most {difference:.1e} (relative, float64)")
-    listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-    print(f"{threads} thread(s): stacked / plain = {statistics.median(ratios):.3f} ({listed})")
+def rows(device, threads):
+    """Time of the stack, how many times as fast it is, and how far the losses are apart."""
+    case = f"{SEEDS[device.type]} seeds, width {WIDTH[device.type]}, {STEPS} steps"
+    ends, expected = (way(torch.float64, device)[1] for way in (stack, plain_loops))
+    taken = functools.partial(stack, torch.float32, device)
+    seconds = [(taken()[0], plain_loops(torch.float32, device)[0]) for _ in range(TURNS)]
+    return [
+        bench.row(case, "time of the stack", min(ours for ours, _ in seconds), "s"),
+        bench.speed(case, "plain loops", [plain / ours for ours, plain in seconds]),
+        bench.row(case, "largest difference", (ends / expected - 1).abs().max(), "1"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    bench.alone(__file__)

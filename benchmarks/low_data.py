@@ -1,23 +1,23 @@
 """Images a second in training on few labels: ours against a DataLoader with torchvision transforms.
 
-    python benchmarks/low_data.py digits 2        the small ResNet on digits, two threads
-    python benchmarks/low_data.py cifar10 4       ResNet18 on random 32x32 images; on a GPU where
-                                                  there is one, bfloat16 in both loops
+The small ResNet on digits; on a GPU ResNet18 on images of the size of CIFAR10, in bfloat16. Both
+loops train the same network with FR, with the same batch, augmentation, optimiser and precision;
+the DataLoader with and without workers.
 
-Both train the same network with FR, with the same batch, augmentation, optimiser and precision; the
-DataLoader with and without workers. Prints medians of five turns each, and the ratio to the faster.
+Usage: python benchmarks/low_data.py [threads]
 """
 
+import shutil
 import statistics
-import sys
-import time
 
+import bench
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from replica import costs
 from replica.lowdata import losses
 from replica.lowdata.methods import cross_entropies
 from replica.models.backbones import build_network
@@ -25,7 +25,9 @@ from replica.plan import make_plan
 from replica.training import loop
 from replica.training.checkpoint import Checkpoint
 
-TURNS = 5
+TURNS = 3
+# Scale whose network it is, shape of an image, images, epochs.
+SIZES = {"cpu": ("laptop", (1, 8, 8), 400, 5), "cuda": ("paper", (3, 32, 32), 5000, 3)}
 
 
 class Images(Dataset):
@@ -44,8 +46,9 @@ class Images(Dataset):
         return self.transform(self.images[index]), self.labels[index]
 
 
-def plain_loop(model, data, spec, epochs, device, mixed, workers):
+def plain_loop(model, data, spec, epochs, device, workers):
     """An everyday training loop; returns images a second."""
+    mixed = spec.precision == "mixed" and device.type == "cuda"
     batches = DataLoader(
         data,
         batch_size=spec.batch,
@@ -61,7 +64,7 @@ def plain_loop(model, data, spec, epochs, device, mixed, workers):
     seen, began = 0, 0.0
     for epoch in range(epochs + 1):
         if epoch == 1:
-            began = synchronised(device)
+            began = bench.clock(device)
         for x, y in batches:
             x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
@@ -70,13 +73,16 @@ def plain_loop(model, data, spec, epochs, device, mixed, workers):
             loss.backward()
             optimiser.step()
             seen += len(y) if epoch else 0
-    return seen / (synchronised(device) - began)
+    return seen / (bench.clock(device) - began)
 
 
 def our_loop(model, images, labels, spec, epochs, device):
-    """The loop of the project; the first epoch is not counted."""
+    """The loop of the project; returns images a second without the first epoch."""
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     model = model.to(device, memory_format=torch.channels_last)
+    if device.type == "cuda" and shutil.which("cc"):
+        # As in replica.lowdata.training; the first epoch, which compiles, is not counted.
+        model.compile()
     method, times = cross_entropies(model, spec), []
     recipe = loop.Recipe(
         lr=spec.lr,
@@ -100,51 +106,63 @@ def our_loop(model, images, labels, spec, epochs, device):
         snapshot_epochs=[],
         checkpoint=Checkpoint(None),
         perturb=method.perturb,
-        before_epoch=lambda epoch: times.append(synchronised(device)),
+        before_epoch=lambda epoch: times.append(bench.clock(device)),
     )
-    return epochs * len(labels) / (synchronised(device) - times[1])
+    return epochs * len(labels) / (bench.clock(device) - times[1])
 
 
-def synchronised(device: torch.device) -> float:
-    """The time when the device has done its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+def flops_per_image(spec, shape, device):
+    """Of a training step: forward and backward."""
+    model = build_network(spec, shape, 10, 0).to(device)
+    x = torch.rand(spec.batch, *shape, device=device)
+    y = torch.zeros(spec.batch, dtype=torch.int64, device=device)
+    return bench.flops_of(lambda: sum(losses.joint(model(x), y).values()).backward()) / spec.batch
 
 
-def main() -> None:
-    """Measure and print."""
-    torch.set_num_threads(int(sys.argv[2]))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    small = sys.argv[1] == "digits"
-    scale = "laptop" if small else "paper"
-    spec = make_plan(".", {"scale": scale, "studies": ["fc_low_data"]})
-    spec = next(p.spec for p in spec.parts.values() if p.run == "fr")
-    shape, n, epochs = ((1, 8, 8), 400, 10) if small else ((3, 32, 32), 1000, 2)
+def rows(device, threads):
+    """Images a second of each loop, and what ours achieves of the rate of products."""
+    scale, shape, n, epochs = SIZES[device.type]
+    plan = make_plan(bench.ROOT, {"scale": scale, "studies": ["fc_low_data"]})
+    spec = next(part.spec for part in plan.parts.values() if part.run == "fr")
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(
-        17 if small else 256, (n, *shape), dtype=torch.uint8, generator=generator
-    )
+    images = torch.randint(17 if shape[0] == 1 else 256, (n, *shape), generator=generator)
+    images = images.to(torch.uint8)
     labels = torch.randint(10, (n,), generator=generator)
     flips = [transforms.RandomHorizontalFlip()] if spec.flips else []
     crop = transforms.RandomCrop(shape[1], padding=spec.padding)
     data = Images(images, labels, transforms.Compose([crop, *flips, transforms.ToTensor()]))
-    mixed = spec.precision == "mixed" and device.type == "cuda"
     speeds: dict[str, list[float]] = {"ours": [], "DataLoader": [], "DataLoader, 2 workers": []}
+
+    def fresh():
+        return build_network(spec, shape, 10, 0)
+
     for _ in range(TURNS):
-        model = build_network(spec, shape, 10, 0)
-        speeds["ours"].append(our_loop(model, images, labels, spec, epochs, device))
+        speeds["ours"].append(our_loop(fresh(), images, labels, spec, epochs, device))
         for name, workers in [("DataLoader", 0), ("DataLoader, 2 workers", 2)]:
-            model = build_network(spec, shape, 10, 0)
-            args = (model, data, spec, epochs, device, mixed, workers)
-            speeds[name].append(plain_loop(*args))
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    for name, median in medians.items():
-        low, high = min(speeds[name]), max(speeds[name])
-        print(f"{name:22} {median:9.0f} images/s ({low:.0f} to {high:.0f})")
+            speeds[name].append(plain_loop(fresh(), data, spec, epochs, device, workers))
+    network = "ResNet18" if device.type == "cuda" else "small ResNet"
+    case, medians = f"training {network}", {k: statistics.median(v) for k, v in speeds.items()}
     ours = medians.pop("ours")
-    print(f"ratio to the faster DataLoader: {ours / max(medians.values()):.2f} on {device}")
+    faster = max(medians, key=medians.get)
+    ratios = [a / b for a, b in zip(speeds["ours"], speeds[faster], strict=True)]
+    precision = bench.precision_of(fresh(), spec.precision == "mixed", device)
+    flops = flops_per_image(spec, shape, device)
+    return [
+        *bench.utilisation(case, ours, flops, precision, device),
+        *(bench.row(f"{case}, {k}", "images per second", v, "1/s") for k, v in medians.items()),
+        bench.speed(case, f"a {faster}", ratios),
+        unit_of_work(fresh(), images, labels, spec, epochs, device),
+    ]
+
+
+def unit_of_work(model, images, labels, spec, epochs, device):
+    """The time of an image on a GPU, or of a step of 20 images on one core."""
+    with bench.on_threads(1):
+        rate = our_loop(model, images, labels, spec, epochs, device)
+    if device.type == "cuda":
+        return bench.unit_of_work(costs.Work("image on a GPU", rate), 1.0)
+    return bench.unit_of_work(costs.Work("low-data step", rate / spec.batch), 1.0)
 
 
 if __name__ == "__main__":
-    main()
+    bench.alone(__file__)

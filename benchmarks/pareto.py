@@ -1,24 +1,22 @@
-"""Seconds in which one core finds Pareto sets, beside moocore and all pairs, and their distances.
+"""Seconds in which Pareto sets are found, beside moocore and all pairs, and their distances.
 
 The points are uniform in a cube, where few are Pareto-optimal, or on a sphere, where all are. The
-sets agree with those of moocore, which is compiled; all pairs are compared by plain numpy.
+sets agree with those of moocore, which is compiled; all pairs are compared by plain numpy. Nothing
+here uses a GPU.
 
-Usage: OMP_NUM_THREADS=1 python benchmarks/pareto.py
+Usage: python benchmarks/pareto.py [threads]
 """
 
-import statistics
-import time
-
+import bench
 import moocore
 import numpy as np
 
 from replica.theory import pareto
 
-TURNS = 3
-# Points, objectives, and the seconds that are wanted.
-CASES = [(100_000, 2, 0.1), (100_000, 3, 5.0), (21_780, 4, 5.0), (100_000, 4, None)]
+# Points and objectives.
+CASES = [(100_000, 2), (100_000, 3), (21_780, 4)]
 # All pairs of more points take minutes.
-SMALL = 21_780
+PAIRS = 5_000
 
 
 def points_of(shape, M, N):
@@ -42,43 +40,49 @@ def all_pairs(risks):
     return mask
 
 
-def seconds_of(call, *arguments, turns=TURNS):
-    """The median time of a call, and its result."""
-    times = []
-    for _ in range(turns):
-        began = time.perf_counter()
-        result = call(*arguments)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times), result
+def seconds(call, *arguments, turns=3):
+    return bench.seconds_of(lambda: call(*arguments), bench.CPU, turns)
 
 
-def main():
-    """Print the times and their ratios."""
-    for M, N, wanted in CASES:
+def against(case, risks, name, reference):
+    """Time of the Pareto set, and how many times as fast as another way to the same set.
+
+    Raises:
+        ValueError: the sets differ.
+    """
+    if (pareto.non_dominated(risks) != reference(risks)).any():
+        raise ValueError(f"{case}: {name} finds another set.")
+    ours = seconds(pareto.non_dominated, risks)
+    return [
+        bench.row(case, "time", ours, "s", device=bench.CPU),
+        bench.speed(case, name, [seconds(reference, risks) / ours]),
+    ]
+
+
+def rows(device, threads):
+    """The times, and how many times as fast as the two references."""
+    found = []
+    for M, N in CASES:
         for shape in ("cube", "sphere"):
-            risks = points_of(shape, M, N)
-            ours, mask = seconds_of(pareto.non_dominated, risks)
-            weakly, _ = seconds_of(pareto.weakly_non_dominated, risks)
-            compiled, expected = seconds_of(library, risks)
-            assert (mask == expected).all()
-            line = f"{M:,} points, {N} objectives, {shape}: {mask.sum():,} optimal in {ours:.3f} s"
-            if wanted:
-                line += f" ({ours / wanted:.2f} of the {wanted:g} s wanted)"
-            line += f", weakly in {weakly:.3f} s; {ours / compiled:.1f} times as long as moocore"
-            if M <= SMALL:
-                plain, _ = seconds_of(all_pairs, risks, turns=1)
-                line += f", {ours / plain:.4f} times as long as all pairs"
-            print(line)
-    front, C = points_of("sphere", SMALL, 4), np.full(4, 0.01)
+            case = f"{M:,} points, {N} objectives, {shape}"
+            found += against(case, points_of(shape, M, N), "moocore", library)
+    for shape in ("cube", "sphere"):
+        case = f"{PAIRS:,} points, 4 objectives, {shape}"
+        found += against(case, points_of(shape, PAIRS, 4), "all pairs", all_pairs)
+    front, C = points_of("sphere", CASES[-1][0], 4), np.full(4, 0.01)
     measures = {
         "forward distance": (pareto.forward_distance, front, front[::2]),
         "backward distance": (pareto.backward_distance, front, front[::2]),
         "Hausdorff distance": (pareto.hausdorff, front, front[::2]),
-        "ε-Pareto filter": (pareto.epsilon_filter, front, C, np.arange(SMALL)),
+        "ε-Pareto filter": (pareto.epsilon_filter, front, C, np.arange(len(front))),
         "weak violation": (pareto.weak_violation, front, front, C),
     }
     for name, call in measures.items():
-        print(f"{SMALL:,} points, 4 objectives, sphere: {name} in {seconds_of(*call)[0]:.2f} s")
+        case = f"{len(front):,} points, 4 objectives, sphere: {name}"
+        taken = seconds(*call, turns=1)
+        found.append(bench.row(case, "time", taken, "s", device=bench.CPU))
+    return found
 
 
-main()
+if __name__ == "__main__":
+    bench.alone(__file__)

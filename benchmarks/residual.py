@@ -1,65 +1,69 @@
 """Five seeds of a residual network as one stack against one by one; and against plain torch.
 
-Usage: python benchmarks/residual.py [threads [depth [seeds]]]
+Usage: python benchmarks/residual.py [threads]
 """
 
-import statistics
-import sys
-import time
-
+import bench
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from replica import costs
 from replica.models import residual
-from replica.residual.training import fit, penalty
+from replica.residual.training import fit, penalty, strengths
 from replica.specs import validate_run
 from replica.training import ensemble
 
-THREADS, DEPTH, SEEDS = (int(x) for x in [*sys.argv[1:], *["2", "8", "5"][len(sys.argv) - 1 :]])
-D, K, BATCH, STEPS, REPEATS = 64, 10, 128, 100, 5
+DEPTH, SEEDS, D, K, TURNS = 8, 5, 64, 10, 3
+BATCH, STEPS = {"cpu": 128, "cuda": 1024}, {"cpu": 30, "cuda": 100}
 NETWORKS = {
     "L-RN1": {"kind": "resnet", "mlp": 1},
     "L-T11": {"kind": "patches", "attention": 1, "mlp": 1, "patch": 4},
 }
 
 
-def spec_of(network):
+def spec_of(network, device):
+    """Of one epoch with so many samples that it has `STEPS` steps."""
     values = {
-        "kind": "residual", "dataset": "digits", "per_class": 50, "network": network,
-        "depth": DEPTH, "width": D, "penalty": 0.005, "optimiser": "adam", "lr": 0.005,
-        "schedule": "constant", "batch": BATCH, "epochs": 1, "gain": 1.0, "seeds": SEEDS,
+        "kind": "residual", "dataset": "digits", "network": network, "depth": DEPTH, "width": D,
+        "per_class": BATCH[device.type] * STEPS[device.type] // K, "penalty": 0.005,
+        "optimiser": "adam", "lr": 0.005, "schedule": "constant", "batch": BATCH[device.type],
+        "epochs": 1, "gain": 1.0, "seeds": SEEDS,
     }  # fmt: skip
     return validate_run(values, "benchmark")
 
 
-def batches(spec, positions):
-    """Batches (STEPS, SEEDS, b, ...) that stack and members share."""
+def batches(spec, positions, device):
+    """Batches (steps, seeds, b, ...) that stack and members share."""
     generator = torch.Generator().manual_seed(0)
-    shape = (BATCH, D) if positions == 1 else (BATCH, positions, 16)
-    inputs = torch.randn(STEPS, SEEDS, *shape, generator=generator)
-    labels = torch.randint(K, (STEPS, SEEDS, BATCH), generator=generator)
-    return inputs, labels
+    shape = (spec.batch, D) if positions == 1 else (spec.batch, positions, 16)
+    steps = STEPS[device.type]
+    inputs = torch.randn(steps, SEEDS, *shape, generator=generator)
+    labels = torch.randint(K, (steps, SEEDS, spec.batch), generator=generator)
+    return inputs.to(device), labels.to(device)
 
 
 def stack(spec, positions, members, inputs, labels):
     """Seconds of training some members as a stack, and their objectives at the end."""
+    device = inputs.device
     generators = [torch.Generator().manual_seed(seed) for seed in members]
     dimensions = inputs.shape[-1]
     params = residual.initialise(spec, dimensions, positions, K, generators, torch.float32)
-    ends = torch.full((len(members), BATCH), positions - 1)
-    rows = torch.tensor(list(members))
+    params = {name: value.to(device) for name, value in params.items()}
+    ends = torch.full((len(members), spec.batch), positions - 1, device=device)
+    rows = torch.tensor(list(members), device=device)
 
     def objective(p, step):
         x, y = inputs[step - 1, rows], labels[step - 1, rows]
-        return fit(p, spec, x, ends, y) + penalty(p, spec)
+        return fit(p, spec, x, ends, y)
 
     lr = torch.full((len(members),), spec.lr)
-    advance, _ = ensemble.adam(params, objective, lr=lr)
-    began = time.perf_counter()
-    for step in range(1, STEPS + 1):
+    advance, _ = ensemble.adam(params, objective, lr=lr, penalties=strengths(params, spec))
+    began = bench.clock(device)
+    for step in range(1, len(inputs) + 1):
         advance(step)
-    return time.perf_counter() - began, objective(params, STEPS)
+    seconds = bench.clock(device) - began
+    return seconds, objective(params, len(inputs)) + penalty(params, spec)
 
 
 class PlainResNet(nn.Module):
@@ -80,40 +84,51 @@ class PlainResNet(nn.Module):
 
 def plain(inputs, labels):
     """Seconds of training the seeds one by one with torch's module and Adam."""
-    seconds = 0.0
+    seconds, device = 0.0, inputs.device
     for seed in range(SEEDS):
-        model = PlainResNet(inputs.shape[-1])
+        model = PlainResNet(inputs.shape[-1]).to(device)
         biases = [p for n, p in model.named_parameters() if "bias" in n or "embedding" in n]
         weights = [block.weight for block in model.blocks] + [model.head.weight]
         groups = [{"params": weights, "weight_decay": 0.005}, {"params": biases}]
         optimiser = torch.optim.Adam(groups, lr=0.005)
-        began = time.perf_counter()
-        for step in range(STEPS):
+        began = bench.clock(device)
+        for x, y in zip(inputs[:, seed], labels[:, seed], strict=True):
             optimiser.zero_grad()
-            F.cross_entropy(model(inputs[step, seed]), labels[step, seed]).backward()
+            F.cross_entropy(model(x), y).backward()
             optimiser.step()
-        seconds += time.perf_counter() - began
+        seconds += bench.clock(device) - began
     return seconds
 
 
-torch.set_num_threads(THREADS)
-print(f"{SEEDS} seeds, depth {DEPTH}, width {D}, batch {BATCH}, {THREADS} threads, {STEPS} steps")
-for name, network in NETWORKS.items():
-    positions = 1 if network["kind"] == "resnet" else 4
-    spec = spec_of(network)
-    data = batches(spec, positions)
-    ratios, against_torch = [], []
-    for _ in range(REPEATS):
-        together, losses = stack(spec, positions, range(SEEDS), *data)
-        parts = [stack(spec, positions, [seed], *data) for seed in range(SEEDS)]
-        ratios.append(sum(seconds for seconds, _ in parts) / together)
-        if positions == 1:
-            against_torch.append(plain(*data) / together)
-    apart = torch.cat([loss for _, loss in parts])
-    difference = ((losses - apart) / apart).abs().max().item()
-    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    print(f"{name}: {1e3 * together / STEPS:.1f} ms a step of the stack; one by one takes "
-          f"{spread} times as long; objectives differ by {difference:.0e}")  # fmt: skip
-    if against_torch:
-        print(f"{name}: torch's modules and Adam take {statistics.median(against_torch):.2f} times "
-              f"as long as the stack")  # fmt: skip
+def rows(device, threads):
+    """A step of each stack, and how many times as fast it is as its members one by one."""
+    found = []
+    for name, network in NETWORKS.items():
+        case, positions = f"{name}, {SEEDS} seeds", 1 if network["kind"] == "resnet" else 4
+        spec = spec_of(network, device)
+        data = batches(spec, positions, device)
+        ratios, against_torch, steps = [], [], []
+        for _ in range(TURNS):
+            together, losses = stack(spec, positions, range(SEEDS), *data)
+            parts = [stack(spec, positions, [seed], *data) for seed in range(SEEDS)]
+            steps.append(together / len(data[0]))
+            ratios.append(sum(seconds for seconds, _ in parts) / together)
+            if positions == 1:
+                against_torch.append(plain(*data) / together)
+        apart = torch.cat([loss for _, loss in parts])
+        found += [
+            bench.row(case, "time of a step", min(steps), "s"),
+            bench.speed(case, "one by one", ratios),
+            bench.row(case, "largest difference", ((losses - apart) / apart).abs().max(), "1"),
+        ]
+        if against_torch:
+            found.append(bench.speed(case, "torch's modules and Adam", against_torch))
+    # The last one, a transformer on patches, is what most of the time goes into.
+    work = costs.training_cost(spec, SEEDS).work
+    with bench.on_threads(1):
+        seconds, _ = stack(spec, positions, range(SEEDS), *data)
+    return [*found, bench.unit_of_work(work, seconds)]
+
+
+if __name__ == "__main__":
+    bench.alone(__file__)

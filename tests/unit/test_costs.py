@@ -50,11 +50,10 @@ def test_more_work_asks_for_more(studies):
 
 
 def test_where_a_cluster_runs_what(root):
-    cluster = {"account": "mine", "partition": "cpu", "gpu_partition": "a", "gpu": "gpu:a100:2"}
+    cluster = {"partition": "cpu", "gpu_partition": "a", "gpu": "gpu:a100:2"}
     plan = make_plan(root, {"scale": "paper", "cluster": cluster})
     asked = {name: plan.resources(job) for name, job in plan.parts.items()}
     for resources in asked.values():
-        assert resources["slurm_account"] == "mine"
         on_gpu = bool(resources["gres"])
         assert resources["slurm_partition"] == ("a" if on_gpu else "cpu")
         assert resources["gres"] in ("", "gpu:a100:2")

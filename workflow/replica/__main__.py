@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     start.add_argument("--slurm", action="store_true", help="on a cluster, see profiles/slurm")
     status = commands.add_parser("status", help="how far a scale is, and what is in the queue")
     used = commands.add_parser("efficiency", help="memory and time of each job, asked and used")
-    for command in (check, adopt, start, status, used):
+    ahead = commands.add_parser("plan", help="jobs, hours and memory that each study will take")
+    for command in (check, adopt, start, status, used, ahead):
         command.add_argument("--scale", choices=SCALES, help="not that of config/config.yaml")
         command.add_argument(
             "--config", nargs="+", default=[], metavar="KEY=VALUE", help="as Snakemake takes it"
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
             "launch": _launch,
             "status": _status,
             "efficiency": _efficiency,
+            "plan": _print_plan,
             "schema": _schema,
         }[options.command](options)
     except (ConfigError, FileNotFoundError, RuntimeError) as error:
@@ -138,6 +140,16 @@ def _efficiency(options: argparse.Namespace) -> int:
     print_efficiency(
         efficiency_table(_plan(options)), console if console.is_terminal else Console(width=130)
     )
+    return 0
+
+
+def _print_plan(options: argparse.Namespace) -> int:
+    from replica.estimates import print_plan, rates_of
+
+    plan, console = _plan(options), Console()
+    print_plan(plan, rates_of(plan.root), console if console.is_terminal else Console(width=110))
+    for sentence in plan.left_out:
+        print(sentence, file=sys.stderr)
     return 0
 
 

@@ -1,7 +1,8 @@
 """What a training job will need, estimated from its specification: time, memory, threads, GPU.
 
-The estimates are generous: a cluster kills what asked for too little, and a second attempt asks
-for more. They never enter a result or a key.
+What is asked for is generous: a cluster kills what asked for too little, and a second attempt asks
+for more. The time that is expected follows from the work of a job, an amount of one kind, and from
+the seconds of a unit of that kind. They never enter a result or a key.
 """
 
 import itertools
@@ -37,40 +38,67 @@ from replica.specs import (
     VitBackbone,
 )
 
-# Matrix products of a few dozen columns on one core reach about this; measured on two cores
-# of a virtual machine with the runs of the laptop scale.
-FLOPS_PER_CORE = {"float32": 4e10, "mixed": 4e10, "float64": 2e10}
-SECONDS_PER_STEP = 3e-4
-# A forward pass of one noisy image through a small classifier, and a training step of it.
-SECONDS_PER_SMALL_PASS = 8e-6
-SECONDS_PER_SMALL_STEP = 2e-3
-# A training step of a narrow network on 20 images of 8x8 pixels; and, never measured, the pass of
-# an image of 224x224 pixels (True) or 32x32 (False) through a large network on a GPU.
-SECONDS_PER_LOW_DATA_STEP = 1e-2
-SECONDS_PER_LARGE_PASS = {True: 5e-4, False: 2e-4}
-# A step of a network of five layers of width 256 on 32 digits, without and with a small body.
-SECONDS_PER_HEAD_STEP = {False: 2e-3, True: 1e-2}
-# A step of a matrix of width 64 on a position of a sample; never measured, on a GPU, with the time
-# in which it starts the products of a matrix.
-SECONDS_PER_POSITION = 1e-6
-SECONDS_PER_POSITION_ON_GPU = 4e-9
-SECONDS_PER_MATRIX_ON_GPU = 2e-4
-# A sample on a direction of a grid of classifiers, and a hypothesis under a weight or a sample in
-# its tail.
-SECONDS_PER_PROJECTION = 1e-7
-SECONDS_PER_SCALARIZATION = 2e-8
-# An image through a small network of two layers of width 64 and back, and its attack.
-SECONDS_PER_TRADEOFF = 2e-6
-# The same of ten times as many pixels on a GPU; never measured.
-SECONDS_PER_TRADEOFF_ON_GPU = 2e-7
-# A token through a layer of width 64 of a decoder and back; the second never measured.
-SECONDS_PER_TOKEN = 6e-6
-SECONDS_PER_TOKEN_ON_GPU = 3e-8
+# Seconds of one unit of work of each kind; on one core unless it says that it is on a GPU. Those on
+# a core were measured on a virtual machine with the runs of the laptop scale, those on a GPU are
+# guesses; `make bench` measures them on another machine (see replica.estimates).
+SECONDS = {
+    # Operations of matrix products of a few dozen columns, of kernel matrices and factorisations.
+    "stack in float32": 1 / 4e10,
+    "stack in float64": 1 / 2e10,
+    "kernel in float32": 1 / 4e10,
+    "kernel in float64": 1 / 2e10,
+    # A GPU without tensor cores.
+    "kernel on a GPU": 1 / 1e13,
+    # A forward pass of one noisy image through a small classifier, and a training step of it; on a
+    # GPU a pass through a ResNet110.
+    "noisy pass": 8e-6,
+    "noisy pass on a GPU": 1e-5,
+    "noisy step": 2e-3,
+    # A training step of a narrow network on 20 images of 8x8 pixels.
+    "low-data step": 1e-2,
+    # The pass of a training image of 32x32 or 224x224 pixels through a large network.
+    "image on a GPU": 2e-4,
+    "photograph on a GPU": 5e-4,
+    # A step of a network of five layers of width 256 on 32 digits, without and with a small body.
+    "head step": 2e-3,
+    "body step": 1e-2,
+    # A step of a matrix of width 64 on a position of a sample.
+    "position": 1e-6,
+    "position on a GPU": 4e-9,
+    # A token through a layer of width 64 of a decoder and back.
+    "token": 6e-6,
+    "token on a GPU": 3e-8,
+    # The program of 32 tokens that finds a bed's weights; half of the programs have fewer.
+    "program": 0.1,
+    # A layer of width 64 of a random network of 64 tokens.
+    "random layer": 2e-3,
+    # A hypothesis under a weight, or a sample in its tail; of grids a sample on a direction too.
+    "scalarization": 2e-8,
+    # An image through a small network of two layers of width 64 and back, and its attack; on a GPU
+    # with ten times as many pixels.
+    "trade-off": 2e-6,
+    "trade-off on a GPU": 2e-7,
+    # A billion parameters of a pretrained model, in all its probes.
+    "pretrained on a GPU": 200,
+    # Measures of generalization of a small network, and of a ResNet18 for 32x32 images: 113 s a
+    # product with the Hessian of the loss of 250 images, up to 30 of them.
+    "small network": 1,
+    "large network": 3600,
+    # The measures of a decoder that was worth a GPU; those of other runs take what the start takes.
+    "large decoder": 1200,
+    # Python, its imports and the files of a job.
+    "start": 3,
+}
+# The time in which a step of a stack is started, in operations.
+OPERATIONS_PER_STEP = {"stack in float32": 1.2e7, "stack in float64": 6e6}
+# The time in which a GPU starts the products of a matrix, in positions.
+POSITIONS_PER_MATRIX = 50_000
+# A sample on a direction, in scalarizations.
+SCALARIZATIONS_PER_PROJECTION = 5
+# Training images of the data sets of large networks: CIFAR10.
+IMAGES = 50_000
 # Steps times tokens of a step from which decoders are worth a GPU.
 MANY_TOKENS = 10_000_000
-# Measures of generalization of a small network, and of a ResNet18 for 32x32 images: 113 s a product
-# with the Hessian of the loss of 250 images, up to 30 of them.
-SECONDS_PER_MEASURE = {False: 1, True: 3600}
 # Billions of parameters of models whose names do not say it; the largest for all others.
 GPT2_PARAMETERS = {"gpt2": 0.12, "gpt2-medium": 0.35, "gpt2-large": 0.77, "gpt2-xl": 1.6}
 LARGEST = 13.0
@@ -82,9 +110,28 @@ MARGIN = 3
 # A job of Slurm carries two Snakemake processes besides the training: 1,225 MB of the smallest one.
 BASE_MB = 1600
 BASE_MINUTES = 5
+BASE_MINUTES_ON_GPU = 30
 GROUPED_BELOW_MINUTES = 10
 
 Group = Literal["short", "gpu", "alone"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job computes.
+
+    Attributes:
+        kind: a key of `SECONDS`.
+        amount: units of it.
+    """
+
+    kind: str
+    amount: float
+
+    @property
+    def seconds(self) -> float:
+        """The time that it takes at the stated rate, without the start of the job."""
+        return self.amount * SECONDS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -92,6 +139,7 @@ class Cost:
     """The needs of one job.
 
     Attributes:
+        work: what it computes.
         mem_mb: memory in MB, of all its processes.
         minutes: time, with a margin.
         threads: CPU threads.
@@ -100,6 +148,7 @@ class Cost:
             ones share a GPU, `alone` is a job of its own.
     """
 
+    work: Work
     mem_mb: int
     minutes: int
     threads: int
@@ -140,21 +189,26 @@ def is_measured_alone(spec: RunSpec) -> bool:
 
 def generalization_cost(parts: list[tuple[RunSpec, int]]) -> Cost:
     """The cost of measuring the networks of some runs, with their numbers of seeds, in one job."""
-    seconds, memory = 0.0, BASE_MB + 2000
+    networks = 0
     for spec, seeds in parts:
-        networks = seeds * len(getattr(spec, "grid", [1]))
-        if isinstance(spec, LowDataSpec):
-            networks *= len(spec.n)
-        seconds += networks * SECONDS_PER_MEASURE[is_measured_alone(spec)]
-        if is_measured_alone(spec):
-            memory = 16_000
-    minutes = math.ceil(BASE_MINUTES + MARGIN * seconds / 60)
-    return Cost(mem_mb=memory, minutes=minutes, threads=1, gpu_slots=0, group="alone")
+        size = len(spec.n) if isinstance(spec, LowDataSpec) else 1
+        networks += seeds * len(getattr(spec, "grid", [1])) * size
+    # A large network is measured alone.
+    large = any(is_measured_alone(spec) for spec, _ in parts)
+    work = Work("large network" if large else "small network", networks)
+    memory = 16_000 if large else BASE_MB + 2000
+    return Cost(work, memory, _asked(work.seconds), threads=1, gpu_slots=0, group="alone")
+
+
+def measuring_work(spec: RunSpec) -> Work:
+    """The work of measuring the states of a run."""
+    large = isinstance(spec, DecoderSpec) and is_large(spec)
+    return Work("large decoder", 1) if large else Work("start", 0)
 
 
 def measuring_minutes(spec: RunSpec) -> int:
     """Time for measuring the states of a run, with a margin."""
-    return 60 if isinstance(spec, DecoderSpec) and is_large(spec) else 5
+    return max(5, math.ceil(MARGIN * measuring_work(spec).seconds / 60))
 
 
 def is_split(spec: RunSpec) -> bool:
@@ -166,19 +220,10 @@ def is_split(spec: RunSpec) -> bool:
 def certification_cost(spec: CertificationSpec, base: NoisyClassifierSpec, seeds: int) -> Cost:
     """The cost of certifying one slice of the images for `seeds` classifiers in one job."""
     if is_large(base):
-        # A forward pass of the largest network on a GPU takes about a millisecond a hundred.
         draws = math.ceil(spec.images / spec.slices) * spec.n
-        minutes = math.ceil(30 + MARGIN * draws * 1e-5 * base.network.depth / 110 / 60)
-        return Cost(mem_mb=8000, minutes=minutes, threads=4, gpu_slots=1, group="gpu")
+        return _on_gpu(Work("noisy pass on a GPU", draws * base.network.depth / 110), 8000)
     draws = seeds * math.ceil(spec.images / spec.slices) * spec.n
-    minutes = math.ceil(BASE_MINUTES + MARGIN * draws * SECONDS_PER_SMALL_PASS / 60)
-    return Cost(
-        mem_mb=BASE_MB + 600,
-        minutes=minutes,
-        threads=1,
-        gpu_slots=0,
-        group="short" if minutes <= GROUPED_BELOW_MINUTES else "alone",
-    )
+    return _small(Work("noisy pass", draws))
 
 
 def training_cost(spec: RunSpec, seeds: int) -> Cost:
@@ -192,36 +237,39 @@ def training_cost(spec: RunSpec, seeds: int) -> Cost:
     if isinstance(spec, DecoderSpec):
         return _decoder_cost(spec, seeds)
     if isinstance(spec, BedsSpec):
-        # The program of 32 tokens takes a tenth of a second, and half of them have fewer.
-        programs = 2 * len(spec.n) * len(spec.m) * max(1, len(spec.d)) * seeds
-        return _small(MARGIN * programs * 0.1, BASE_MB + 600)
+        return _small(Work("program", 2 * len(spec.n) * len(spec.m) * max(1, len(spec.d)) * seeds))
     if isinstance(spec, RandomAttentionSpec):
-        work = seeds * spec.depth * 24 * (spec.width / 64) ** 2 * max(1, spec.tokens / 64)
-        return _small(MARGIN * work * 2e-3, BASE_MB + 600)
+        layers = seeds * spec.depth * 24 * (spec.width / 64) ** 2 * max(1, spec.tokens / 64)
+        return _small(Work("random layer", layers))
     if isinstance(spec, RiskBedSpec):
         return _risk_bed_cost(spec, seeds)
     if isinstance(spec, TradeoffSpec):
         members, attacks = seeds * len(spec.grid), 1 + spec.attack_steps
-        work = members * spec.train * spec.epochs * attacks * max(spec.widths) / 64
+        amount = members * spec.train * spec.epochs * attacks * max(spec.widths) / 64
         if is_large(spec):
-            minutes = math.ceil(30 + MARGIN * work * SECONDS_PER_TRADEOFF_ON_GPU / 60)
-            return Cost(mem_mb=8000, minutes=minutes, threads=4, gpu_slots=4, group="alone")
-        return _small(MARGIN * work * SECONDS_PER_TRADEOFF, BASE_MB + 2000)
+            return _on_gpu(Work("trade-off on a GPU", amount), 8000, slots=4, group="alone")
+        return _small(Work("trade-off", amount), 1400)
     if isinstance(spec, PretrainedSpec):
         # Weights of four bytes, some of them twice while they are read, and the maps of a layer.
         billions = parameters_of(spec.model)
+        work = Work("pretrained on a GPU", billions)
         memory = 6000 + round(1.3 * 4000 * billions)
         minutes = math.ceil(20 + 10 * billions)
-        return Cost(mem_mb=memory, minutes=minutes, threads=4, gpu_slots=4, group="alone")
+        return Cost(work, memory, minutes, threads=4, gpu_slots=4, group="alone")
     if is_large(spec):
-        return Cost(mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
+        images = spec.images if isinstance(spec, DeepHeadSpec) else IMAGES
+        work = Work("image on a GPU", seeds * spec.epochs * images)
+        # The same for all of them, whose expected times are guesses.
+        return Cost(work, mem_mb=8000, minutes=240, threads=4, gpu_slots=1, group="gpu")
     if isinstance(spec, DeepHeadSpec):
         steps = seeds * spec.epochs * spec.images / spec.batch
-        seconds = steps * SECONDS_PER_HEAD_STEP[spec.body is not None]
-        return _small(MARGIN * seconds, BASE_MB + 600)
+        return _small(Work("head step" if spec.body is None else "body step", steps))
     if isinstance(spec, NoisyClassifierSpec):
-        steps = seeds * spec.epochs * 2000 / spec.batch
-        return _small(MARGIN * steps * SECONDS_PER_SMALL_STEP, BASE_MB + 600)
+        return _small(Work("noisy step", seeds * spec.epochs * 2000 / spec.batch))
+    return _stack_cost(spec, seeds)
+
+
+def _stack_cost(spec: DufmSpec | NetworkHeadSpec, seeds: int) -> Cost:
     if isinstance(spec, DufmSpec):
         members = seeds * len(spec.threshold_ratio or [1])
         members *= len(spec.lambda_w) if isinstance(spec.lambda_w, list) else 1
@@ -240,33 +288,27 @@ def training_cost(spec: RunSpec, seeds: int) -> Cost:
         weights += spec.L * spec.width**2
         state = members * weights
         activations = members * (len(widths) + spec.L) * max(widths) * columns
+    kind = "stack in float64" if spec.precision == "float64" else "stack in float32"
     # Forward, and twice that backward; a product of (a, b) and (b, c) takes 2 a b c.
-    flops = 6 * members * weights * columns * steps
-    seconds = flops / FLOPS_PER_CORE[spec.precision] + SECONDS_PER_STEP * steps
-    threads = 1 if seconds < 1800 else 8
-    minutes = math.ceil(BASE_MINUTES + MARGIN * seconds / 60 / (1 if threads == 1 else threads / 2))
+    operations = (6 * members * weights * columns + OPERATIONS_PER_STEP[kind]) * steps
+    threads = 1 if operations * SECONDS[kind] < 1800 else 8
+    # Eight threads are worth four.
+    work = Work(kind, operations / (1 if threads == 1 else threads / 2))
     # The measures hold a state and its activations in float64, the run every snapshot.
-    mem_mb = BASE_MB + 8 * (state * (spec.snapshots + 6) + 3 * activations) // 2**20
-    return Cost(
-        mem_mb=int(mem_mb),
-        minutes=minutes,
-        threads=threads,
-        gpu_slots=0,
-        group="short" if minutes <= GROUPED_BELOW_MINUTES else "alone",
-    )
+    memory = BASE_MB + 8 * (state * (spec.snapshots + 6) + 3 * activations) // 2**20
+    minutes = _asked(work.seconds)
+    return Cost(work, int(memory), minutes, threads, gpu_slots=0, group=_group(minutes))
 
 
 def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
     passes = sum(spec.steps * spec.batch if spec.steps else spec.epochs * n for n in spec.n)
     if is_large(spec):
         photographs = spec.dataset.startswith("caltech")
-        minutes = 30 + MARGIN * seeds * passes * SECONDS_PER_LARGE_PASS[photographs] / 60
-        memory = 24_000 if photographs else 8000
-        return Cost(mem_mb=memory, minutes=math.ceil(minutes), threads=4, gpu_slots=1, group="gpu")
+        kind = "photograph on a GPU" if photographs else "image on a GPU"
+        return _on_gpu(Work(kind, seeds * passes), 24_000 if photographs else 8000)
     # Images of natural scenes have 16 times the pixels of a digit.
     images = 1 if spec.dataset == "digits" else 16
-    seconds = seeds * passes / 20 * SECONDS_PER_LOW_DATA_STEP * images * (1 + spec.pairs)
-    return _small(MARGIN * seconds, BASE_MB + 600)
+    return _small(Work("low-data step", seeds * passes / 20 * images * (1 + spec.pairs)))
 
 
 def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
@@ -274,13 +316,12 @@ def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
     # Data have up to 3072 dimensions.
     N, d = spec.images, max(spec.width, 3072 if is_large(spec) else 0)
     bytes_each = 4 if spec.precision == "float32" else 8
-    mem_mb = BASE_MB + 600 + (3 * N**2 + 6 * N * d) * bytes_each // 2**20
-    flops = seeds * spec.depth * (2 * N**3 + 4 * N**2 * d + 30 * d**3)
+    memory = (3 * N**2 + 6 * N * d) * bytes_each // 2**20
+    operations = seeds * spec.depth * (2 * N**3 + 4 * N**2 * d + 30 * d**3)
     if is_large(spec):
-        # At the rate of a GPU without tensor cores; the matrix lies there, not here.
-        minutes = math.ceil(30 + MARGIN * flops / 1e13 / 60)
-        return Cost(mem_mb=16_000, minutes=minutes, threads=4, gpu_slots=4, group="alone")
-    return _small(MARGIN * flops / FLOPS_PER_CORE[spec.precision], mem_mb)
+        # The matrix lies there, not here.
+        return _on_gpu(Work("kernel on a GPU", operations), 16_000, slots=4, group="alone")
+    return _small(Work(f"kernel in {spec.precision}", operations), memory)
 
 
 def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
@@ -297,14 +338,13 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     steps = spec.epochs * math.ceil(samples / batch)
     # The embedding counts as one more.
     matrices = matrices * spec.depth + 1
-    work = seeds * batch * positions * matrices * (spec.width / 64) ** 2
+    amount = seeds * batch * positions * matrices * (spec.width / 64) ** 2
     if is_large(spec):
-        seconds = work * SECONDS_PER_POSITION_ON_GPU + matrices * SECONDS_PER_MATRIX_ON_GPU
-        minutes = math.ceil(30 + MARGIN * steps * seconds / 60)
-        return Cost(mem_mb=8000, minutes=minutes, threads=4, gpu_slots=2, group="gpu")
+        amount += matrices * POSITIONS_PER_MATRIX
+        return _on_gpu(Work("position on a GPU", steps * amount), 8000, slots=2)
     # A dozen arrays of the size of the features are kept for the gradient, at the end in float64.
     memory = 12 * 8 * seeds * batch * positions * spec.width * matrices // 2**20
-    return _small(MARGIN * steps * work * SECONDS_PER_POSITION, BASE_MB + 600 + memory)
+    return _small(Work("position", steps * amount), memory)
 
 
 def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
@@ -318,13 +358,10 @@ def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
     tails = 0.0
     if "cvar" in getattr(bed, "objectives", []):
         tails = 2 * bed.tail * hypotheses * sum(spec.n)
-    seconds = seeds * shares * (
-        projections * SECONDS_PER_PROJECTION
-        + (scalarized + tails) * SECONDS_PER_SCALARIZATION
-    )  # fmt: skip
+    projected = SCALARIZATIONS_PER_PROJECTION * projections
+    work = Work("scalarization", seeds * shares * (projected + scalarized + tails))
     # Scores of the largest sample, the places of the histogram, and what they are made from.
-    memory = 40 * angles * max(spec.n) // 2**20 if sampled else 0
-    return _small(MARGIN * seconds, BASE_MB + 600 + memory)
+    return _small(work, 40 * angles * max(spec.n) // 2**20 if sampled else 0)
 
 
 def parameters_of(model: str) -> float:
@@ -337,21 +374,32 @@ def parameters_of(model: str) -> float:
 
 def _decoder_cost(spec: DecoderSpec, seeds: int) -> Cost:
     tokens = seeds * spec.batch * spec.context
-    work = tokens * spec.depth * (spec.width / 64) * max(1, spec.width / 128)
+    each_step = tokens * spec.depth * (spec.width / 64) * max(1, spec.width / 128)
     # The maps of a layer and its activations are kept for the gradient.
     each = spec.heads * spec.context * 3 + spec.width * (12 + 3 * spec.mlp)
     memory = 4 * tokens * spec.depth * each // 2**20
     weights = 4 * seeds * spec.depth * (4 + 2 * spec.mlp) * spec.width**2 // 2**20
     memory += weights * (6 + spec.steps // spec.every)
     if is_large(spec):
-        minutes = math.ceil(30 + MARGIN * spec.steps * work * SECONDS_PER_TOKEN_ON_GPU / 60)
-        return Cost(mem_mb=8000 + weights, minutes=minutes, threads=4, gpu_slots=2, group="gpu")
-    seconds = spec.steps * work * SECONDS_PER_TOKEN
-    return _small(MARGIN * seconds, BASE_MB + 600 + memory)
+        return _on_gpu(Work("token on a GPU", spec.steps * each_step), 8000 + weights, slots=2)
+    return _small(Work("token", spec.steps * each_step), memory)
 
 
-def _small(seconds: float, mem_mb: int) -> Cost:
-    """A job of one thread without a GPU."""
-    minutes = math.ceil(BASE_MINUTES + seconds / 60)
-    group = "short" if minutes <= GROUPED_BELOW_MINUTES else "alone"
-    return Cost(mem_mb=mem_mb, minutes=minutes, threads=1, gpu_slots=0, group=group)
+def _small(work: Work, more_mb: int = 0) -> Cost:
+    """A job of one thread without a GPU, and its memory above that of the smallest."""
+    minutes = _asked(work.seconds)
+    return Cost(work, BASE_MB + 600 + more_mb, minutes, 1, gpu_slots=0, group=_group(minutes))
+
+
+def _on_gpu(work: Work, mem_mb: int, slots: int = 1, group: Group = "gpu") -> Cost:
+    minutes = math.ceil(BASE_MINUTES_ON_GPU + MARGIN * work.seconds / 60)
+    return Cost(work, mem_mb, minutes, threads=4, gpu_slots=slots, group=group)
+
+
+def _asked(seconds: float) -> int:
+    """Minutes that a job without a GPU asks for."""
+    return math.ceil(BASE_MINUTES + MARGIN * seconds / 60)
+
+
+def _group(minutes: int) -> Group:
+    return "short" if minutes <= GROUPED_BELOW_MINUTES else "alone"

@@ -1,9 +1,10 @@
-# Claims, their scorecard, and a target for each study.
+# Claims, their scorecard, a target for each study, and what all of them will take.
 
 
 localrules:
     claims,
     scorecard_table,
+    plan,
 
 
 rule claims:
@@ -67,3 +68,16 @@ for study in plan.studies:
         input:
             plan.targets(study),
         localrule: True
+
+
+# snakemake plan --config scale=paper
+rule plan:
+    log:
+        f"{plan.results}/logs/plan.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        root=f"{plan.root}",
+        config=plan.config.model_dump(mode="json"),
+    script:
+        "../scripts/plan.py"

@@ -1,0 +1,132 @@
+"""What a plan is said to take is the sum over its jobs, at the rates that are known."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from project import copy_project, snakemake
+from replica import artifacts, provenance
+from replica.__main__ import main
+from replica.costs import SECONDS, measuring_work
+from replica.estimates import (
+    BENCHMARKS,
+    SHARED,
+    UNIT_OF_WORK,
+    Rates,
+    job_table,
+    notes,
+    rates_of,
+    study_table,
+)
+from replica.plan import cost_of, make_plan
+from replica.specs import SCALES
+
+
+@pytest.fixture(scope="module")
+def plans(root):
+    return {scale: make_plan(root, {"scale": scale}) for scale in SCALES}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_sums_and_maxima_over_the_jobs_of_a_study(plans, scale):
+    plan = plans[scale]
+    table = study_table(job_table(plan, Rates())).set_index("study")
+    assert list(table.index) == [*plan.studies, SHARED]
+    start = SECONDS["start"]
+    for study in plan.studies:
+        parts = [part for part in plan.parts.values() if part.study == study]
+        others = [plan.generalization_cost(study, group) for group in plan.network_groups(study)]
+        costs = [*map(cost_of, parts), *others]
+        measured = [part.spec for part in parts if plan.measured(part)]
+        local = 2 * len(plan.studies[study].figures) + 1
+        on_gpu = on_cpu = 0.0
+        for cost in costs:
+            seconds = cost.work.amount * SECONDS[cost.work.kind] + start
+            on_gpu += seconds * cost.gpu_slots / 4
+            on_cpu += 0 if cost.gpu_slots else seconds * cost.threads
+        on_cpu += sum(measuring_work(spec).seconds + start for spec in measured) + local * start
+        row = table.loc[study]
+        assert row["jobs"] == len(costs) + len(measured) + local
+        assert row["gpu_hours"] == pytest.approx(on_gpu / 3600)
+        assert row["cpu_hours"] == pytest.approx(on_cpu / 3600)
+        assert row["mem_mb"] == max(cost.mem_mb for cost in costs)
+        asked = [cost.minutes for cost in costs]
+        asked += [plan.resources(part)["measuring"] for part in parts if plan.measured(part)]
+        assert row["minutes"] == max(asked)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_more_is_asked_for_than_is_expected(plans, scale):
+    plan = plans[scale]
+    costs = [cost_of(part) for part in plan.parts.values()]
+    costs += [plan.generalization_cost(s, g) for s in plan.studies for g in plan.network_groups(s)]
+    assert all(cost.work.kind in SECONDS and cost.work.amount > 0 for cost in costs)
+    assert all(cost.work.seconds < 60 * cost.minutes / 2 for cost in costs)
+    assert all(cost.work.kind.endswith("GPU") == (cost.gpu_slots > 0) for cost in costs)
+
+
+def test_a_job_takes_its_share_of_a_gpu(root, plans):
+    alone = job_table(make_plan(root, {"scale": "paper", "jobs_per_gpu": 1}), Rates())
+    shared = job_table(plans["paper"], Rates())
+    ratios = (alone["gpu_hours"] / shared["gpu_hours"]).dropna()
+    assert set(ratios.round(9)) == {1, 2, 4}
+    assert alone["cpu_hours"].equals(shared["cpu_hours"])
+
+
+def write_rates(root, rates):
+    rows = [
+        {"case": kind, "quantity": UNIT_OF_WORK, "value": value} for kind, value in rates.items()
+    ]
+    # Other rows of the table say nothing here.
+    rows.append({"case": "token", "quantity": "time", "value": 1e9})
+    stamp = provenance.begin(spec={}, key="benchmarks", code="", seeds=[], device="a fast machine")
+    artifacts.write_table(root / BENCHMARKS, pd.DataFrame(rows), stamp.finish())
+
+
+def test_measured_rates_scale_the_hours(tmp_path, plans):
+    assert rates_of(tmp_path) == Rates()
+    write_rates(tmp_path, {"token": SECONDS["token"] / 10, "unheard of": 1.0})
+    rates = rates_of(tmp_path)
+    assert rates == Rates({"token": SECONDS["token"] / 10}, "a fast machine")
+    stated, measured = (job_table(plans["laptop"], r) for r in (Rates(), rates))
+    start = SECONDS["start"] / 3600
+    tokens = stated["kind"] == "token"
+    assert tokens.any() and stated[~tokens].equals(measured[~tokens])
+    expected = (stated[tokens]["cpu_hours"] - start) / 10 + start
+    assert measured[tokens]["cpu_hours"].tolist() == pytest.approx(expected.tolist())
+    assert measured[["mem_mb", "minutes"]].equals(stated[["mem_mb", "minutes"]])
+
+
+def test_the_hours_say_what_they_rest_on(plans):
+    plan = plans["paper"]
+    rates = Rates(dict(SECONDS), "a fast machine")
+    said = " ".join(notes(job_table(plan, rates), rates))
+    assert "100% of the GPU hours and 100% of the CPU hours as measured" in said
+    assert "a fast machine" in said
+    assert "as stated in workflow/replica/costs.py" in " ".join(
+        notes(job_table(plan, Rates()), Rates())
+    )
+
+
+def test_the_command_prints_every_study(root, plans, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert main(["plan", "--scale", "paper"]) == 0
+    said = capsys.readouterr().out
+    total = len(job_table(plans["paper"], Rates()))
+    assert all(study in said for study in [*plans["paper"].studies, f"{total:,}"])
+
+
+def test_the_rule_prints_every_study_and_runs_no_other_job(root, tmp_path, plans):
+    project = copy_project(root, tmp_path / "project")
+    answer = snakemake(project, "plan")
+    assert all(study in answer.stdout for study in plans["smoke"].studies)
+    # The count of jobs is that of Snakemake, but for the target itself.
+    dry = snakemake(project, "-n", "--quiet", "rules")
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", dry.stdout + dry.stderr, re.MULTILINE))
+    jobs = job_table(plans["smoke"], Rates())
+    assert int(counts.pop("total")) == len(jobs) + int(counts.pop("all"))
+    assert {rule: int(count) for rule, count in counts.items()} == dict(jobs["rule"].value_counts())
+    assert f"{len(jobs)}" in answer.stdout
+    left = [path.name for path in (project / "results").rglob("*") if path.is_file()]
+    assert left == ["plan.log"] and not (project / "data").exists()

@@ -1,0 +1,171 @@
+"""What a reproduction will take, before it runs: jobs, hours, memory.
+
+Hours follow from the work of each job (`replica.costs`) and the time of a unit of it: as measured
+on this machine by `make bench` where it was, and as stated in `replica.costs` where it was not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from replica.artifacts import read_stamp, read_table
+from replica.costs import SECONDS, Work, measuring_work
+from replica.plan import Plan, cost_of
+
+BENCHMARKS = "results/benchmarks.parquet"
+# The rows of the table of benchmarks that are read here; their cases are keys of `SECONDS`.
+UNIT_OF_WORK = "time of a unit of work"
+# Jobs that several studies need.
+SHARED = "shared"
+JOBS = ["study", "rule", "name", "kind", "gpu_hours", "cpu_hours", "mem_mb", "minutes"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of a unit of work of each kind.
+
+    Attributes:
+        measured: of the kinds that were measured.
+        device: where; empty where nothing was.
+    """
+
+    measured: Mapping[str, float] = field(default_factory=dict)
+    device: str = ""
+
+    def hours(self, work: Work) -> float:
+        """The time of a job, with its start."""
+        each = self.measured.get(work.kind, SECONDS[work.kind])
+        return (work.amount * each + SECONDS["start"]) / 3600
+
+
+def rates_of(root: Path) -> Rates:
+    """The rates that `make bench` measured in a project; none where it was not run.
+
+    Raises:
+        CorruptArtifact: the table of benchmarks is damaged.
+    """
+    path = root / BENCHMARKS
+    if not path.exists():
+        return Rates()
+    rows = read_table(path)
+    rows = rows[(rows["quantity"] == UNIT_OF_WORK) & rows["case"].isin(list(SECONDS))]
+    return Rates(dict(zip(rows["case"], rows["value"], strict=True)), read_stamp(path)["device"])
+
+
+def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
+    """One row a job of a whole reproduction.
+
+    Returns:
+        Columns `JOBS`: `kind` of its work; hours of a whole GPU, or of a core for a job without
+        one; memory (MB) and minutes that it asks for on a cluster, NaN for jobs that never leave
+        the machine of Snakemake.
+    """
+    rows, start, slots = [], Work("start", 0), plan.config.jobs_per_gpu
+
+    def add(
+        study: str, rule: str, name: str, work: Work, threads: int = 1, gpu_slots: int = 0,
+        **asked: int,
+    ) -> None:  # fmt: skip
+        hours, share = rates.hours(work), min(gpu_slots, slots) / slots
+        spent = {"gpu_hours": hours * share, "cpu_hours": 0.0 if share else hours * threads}
+        job = {"study": study, "rule": rule, "name": name, "kind": work.kind}
+        rows.append(job | spent | asked)
+
+    for part in plan.parts.values():
+        cost, study, stem = cost_of(part), part.study, part.stem
+        asked = plan.resources(part)
+        needs = {"mem_mb": asked["mem_mb"], "minutes": asked["runtime"]}
+        add(study, part.rule, stem, cost.work, cost.threads, gpu_slots=cost.gpu_slots, **needs)
+        if plan.measured(part):
+            # On a core, also where the training had a GPU.
+            needs["minutes"] = asked["measuring"]
+            add(study, "measure_run", stem, measuring_work(part.spec), **needs)
+    for study in plan.with_networks():
+        for group in plan.network_groups(study):
+            cost = plan.generalization_cost(study, group)
+            needs = {"mem_mb": cost.mem_mb, "minutes": cost.minutes}
+            add(study, "generalization", group, cost.work, **needs)
+    for study in plan.studies:
+        for figure in plan.studies[study].figures:
+            add(study, "figure_table", figure, start)
+            add(study, "figure_plot", figure, start)
+        add(study, "claims", study, start)
+    for dataset in sorted({name for part in plan.parts.values() for name in part.datasets}):
+        add(SHARED, "fetch_dataset", dataset, start)
+        add(SHARED, "prepare_dataset", dataset, start)
+    add(SHARED, "scorecard_table", SHARED, start)
+    if plan.with_networks():
+        add(SHARED, "correlations", SHARED, start)
+    return pd.DataFrame(rows, columns=JOBS)
+
+
+def study_table(jobs: pd.DataFrame) -> pd.DataFrame:
+    """The jobs of `job_table` by study, in their order.
+
+    Returns:
+        Columns study, jobs, gpu_hours, cpu_hours (sums), mem_mb and minutes (of the largest job).
+    """
+    return (
+        jobs.groupby("study", sort=False)
+        .agg(
+            jobs=("rule", "size"),
+            gpu_hours=("gpu_hours", "sum"),
+            cpu_hours=("cpu_hours", "sum"),
+            mem_mb=("mem_mb", "max"),
+            minutes=("minutes", "max"),
+        )
+        .reset_index()
+    )
+
+
+def disk_mb(plan: Plan, study: str) -> float:
+    """The size of what a study has left at this scale, in MB."""
+    folder = plan.root / plan.results / study
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
+    """The table on the terminal, and what its hours rest on."""
+    jobs = job_table(plan, rates)
+    table = study_table(jobs)
+    view = Table(header_style="bold", pad_edge=False, title=f"scale {plan.config.scale}")
+    for heading in ("study", "jobs", "GPU hours", "CPU hours", "largest job (MB)",
+                    "longest (min)", "on disk now (MB)"):  # fmt: skip
+        view.add_column(heading, justify="left" if heading == "study" else "right")
+    for row in table.itertuples():
+        there = disk_mb(plan, row.study)
+        asked = [f"{x:,.0f}" if x == x else "–" for x in (row.mem_mb, row.minutes)]
+        hours = [f"{x:,.2f}" for x in (row.gpu_hours, row.cpu_hours)]
+        on_disk = f"{there:,.0f}" if there else "–"
+        view.add_row(row.study, f"{row.jobs:,}", *hours, *asked, on_disk)
+    total, largest = table.sum(numeric_only=True), table.max(numeric_only=True)
+    hours = [f"{total[name]:,.2f}" for name in ("gpu_hours", "cpu_hours")]
+    asked = [f"{largest[name]:,.0f}" for name in ("mem_mb", "minutes")]
+    view.add_section()
+    view.add_row("all", f"{total['jobs']:,.0f}", *hours, *asked, "")
+    console.print(view)
+    for line in notes(jobs, rates):
+        console.print(line, highlight=False)
+
+
+def notes(jobs: pd.DataFrame, rates: Rates) -> list[str]:
+    """What the hours of a table of jobs mean, and what they rest on, in sentences."""
+    lines = [
+        "Hours are expected: of a whole GPU, and of one core for jobs without a GPU. Memory and "
+        "minutes are what a job asks for on a cluster."
+    ]
+    if not rates.measured:
+        return [*lines, f"Rates: as stated in workflow/replica/costs.py; there is no {BENCHMARKS}, "
+                "which make bench writes."]  # fmt: skip
+    known = jobs[jobs["kind"].isin(list(rates.measured))]
+    shares = [
+        f"{known[hours].sum() / jobs[hours].sum():.0%} of the {device} hours"
+        for hours, device in (("gpu_hours", "GPU"), ("cpu_hours", "CPU"))
+        if jobs[hours].sum() > 0
+    ]
+    return [*lines, f"Rates: {' and '.join(shares)} as measured by make bench on {rates.device}; "
+            "the rest as stated in workflow/replica/costs.py."]  # fmt: skip
