@@ -24,6 +24,7 @@ from replica.lowdata.queries import entropy, highest, k_center
 from replica.lowdata.training import kept_weights, pool_of, train_low_data, train_round
 from replica.measures.inputs import Inputs
 from replica.models.backbones import build_network
+from replica.models.stacked import Stack
 from replica.specs import Config, ConfigError, expand, load_studies, validate_run
 from replica.studies import fc_low_data
 from replica.training import loop
@@ -309,23 +310,24 @@ def test_the_network_compiles_whole_and_computes_the_same():
 
 
 class Stops(Checkpoint):
-    """A checkpoint that asks to stop in the middle of the second training."""
+    """A checkpoint that asks to stop in the middle of the training of 40 labels."""
 
     def member(self, name):
         inner = Checkpoint.member(self, name)
-        if name.startswith("1."):
+        if ".40." in name:
             inner.due = lambda: True
             inner.stopping = True
         return inner
 
 
-def test_a_stopped_run_goes_on_and_ends_as_undisturbed(digits, tmp_path):
-    own = spec(refiner={"width": 4}, n=[40])
+@pytest.mark.parametrize("network", [SMALL, {"kind": "dense", "growth": 2, "blocks": [1]}])
+def test_a_stopped_run_goes_on_and_ends_as_undisturbed(digits, tmp_path, network):
+    own = spec(refiner={"width": 4}, network=network)
     whole = train_low_data(own, job(digits)).states
     path = tmp_path / "kept.safetensors"
     with pytest.raises(SystemExit):
         train_low_data(own, job(digits, checkpoint=Stops(path)))
-    assert len(list(tmp_path.glob("kept.1.40.order.safetensors"))) == 1
+    assert len(list(tmp_path.glob("kept.0.40.order.safetensors"))) == 1
     resumed = train_low_data(own, job(digits, checkpoint=Checkpoint(path))).states
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
     Checkpoint(path).discard()
@@ -595,3 +597,67 @@ def test_no_claim_holds_without_a_gain(root, published_tables):
         tables = {figure: swapped[figure] for figure in study.claims[name].figures}
         verdict = getattr(fc_low_data, f"claim_{name}")(tables)
         assert verdict.verdict == "does not hold", (name, verdict)
+
+
+# ------------------------------------------------------------------------------ stacks
+
+DEPTHWISE = {"kind": "depthwise", "widths": [4, 8]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"refiner": {"width": 4, "inner_layers": 2}},
+        {"refiner": {"width": 4}, "gate": 1.0, "mean": [0.3], "std": [0.5]},
+        {"network": {**SMALL, "bottleneck": True}},
+        {"network": DEPTHWISE, "refiner": {"width": 4}},
+        {"active": {"query": "llal"}},
+    ],
+)
+def test_a_stack_has_the_losses_gradients_and_statistics_of_each_network_alone(changes):
+    own, S, b = spec(**changes), 3, 6
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(S * b, 1, 8, 8, generator=generator, dtype=torch.float64)
+    y = torch.randint(10, (S * b,), generator=generator)
+    networks = [build_network(own, (1, 8, 8), 10, s) for s in range(S)]
+    if own.active is not None:
+        networks = [methods.with_loss_module(n, (1, 8, 8), s) for s, n in enumerate(networks)]
+    networks = [network.double() for network in networks]
+    stack = Stack(networks)
+    afterwards = [build_network(own, (1, 8, 8), 10, 9) for _ in range(S)]
+    if own.active is not None:
+        afterwards = [methods.with_loss_module(n, (1, 8, 8), 9) for n in afterwards]
+    afterwards = [network.double() for network in afterwards]
+
+    def method(model):
+        if own.active is not None:
+            return methods.predicting_losses(model, own, epochs=1)
+        return methods.cross_entropies(model, own)
+
+    together = method(stack).objective(stack, x, y)
+    sum(together.values()).backward()
+    gradients = [p.grad for p in stack.parameters()]
+    stack.unstack(afterwards)
+    for s, (network, after) in enumerate(zip(networks, afterwards, strict=True)):
+        rows = slice(s * b, (s + 1) * b)
+        alone = method(network).objective(network, x[rows], y[rows])
+        sum(alone.values()).backward()
+        for name, value in alone.items():
+            torch.testing.assert_close(together[f"{name}/{s}"], value)
+        for whole, p in zip(gradients, network.parameters(), strict=True):
+            torch.testing.assert_close(whole.chunk(S)[s], p.grad, rtol=1e-9, atol=1e-12)
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(after.state_dict()[name], value, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("network", [SMALL, DEPTHWISE])
+def test_networks_that_are_trained_at_once_are_those_that_are_trained_alone(digits, network):
+    own = spec(network=network, refiner={"width": 4}, keep_weights=True)
+    both = train_low_data(own, job(digits))
+    for s in range(2):
+        alone = train_low_data(own, job(digits, seeds=(s,)))
+        history = both.history[both.history["seed"] == s].reset_index(drop=True)
+        pd.testing.assert_frame_equal(history, alone.history, rtol=1e-4)
+        for name, value in alone.states.items():
+            if name not in ("seed", "test_labels") and not name.endswith("accuracy"):
+                torch.testing.assert_close(both.states[name][s], value[0], rtol=1e-3, atol=1e-4)

@@ -135,6 +135,42 @@ def test_a_stack_is_the_definition_member_by_member(cards, network, norm):
             assert out[s, i].numpy() == pytest.approx(expected.numpy(), abs=1e-9)
 
 
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_the_gradient_by_hand_is_that_of_the_definition(cards, network, norm):
+    """Of any place that is read, for numbers of samples that do and do not fill tiles."""
+    spec = spec_of(network, norm=norm, seeds=2)
+    params, data = begun(spec, cards)
+    leaves = {
+        name: (value + 0.1 * torch.randn(value.shape, dtype=value.dtype)).requires_grad_()
+        for name, value in params.items()
+    }
+    for b in (3, 4):
+        inputs, ends = data.inputs[:b], torch.randint(data.positions, (2, b))
+        weight = torch.randn(2, b, data.K, dtype=torch.float64)
+        out = residual.logits(leaves, residual.features(leaves, spec, inputs[None], ends))
+        found = torch.autograd.grad((weight * out).sum(), list(leaves.values()))
+        each = [
+            plain({name: value[s] for name, value in leaves.items()}, spec, x, ends[s, i])
+            for s in range(2)
+            for i, x in enumerate(inputs)
+        ]
+        total = (weight.flatten(0, 1) * torch.stack(each)).sum()
+        expected = torch.autograd.grad(total, list(leaves.values()))
+        for name, ours, theirs in zip(leaves, found, expected, strict=True):
+            assert theirs.abs().max() > 1e-3 and torch.allclose(ours, theirs, atol=1e-10), name
+
+
+def test_a_gradient_is_taken_once(cards):
+    spec = spec_of(RN)
+    params, data = begun(spec, cards)
+    leaves = {name: value.requires_grad_() for name, value in params.items()}
+    total = fit(leaves, spec, data.inputs[None], data.ends[None], data.labels[None]).sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second gradient"):
+        total.backward()
+
+
 @pytest.mark.parametrize("network", [PATCHES, TOKENS], ids=str)
 def test_later_positions_do_not_reach_earlier_ones(cards, network):
     spec = spec_of(network)

@@ -1,5 +1,6 @@
 """Noise, neighbours, counts and what is measured from them, against plain loops."""
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import nn
 
 from replica import artifacts
@@ -234,7 +236,20 @@ def test_the_share_of_a_linear_classifier_is_the_normal_distribution():
     assert counts[0].item() / 20_000 == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / 20_000))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_counts_are_the_same_however_many_images_go_together():
+    spec = validate_run(CLASSIFIER | {"network": {"kind": "cnn", "channels": [4, 6]}}, "base")
+    predict, image = ready(build_classifier(spec, (1, 8, 8), 10, 0)), torch.rand(1, 8, 8)
+    assert predict.pixels == 100 * 32 * 32
+    counts = [
+        monte_carlo.class_counts(
+            dataclasses.replace(predict, pixels=pixels), image, 0.5, 10, stream, 0, 1500
+        )
+        for pixels in (None, 100 * 64, 1)
+    ]
+    assert torch.equal(counts[0], counts[1]) and torch.equal(counts[0], counts[2])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_classifier_that_returns_no_number_is_refused(value):
     with pytest.raises(monte_carlo.InvalidModel, match="not finite"):
         monte_carlo.class_counts(ready(Constant(value)), torch.rand(1, 2, 2), 0.5, 3, stream, 0, 10)
@@ -513,6 +528,36 @@ def test_the_ascent_climbs():
     found = ascent.ascended_sigma(model, images, 0.1, settings_, 0)
     assert found.shape == (3,) and (found > 0.15).all()
     assert torch.equal(found, ascent.ascended_sigma(model, images, 0.1, settings_, 0))
+
+
+def test_images_that_ascend_together_are_those_of_a_loop(monkeypatch):
+    """By hand, one image after the other, with noise from one stream in this order."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
+    images, steps, samples = 2 * torch.rand(5, 3, 2, 2), 6, 32
+    settings_ = Ascent(lr=0.5, steps=steps, samples=samples)
+    found = ascent.ascended_sigma(model, images, 0.3, settings_, 7)
+    generator, expected = torch.Generator().manual_seed(7), []
+    for image in images:
+        sigma = 0.3
+        for _ in range(steps):
+            z = torch.randn(samples, 3, 2, 2, generator=generator)
+
+            def radius(sigma, image=image, z=z):
+                p = model(image + sigma * z).softmax(1).mean(0).double().detach().sort().values
+                p = p.clamp(*ascent.CLAMP).numpy()
+                return sigma / 2 * (stats.norm.ppf(p[-1]) - stats.norm.ppf(p[-2]))
+
+            slope = (radius(sigma + 1e-3) - radius(sigma - 1e-3)) / 2e-3
+            sigma = max(sigma + 0.5 * slope, 1e-3)
+        expected.append(sigma)
+    assert np.ptp(expected) > 0.05
+    np.testing.assert_allclose(found, expected, rtol=1e-2)
+    # Two at a time, and each alone.
+    for together in (2 * steps * samples * 12, 1):
+        monkeypatch.setattr(ascent, "TOGETHER", together)
+        again = ascent.ascended_sigma(model, images, 0.3, settings_, 7)
+        torch.testing.assert_close(again, found, rtol=1e-5, atol=0)
 
 
 # ------------------------------------------------------------------------------------ statistics

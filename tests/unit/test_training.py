@@ -128,6 +128,50 @@ def test_nothing_left_is_an_error_with_the_step():
         train(start(2), 0.01, 1e3, steps=1000)
 
 
+@pytest.mark.parametrize("rates", [[0.02, 0.02], [0.02, 0.05]], ids=str)
+@pytest.mark.parametrize("rule", ["adam", "adamw", "sgd"])
+def test_members_step_as_the_optimisers_of_torch(rule, rates):
+    """With a rate of each member and a λ of each parameter."""
+    params = {"A": torch.randn(2, 3, 4).double(), "B": torch.randn(2, 5).double()}
+    target = torch.randn(2, 3, 5).double()
+    penalties = {} if rule == "adamw" else {"A": 0.1}
+
+    def objective(p, step):
+        return (
+            ((p["A"].sum(2, keepdim=True) * p["B"][:, None]).sin() - target).square().mean((1, 2))
+        )
+
+    own = [{name: value[s : s + 1].clone().requires_grad_() for name, value in params.items()}
+           for s in range(2)]  # fmt: skip
+    groups = [
+        {"params": [own[s][name]], "lr": rate, "weight_decay": {"A": 0.1, "B": 0.0}[name]}
+        for s, rate in enumerate(rates)
+        for name in params
+    ]
+    lr = torch.tensor(rates, dtype=torch.float64)
+    if rule == "sgd":
+        reference = torch.optim.SGD(groups, momentum=0.9)
+        advance, _ = ensemble.sgd(params, objective, lr=lr, momentum=0.9, penalties=penalties)
+    else:
+        reference = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[rule](groups)
+        more = {"weight_decay": 0.1, "decayed": ("A", "absent")} if rule == "adamw" else {}
+        advance, _ = ensemble.adam(params, objective, lr=lr, penalties=penalties, **more)
+    for step in range(1, 30):
+        advance(step)
+        reference.zero_grad()
+        joined = {name: torch.cat([member[name] for member in own]) for name in params}
+        objective(joined, step).sum().backward()
+        reference.step()
+    for s in range(2):
+        for name in params:
+            assert torch.allclose(params[name][s], own[s][name][0], atol=1e-12), name
+
+
+def test_adam_says_what_its_fused_step_cannot_do():
+    with pytest.raises(ValueError, match="contiguous"):
+        ensemble.adam({"A": torch.ones(2, 3, 4).mT}, lambda p, _: p, lr=torch.ones(2))
+
+
 class Interrupted(Exception):
     pass
 
@@ -301,11 +345,54 @@ def test_weight_decay_goes_to_the_longest_prefix():
     recipe = loop.Recipe(lr=0.1, epochs=1, batch=1, decay={"1": 0.5, "4.bias": 0.25})
     model = small()
     names = {id(p): name for name, p in model.named_parameters()}
-    groups = loop.make_optimiser(model, recipe).param_groups
-    found = {names[id(p)]: g["weight_decay"] for g in groups for p in g["params"]}
+    groups = loop.Optimiser(model, recipe).groups
+    found = {names[id(p)]: decay for decay, own in groups.items() for p in own}
     assert found == {
         "1.weight": 0.5, "1.bias": 0.5, "2.weight": 0, "2.bias": 0, "4.weight": 0, "4.bias": 0.25,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_steps_are_those_of_torch(kind, momentum):
+    recipe = loop.Recipe(
+        lr=0.1, epochs=1, batch=1, optimiser=kind, momentum=momentum, decay={"": 0.01, "4.": 0.1}
+    )
+    ours, theirs = small().double(), small().double()
+    groups = [
+        {"params": [p for name, p in theirs.named_parameters() if name.startswith("4.") == last],
+         "weight_decay": 0.1 if last else 0.01}
+        for last in (False, True)
+    ]  # fmt: skip
+    optimiser = loop.Optimiser(ours, recipe)
+    published = {
+        "sgd": lambda: torch.optim.SGD(groups, lr=0.1, momentum=momentum),
+        "adam": lambda: torch.optim.Adam(groups, lr=0.1),
+        "adamw": lambda: torch.optim.AdamW(groups, lr=0.1),
+    }[kind]()
+    x, y = images()
+    for step in range(5):
+        for group in published.param_groups:
+            group["lr"] = 0.1 / (step + 1)
+        for model in (ours, theirs):
+            objective(model, x.double(), y)["loss"].backward()
+        optimiser.step(0.1 / (step + 1))
+        published.step()
+        published.zero_grad()
+        for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert own.grad is None
+            torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-12)
+
+
+def test_several_generators_draw_each_for_its_share():
+    x, _ = images(12)
+
+    def generators():
+        return [torch.Generator().manual_seed(seed) for seed in (3, 4, 5)]
+
+    for function in (lambda *a: loop.crop(a[0], 2, *a[1:]), loop.flip):
+        parts = [function(own, g) for own, g in zip(x.chunk(3), generators(), strict=True)]
+        assert torch.equal(function(x, *generators()), torch.cat(parts))
 
 
 def test_schedules():

@@ -190,6 +190,7 @@ def vectors(
         generator: of contents and triggers.
         B: (content, content), or None.
     """
+    inputs = torch.zeros(count, T, task.content + 3)
     content = torch.randn(count, T, task.content, generator=generator)
     if isinstance(task, TokenwiseTask):
         content *= task.norm / content.norm(dim=-1, keepdim=True)
@@ -197,13 +198,16 @@ def vectors(
     # In counting from 1, a trigger has at least one content before it.
     triggers[:, :2] = False
     content[:, 0] = 0
-    bos = torch.zeros(count, T)
-    bos[:, 0] = 1
-    inputs = torch.cat([content, torch.stack([bos, triggers.float(), 1 - bos], -1)], -1)
-    before = content.cumsum(1) - content
-    means = before / torch.arange(T).sub(1).clamp(min=1)[:, None]
-    own = torch.zeros_like(content) if B is None else content @ B.T
-    return Batch(inputs, torch.where(triggers[..., None], means, own), triggers)
+    inputs[..., : task.content] = content
+    inputs[:, 0, -3] = 1
+    inputs[..., -2] = triggers
+    inputs[:, 1:, -1] = 1
+    targets = torch.zeros_like(content) if B is None else content @ B.T
+    if triggers.any():
+        sequences, rows = triggers.nonzero(as_tuple=True)
+        before = content.cumsum(1).sub_(content)
+        targets[sequences, rows] = before[sequences, rows] / (rows - 1)[:, None]
+    return Batch(inputs, targets, triggers)
 
 
 def bigrams(found: Corpus) -> Tensor:

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from replica.lowdata import losses
 from replica.models.backbones import pooled
 from replica.models.refiner import TwoHeaded
+from replica.models.stacked import Output, Stack
 from replica.specs import LowDataSpec
 from replica.training.loop import Objective, augmented
 
 _RATIO = 10
+_HIDDEN = 128
 
-Perturb = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+Perturb = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,29 @@ def unit(images: Tensor, pixel_max: float) -> Tensor:
     return images.float() / pixel_max
 
 
-def cross_entropies(model: TwoHeaded, spec: LowDataSpec) -> Method:
+def of_outputs(parts: Callable[[Output, Tensor], dict[str, Tensor]]) -> Objective:
+    """An objective from the parts of the loss of a network's output; for a stack, of each of them.
+
+    The parts of network s of a stack are called `<part>/<s>`.
+    """
+
+    def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        if not isinstance(module, Stack):
+            return parts(module(x), y)
+        each = zip(module(x), y.chunk(module.S), strict=True)
+        return {
+            f"{name}/{s}": value
+            for s, (output, labels) in enumerate(each)
+            for name, value in parts(output, labels).items()
+        }
+
+    return objective
+
+
+def cross_entropies(model: TwoHeaded | Stack, spec: LowDataSpec) -> Method:
     """Cross-entropy on each head: the baseline, and the joint distillation of the paper."""
     return Method(
-        model,
-        lambda module, x, y: losses.joint(module(x), y),
-        lambda x, rows, generator: unit(x, spec.pixel_max),
+        model, of_outputs(losses.joint), lambda x, rows, *generators: unit(x, spec.pixel_max)
     )
 
 
@@ -120,18 +139,20 @@ class LossModule(nn.Module):
     def __init__(self, network: TwoHeaded, widths: list[int]) -> None:
         super().__init__()
         self.network = network
-        self.parts = nn.ModuleList(nn.Sequential(nn.Linear(d, 128), nn.ReLU()) for d in widths)
-        self.last = nn.Linear(128 * len(widths), 1)
+        self.parts = nn.ModuleList(nn.Sequential(nn.Linear(d, _HIDDEN), nn.ReLU()) for d in widths)
+        self.last = nn.Linear(_HIDDEN * len(widths), 1)
         self.joined = True
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Logits of the heads, each (b, K), and predicted losses (b,)."""
+        """Logits of the heads, each (b, K), and predicted losses (b, 1)."""
         maps = self.network.backbone.maps(self.network.normalise(x))
         pools = [pooled(m) for m in maps]
         heads = self.network.heads(pools[-1])
         pools = pools if self.joined else [p.detach() for p in pools]
         hidden = [part(p) for part, p in zip(self.parts, pools, strict=True)]
-        return heads, self.last(torch.cat(hidden, 1)).squeeze(1)
+        # In a stack the parts of each network come together.
+        hidden = [h.unflatten(1, (-1, _HIDDEN)) for h in hidden]
+        return heads, self.last(torch.cat(hidden, 2).flatten(1))
 
 
 def with_loss_module(network: TwoHeaded, shape: tuple[int, int, int], seed: int) -> LossModule:
@@ -145,16 +166,17 @@ def with_loss_module(network: TwoHeaded, shape: tuple[int, int, int], seed: int)
         return LossModule(network, [m.shape[1] for m in maps])
 
 
-def predicting_losses(model: LossModule, spec: LowDataSpec, epochs: int) -> Method:
+def predicting_losses(model: LossModule | Stack, spec: LowDataSpec, epochs: int) -> Method:
     """Cross-entropy and the ranking of losses, which leaves the backbone after `active.cut`."""
+    predicting = model.network if isinstance(model, Stack) else model
 
-    def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        heads, predicted = module(x)
+    def parts(output: tuple[list[Tensor], Tensor], y: Tensor) -> dict[str, Tensor]:
+        heads, predicted = output
         each = nn.functional.cross_entropy(heads[0].float(), y, reduction="none")
-        ranking = losses.loss_ranking(predicted.float(), each)
+        ranking = losses.loss_ranking(predicted.squeeze(1).float(), each)
         return losses.joint(heads, y) | {"ranking": ranking}
 
     def join(epoch: int) -> None:
-        model.joined = epoch <= spec.active.cut * epochs
+        predicting.joined = epoch <= spec.active.cut * epochs
 
-    return Method(model, objective, cross_entropies(model, spec).perturb, join)
+    return Method(model, of_outputs(parts), cross_entropies(model, spec).perturb, join)

@@ -34,8 +34,9 @@ from replica.lowdata.methods import (
 from replica.lowdata.queries import entropy, highest, k_center
 from replica.models.backbones import build_network
 from replica.models.refiner import TwoHeaded
+from replica.models.stacked import Stack
 from replica.provenance import stream_seed
-from replica.specs import LowDataSpec
+from replica.specs import DepthwiseBackbone, LowDataSpec, StagedBackbone
 from replica.training import loop
 from replica.training.jobs import Job, Result
 
@@ -119,9 +120,10 @@ def train_low_data(spec: LowDataSpec, job: Job) -> Result:
     states = {"seed": torch.tensor(job.seeds), "test_labels": pool.test_labels}
     history = []
     for rows in random_labels(len(pool.labels), spec.n):
-        fitted = [_fit(spec, job, pool, rows, seed, start) for seed in job.seeds]
-        states |= _kept(spec, job, pool, [rows] * len(fitted), [model for model, _ in fitted])
-        history += [frame for _, frame in fitted]
+        sets = [rows] * len(job.seeds)
+        models, histories = _fit_all(spec, job, pool, sets, [start] * len(sets))
+        states |= _kept(spec, job, pool, sets, models)
+        history += histories
     return Result(states, pd.concat(history, ignore_index=True)[HISTORY])
 
 
@@ -149,27 +151,23 @@ def train_round(
     pool, pretrained = pool_of(spec, job.card), _pretrained(spec, job)
     n, N = spec.n[stage], len(pool.labels)
     require_images(N, spec.n[-1])
-    models, histories, sets, tables = [], [], [], []
-    for member, seed in enumerate(job.seeds):
-        if before is None:
-            rows = first_labels(N, n)[0]
-            table = _labelled(pool, seed, 0, rows, None)
-        else:
-            table = before[before["seed"] == seed]
-            rows = table["row"].tolist()
-        start = pretrained
-        if spec.active.continued and stage:
-            start = kept_weights(job.start, member)
-        model, history = _fit(spec, job, pool, rows, seed, start)
-        if stage + 1 < len(spec.n):
-            candidates = _candidates(spec, N, table, stage)
-            wanted = spec.n[stage + 1] - n
-            chosen, scores = _query(spec, job, model, pool, rows, candidates, wanted)
-            table = pd.concat([table, _labelled(pool, seed, stage + 1, chosen, scores)])
-        models.append(model)
-        histories.append(history)
-        sets.append(rows)
-        tables.append(table)
+    if before is None:
+        first = first_labels(N, n)[0]
+        tables = [_labelled(pool, seed, 0, first, None) for seed in job.seeds]
+    else:
+        tables = [before[before["seed"] == seed] for seed in job.seeds]
+    sets = [table["row"].tolist() for table in tables]
+    starts = [pretrained] * len(sets)
+    if spec.active.continued and stage:
+        starts = [kept_weights(job.start, member) for member in range(len(sets))]
+    models, histories = _fit_all(spec, job, pool, sets, starts)
+    if stage + 1 < len(spec.n):
+        wanted = spec.n[stage + 1] - n
+        for member, (seed, model) in enumerate(zip(job.seeds, models, strict=True)):
+            candidates = _candidates(spec, N, tables[member], stage)
+            chosen, scores = _query(spec, job, model, pool, sets[member], candidates, wanted)
+            more = _labelled(pool, seed, stage + 1, chosen, scores)
+            tables[member] = pd.concat([tables[member], more])
     states = {"seed": torch.tensor(job.seeds), "test_labels": pool.test_labels}
     states |= _kept(spec, job, pool, sets, models)
     history = pd.concat(histories, ignore_index=True)[HISTORY]
@@ -180,29 +178,55 @@ def train_round(
 # One training
 
 
+def _fit_all(
+    spec: LowDataSpec, job: Job, pool: Pool, sets: Sequence[Sequence[int]],
+    starts: Sequence[dict[str, Tensor]],
+) -> tuple[list[nn.Module], list[pd.DataFrame]]:  # fmt: skip
+    """Train a network for each seed, all at once where they can be stacked."""
+    together = spec.method == "joint" and isinstance(
+        spec.network, StagedBackbone | DepthwiseBackbone
+    )
+    at_once = len(sets) if together else 1
+    models, histories = [], []
+    for first in range(0, len(sets), at_once):
+        own = slice(first, first + at_once)
+        fitted = _fit(spec, job, pool, sets[own], job.seeds[own], starts[own])
+        models += fitted[0]
+        histories += fitted[1]
+    return models, histories
+
+
 def _fit(
-    spec: LowDataSpec, job: Job, pool: Pool, rows: Sequence[int], seed: int,
-    start: dict[str, Tensor],
-) -> tuple[nn.Module, pd.DataFrame]:  # fmt: skip
-    """Train one network on the labelled rows; parameters that `start` has begin with those."""
-    n, shape = len(rows), tuple(pool.images.shape[1:])
-    names = (job.study, job.run, seed, n)
-    rows = torch.as_tensor(rows)
-    if missing := missing_classes(pool.labels[rows], pool.K):
-        warnings.warn(
-            f"{job.run} seed {seed}: none of the {n} labelled images is of class "
-            f"{', '.join(map(str, missing))}: these classes cannot be learnt.",
-            stacklevel=2,
-        )
-    images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    model = build_network(spec, shape, pool.K, stream_seed(*names, "start"))
+    spec: LowDataSpec, job: Job, pool: Pool, sets: Sequence[Sequence[int]], seeds: Sequence[int],
+    starts: Sequence[dict[str, Tensor]],
+) -> tuple[list[nn.Module], list[pd.DataFrame]]:  # fmt: skip
+    """Train networks at once, each on its labelled rows, and one that is not alone in a stack.
+
+    Parameters that a network's start has begin with those.
+    """
+    rows = torch.stack([torch.as_tensor(own) for own in sets])
+    n, shape = rows.shape[1], tuple(pool.images.shape[1:])
+    named = [(job.study, job.run, seed, n) for seed in seeds]
     predicts = spec.active is not None and spec.active.query == "llal"
-    if predicts:
-        model = with_loss_module(model, shape, stream_seed(*names, "loss module"))
-    _begin_from(model, start)
+    networks = []
+    for seed, own, names, start in zip(seeds, rows, named, starts, strict=True):
+        if missing := missing_classes(pool.labels[own], pool.K):
+            warnings.warn(
+                f"{job.run} seed {seed}: none of the {n} labelled images is of class "
+                f"{', '.join(map(str, missing))}: these classes cannot be learnt.",
+                stacklevel=3,
+            )
+        network = build_network(spec, shape, pool.K, stream_seed(*names, "start"))
+        if predicts:
+            network = with_loss_module(network, shape, stream_seed(*names, "loss module"))
+        _begin_from(network, start)
+        networks.append(network.to(job.device, memory_format=torch.channels_last))
+    rows = rows.flatten()
+    images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
     # The layout that convolutions are fastest in, on processors and GPUs alike.
-    model = model.to(job.device, memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=torch.channels_last)
+    model = Stack(networks) if len(networks) > 1 else networks[0]
+    model = model.to(memory_format=torch.channels_last)
     if job.device.type == "cuda" and shutil.which("cc"):
         # A step becomes few kernels; it needs a C compiler, which not every machine has.
         model.compile()
@@ -228,16 +252,16 @@ def _fit(
             labels,
             method.objective,
             recipe,
-            seed=stream_seed(*names, purpose),
+            seed=[stream_seed(*names, purpose) for names in named],
             snapshot_epochs=[],
-            checkpoint=job.checkpoint.member(f"{seed}.{n}.{purpose}"),
+            checkpoint=job.checkpoint.member(f"{seeds[0]}.{n}.{purpose}"),
             perturb=method.perturb,
             before_epoch=method.before_epoch,
-            name=f"{job.study} {job.run} n {n} seed {seed}",
+            name=f"{job.study} {job.run} n {n} seed {', '.join(map(str, seeds))}",
         ).history
 
     if spec.peer is not None:
-        peer = build_network(spec, shape, pool.K, stream_seed(*names, "peer"), peer=True)
+        peer = build_network(spec, shape, pool.K, stream_seed(*named[0], "peer"), peer=True)
         peer = peer.to(job.device, memory_format=torch.channels_last)
     if spec.method == "distillation":
         run(cross_entropies(peer, spec), "teacher")
@@ -253,7 +277,15 @@ def _fit(
     else:
         method = cross_entropies(model, spec)
     history = pd.DataFrame(run(method, "order"), columns=["step", "metric", "value"])
-    return model.eval(), history.assign(run=job.run, seed=seed, n=n, steps=epochs)
+    history = history.assign(run=job.run, n=n, steps=epochs)
+    if isinstance(model, Stack):
+        model.unstack(networks)
+        member = history["metric"].str.rpartition("/")
+        history["metric"] = member[0]
+        histories = [history[member[2] == str(s)].assign(seed=own) for s, own in enumerate(seeds)]
+    else:
+        histories = [history.assign(seed=seeds[0])]
+    return [network.eval() for network in networks], histories
 
 
 def _begin_from(model: nn.Module, start: dict[str, Tensor]) -> None:
@@ -385,7 +417,7 @@ def _query(
             chosen = highest(scores, wanted)
         case "llal":
             parts = _in_batches(lambda x: model(x)[1], images, spec, job.device)
-            scores = torch.cat(parts)
+            scores = torch.cat(parts).squeeze(1)
             chosen = highest(scores, wanted)
         case "core_set":
             known, new = (

@@ -171,7 +171,9 @@ class _Table:
         self.states = states
         self.common = {"run": run, "L": spec.L, "width": spec.width, **shape, "dataset": dataset}
         self.steps = sorted({int(name.partition("/")[0]) for name in states if "/" in name})
-        self.frames: list[pd.DataFrame] = []
+        # What rows of one metric share, and their members, index, index2 and values.
+        self.rows: list[tuple[int, int, str, str]] = []
+        self.numbers: list[list[np.ndarray]] = []
 
     def state(self, step: int) -> dict[str, Tensor]:
         """The parameters of a step in float64."""
@@ -189,21 +191,24 @@ class _Table:
             if value.dim() > 2 and not keep_matrices:
                 continue
             index = np.indices(value.shape).reshape(value.dim(), -1)
-            first = metric == "singular_value"
-            columns = {
-                "member": index[0],
-                "index": index[1] + first if value.dim() > 1 else np.zeros_like(index[0]),
-                "index2": index[2] if value.dim() > 2 else np.zeros_like(index[0]),
-                "value": value.numpy().ravel(),
-            }
-            kept = pd.DataFrame(columns)[alive[index[0]]]
+            found = value.numpy().ravel()
             # Undefined values have no row; infinite ones (a condition number) stay.
-            kept = kept[kept["value"].notna()]
-            self.frames.append(kept.assign(step=step, layer=layer, relu=side, metric=metric))
+            kept = alive[index[0]] & ~np.isnan(found)
+            place = np.zeros((2, len(found)), dtype=np.int64)
+            place[: value.dim() - 1] = index[1:]
+            place[0] += metric == "singular_value"
+            self.rows.append((step, layer, side, metric))
+            self.numbers.append([column[kept] for column in (index[0], *place, found)])
 
     def frame(self) -> pd.DataFrame:
         """The table, with the columns `MEASURE`."""
-        table = pd.concat(self.frames, ignore_index=True)
+        shared = pd.DataFrame(self.rows, columns=["step", "layer", "relu", "metric"])
+        counts = [len(values) for *_, values in self.numbers]
+        table = shared.loc[shared.index.repeat(counts)].reset_index(drop=True)
+        for name, parts in zip(
+            ("member", "index", "index2", "value"), zip(*self.numbers, strict=True), strict=True
+        ):
+            table[name] = np.concatenate(parts)
         for name in ("seed", "lambda_w", "lambda_h", "lr", "diverged_at"):
             table[name] = self.states[name].numpy()[table["member"]]
         return table.assign(**self.common)[MEASURE]

@@ -80,7 +80,7 @@ class StagedResNet(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """The feature maps after each stage."""
-        found, x = [], F.relu(self.norm(self.stem(x)))
+        found, x = [], F.relu(self.norm(self.stem(x)), inplace=True)
         for stage in self.stages:
             x = stage(x)
             found.append(x)
@@ -102,7 +102,7 @@ class _DenseLayer(nn.Module):
         self.conv = nn.Conv2d(before, growth, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.conv(F.relu(self.norm(x)))], 1)
+        return torch.cat([x, self.conv(F.relu(self.norm(x), inplace=True))], 1)
 
 
 class DenseNet(nn.Module):

@@ -180,14 +180,17 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         y = self.norm2(self.conv2(y))
         if self.shortcut is not None:
-            return F.relu(y + self.shortcut(x))
+            y += self.shortcut(x)
+            return F.relu(y, inplace=True)
         # No parameters; stride by leaving out pixels, new channels are zero.
         shortcut = x[:, :, :: self.stride, :: self.stride]
-        shortcut = F.pad(shortcut, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
-        return F.relu(y + shortcut)
+        if self.more:
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, self.more // 2, self.more - self.more // 2))
+        y += shortcut
+        return F.relu(y, inplace=True)
 
 
 class ResNet20(nn.Module):

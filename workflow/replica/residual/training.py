@@ -44,7 +44,7 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
         else:
             rows = rows_of(step)
             chosen = inputs[rows], ends[rows], labels[rows]
-        return fit(p, spec, *chosen) + penalty(p, spec)
+        return fit(p, spec, *chosen)
 
     def evaluate(p: ensemble.State) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -53,7 +53,7 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
             return torch.stack(sums).sum(0) / N, penalty(p, spec)
 
     lr = torch.full((len(job.seeds),), spec.lr, dtype=torch.float64)
-    more = {"lr": lr, "schedule": schedule(spec, steps)}
+    more = {"lr": lr, "schedule": schedule(spec, steps), "penalties": strengths(params, spec)}
     if spec.optimiser == "adam":
         advance, extra = ensemble.adam(params, objective, **more)
     else:
@@ -128,10 +128,7 @@ def _observe_member(
             sums["aligned"] += (1 - collapse.nc3_cos(x.mT, labels, head)) * len(labels)
             moments.add(x[0], labels)
     with torch.no_grad():
-        of_penalty = {
-            name: (spec.lambda_head if name == "head" else spec.lambda_blocks) * w
-            for name, w in weights.items()
-        }
+        of_penalty = {name: λ * weights[name] for name, λ in strengths(leaves, spec).items()}
         left = sum((slopes[name] + of_penalty[name]).square().sum() for name in weights)
         ratio = (left / sum(slope.square().sum() for slope in of_penalty.values())).sqrt()
         return {name: value / N for name, value in sums.items()} | {
@@ -164,12 +161,22 @@ def losses(out: Tensor, labels: Tensor, spec: ResidualSpec) -> Tensor:
     return F.cross_entropy(out.mT, labels, reduction="none")
 
 
+def strengths(params: residual.State, spec: ResidualSpec) -> dict[str, float]:
+    """λ of each regularised weight."""
+    return {
+        name: spec.lambda_head if name == "head" else spec.lambda_blocks
+        for name in residual.regularised(params)
+    }
+
+
 def penalty_terms(params: residual.State, spec: ResidualSpec) -> Tensor:
     """(λ/2)|W|² of each block and, last, of the head: (S, blocks + 1)."""
-    terms = {name: w.square().sum((-2, -1)) for name, w in residual.regularised(params).items()}
-    head = spec.lambda_head / 2 * terms.pop("head")
-    inner = spec.lambda_blocks / 2 * sum(terms.values())
-    return torch.cat([inner, head[:, None]], 1)
+    terms = {
+        name: λ / 2 * params[name].square().sum((-2, -1))
+        for name, λ in strengths(params, spec).items()
+    }
+    head = terms.pop("head")
+    return torch.cat([sum(terms.values()), head[:, None]], 1)
 
 
 def penalty(params: residual.State, spec: ResidualSpec) -> Tensor:

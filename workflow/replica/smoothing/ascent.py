@@ -4,6 +4,8 @@ Its radius is that of Cohen et al. at a sigma found for each input, which is no 
 deployed classifier; the memory of what was certified before repairs that, in order of arrival.
 """
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from replica.specs import Ascent
 
 # Soft outputs are kept inside, so that the quantile is finite.
 CLAMP = (0.02, 0.98)
+# Numbers of noise that images may have together for them to ascend as one batch.
+TOGETHER = 2**23
 
 
 def ascended_sigma(
@@ -33,23 +37,29 @@ def ascended_sigma(
         Float64 (I,) on the CPU, positive.
     """
     generator = torch.Generator(images.device).manual_seed(seed)
+    shape = (settings.steps, settings.samples, *images.shape[1:])
+    together = max(1, TOGETHER // math.prod(shape))
     standard = torch.distributions.Normal(0.0, 1.0)
     found = []
-    for image in images:
-        sigma = torch.tensor(sigma_b, device=images.device, requires_grad=True)
-        for _ in range(settings.steps):
-            noise = torch.randn(
-                settings.samples, *image.shape, generator=generator, device=images.device
-            )
-            mean = model(image + sigma * noise).float().softmax(1).mean(0).clamp(*CLAMP)
-            first, second = mean.topk(2).values
+    for part in images.split(together):
+        # Image after image, so that no image changes the noise of those before it.
+        noise = torch.empty(len(part), *shape, device=images.device)
+        for step in noise.flatten(0, 1):
+            torch.randn(step.shape, generator=generator, out=step)
+        sigma = torch.full((len(part),), sigma_b, device=images.device, requires_grad=True)
+        for step in range(settings.steps):
+            scale = sigma.reshape(-1, *[1] * images.dim())
+            noisy = part[:, None] + scale * noise[:, step]
+            soft = model(noisy.flatten(0, 1)).float().softmax(1)
+            mean = soft.unflatten(0, noisy.shape[:2]).mean(1).clamp(*CLAMP)
+            first, second = mean.topk(2).values.unbind(1)
             radius = sigma / 2 * (standard.icdf(first) - standard.icdf(second))
-            (slope,) = torch.autograd.grad(radius, sigma)
+            (slope,) = torch.autograd.grad(radius.sum(), sigma)
             with torch.no_grad():
                 sigma += settings.lr * slope
                 sigma.clamp_(min=1e-3)
         found.append(sigma.detach().double().cpu())
-    return torch.stack(found)
+    return torch.cat(found)
 
 
 def with_memory(

@@ -109,30 +109,29 @@ def table_radius_vs_pa(inputs: Inputs) -> pd.DataFrame:
     Panel `attack`: the largest ξ over σ_1 in [σ_0 e^{-ra}, σ_0 e^{ra}] at shares of the radius
     (κ = .9999), and by simulation at the two ends.
     """
-    p_a = np.array([0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 0.99993])
-    parts = []
-    for N, sigma_0, rate in itertools.product(
-        (64, 784, 3072), (0.12, 0.25, 0.5, 1.0), (0.005, 0.01, 0.05)
-    ):
-        cap = certificates.follow_up_cap(N, p_a)
-        radius, side = certificates.input_dependent_radius(sigma_0, rate, N, p_a)
-        capped, _ = certificates.input_dependent_radius(sigma_0, rate, N, p_a, cap)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "p_a": p_a,
-                    "kappa": cap,
-                    "radius": radius,
-                    "capped_radius": capped,
-                    "cohen_radius": certificates.cohen_radius(sigma_0, p_a),
-                    "binding_side": side,
-                    "n_dim": N,
-                    "sigma_0": sigma_0,
-                    "r": rate,
-                }
-            )
-        )
-    frame = pd.concat(parts, ignore_index=True).assign(seed=-1)
+    p_a = [0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 0.99993]
+    settings = itertools.product((64, 784, 3072), (0.12, 0.25, 0.5, 1.0), (0.005, 0.01, 0.05), p_a)
+    N, sigma_0, rate, p_a = (np.array(values) for values in zip(*settings, strict=True))
+    cap = np.empty(len(N))
+    for each in np.unique(N):
+        cap[N == each] = certificates.follow_up_cap(each, p_a[N == each])
+    # The roots of all settings at once.
+    radius, side = certificates.input_dependent_radius(sigma_0, rate, N, p_a)
+    capped, _ = certificates.input_dependent_radius(sigma_0, rate, N, p_a, cap)
+    frame = pd.DataFrame(
+        {
+            "p_a": p_a,
+            "kappa": cap,
+            "radius": radius,
+            "capped_radius": capped,
+            "cohen_radius": certificates.cohen_radius(sigma_0, p_a),
+            "binding_side": side,
+            "n_dim": N,
+            "sigma_0": sigma_0,
+            "r": rate,
+            "seed": -1,
+        }
+    )
     attacks = pd.DataFrame(_attacks()).assign(seed=-1)
     return pd.concat(
         [
@@ -927,9 +926,13 @@ def _attacks() -> list[dict]:
         settings = {"n_dim": N, "sigma_0": sigma_0, "r": rate, "p_a": p_a, "radius": R}
         for share in (0.2, 0.4, 0.6, 0.8, 0.9, 0.99, 0.999, 1.02):
             a = share * R
-            ratios = np.exp(rate * a * np.linspace(-1, 1, 9))
-            worst = max(float(_xi(a, sigma_0, sigma_0 * ratio, p_a, N)) for ratio in ratios)
-            rows.append({**settings, "share": share, "kind": "exact", "xi": worst})
+            sigma_1 = sigma_0 * np.exp(rate * a * np.linspace(-1, 1, 9))
+            found = [
+                *certificates.xi_greater(a, sigma_0, sigma_1[:4], 1 - p_a, N),
+                certificates.xi_equal(a, sigma_0, 1 - p_a),
+                *certificates.xi_less(a, sigma_0, sigma_1[5:], p_a, N),
+            ]
+            rows.append({**settings, "share": share, "kind": "exact", "xi": float(max(found))})
         for share, end in itertools.product((0.5, 0.99, 1.02), (-1, 1)):
             a = share * R
             sigma_1 = sigma_0 * np.exp(end * rate * a)

@@ -74,12 +74,14 @@ def contraction(
         Y: labels (K, N).
         lam_hat, lam_map, kappa: λ̂ >= 0, λ_map >= 0, κ > 0.
     """
-    identity = np.eye(len(A))
+    # G̃ = Z Zᵀ
+    Z = A @ np.linalg.solve(A + lam_hat * np.eye(len(A)), Y.T) / np.sqrt(kappa)
+    small, c = np.eye(len(Y)), lam_map + lam_hat
     while True:
-        # G̃ = Z Zᵀ
-        Z = A @ np.linalg.solve(A + lam_hat * identity, Y.T) / np.sqrt(kappa)
         yield _difference_norm(Z, Y.T)
-        A = Z @ Z.T + lam_map * identity
+        # A (A + λ̂I)⁻¹ = I - λ̂ (Z Zᵀ + cI)⁻¹, by Woodbury's formula with K unknowns instead of N.
+        inverse = (Y.T - Z @ np.linalg.solve(Z.T @ Z + c * small, Z.T @ Y.T)) / c
+        Z = (Y.T - lam_hat * inverse) / np.sqrt(kappa)
 
 
 def _difference_norm(Z: np.ndarray, Y: np.ndarray) -> float:

@@ -189,6 +189,7 @@ def sgd(
     lr: Tensor,
     momentum: float = 0.0,
     schedule: Schedule = lambda _: 1.0,
+    penalties: Mapping[str, float] | None = None,
 ) -> tuple[Callable[[int], None], State]:
     """Gradient descent by automatic differentiation, for any stacked model.
 
@@ -198,14 +199,18 @@ def sgd(
         lr: (S,).
         momentum: v <- momentum v + gradient; the step is lr v.
         schedule: from the step (from 1) to a factor of lr.
+        penalties: name -> λ of a term (λ/2)|W|² that is minimised beside the objective.
 
     Returns:
         `advance` for `train`, and the momentum buffers for its `extra` (empty without momentum).
     """
     velocity = {f"momentum/{k}": torch.zeros_like(v) for k, v in params.items()} if momentum else {}
+    penalties = penalties or {}
 
     def advance(step: int) -> None:
         for key, gradient in _gradients(params, objective, step).items():
+            if key in penalties:
+                gradient = gradient.add(params[key], alpha=penalties[key])
             if momentum:
                 gradient = velocity[f"momentum/{key}"].mul_(momentum).add_(gradient)
             params[key].sub_(_rate(lr * schedule(step), gradient) * gradient)
@@ -223,34 +228,59 @@ def adam(
     epsilon: float = 1e-8,
     weight_decay: float = 0.0,
     decayed: Collection[str] = (),
+    penalties: Mapping[str, float] | None = None,
 ) -> tuple[Callable[[int], None], State]:
-    """Adam (Kingma and Ba 2015) for any stacked model; penalties are a part of the objective.
+    """Adam (Kingma and Ba 2015) for any stacked model, on the gradient of all penalties as well.
 
     With `weight_decay` it is AdamW (Loshchilov and Hutter 2019).
 
     Args:
-        params, objective, lr, schedule: see `sgd`.
+        params, objective, lr, schedule, penalties: see `sgd`; `params` are contiguous.
         betas: decay of the means of the gradients and of their squares.
         epsilon: added to the root of the latter.
         weight_decay: a step takes this times lr off the parameters `decayed`.
 
     Returns:
         `advance` for `train`, and the two means for its `extra`.
+
+    Raises:
+        ValueError: parameters are not contiguous.
     """
+    if not all(value.is_contiguous() for value in params.values()):
+        raise ValueError("The fused step of Adam takes contiguous parameters.")
     moments = {f"adam{i}/{k}": torch.zeros_like(v) for i in (1, 2) for k, v in params.items()}
+    device = next(iter(params.values())).device
+    # One call of the fused step has one rate and one λ.
+    alike = bool((lr == lr[0]).all())
+    members = [slice(None)] if alike else [slice(s, s + 1) for s in range(len(lr))]
+    decays = [key for key in params if weight_decay and key in decayed]
+    names: dict[float, list[str]] = {}
+    for key in params:
+        names.setdefault((penalties or {}).get(key, 0.0), []).append(key)
 
     def advance(step: int) -> None:
-        unbiased = [1 - beta**step for beta in betas]
-        for key, gradient in _gradients(params, objective, step).items():
-            first = moments[f"adam1/{key}"].lerp_(gradient, 1 - betas[0])
-            second = moments[f"adam2/{key}"].mul_(betas[1])
-            second.addcmul_(gradient, gradient, value=1 - betas[1])
-            # The step rate·m/(√v + ε) with the rate in the denominator: fewer passes over memory.
-            if weight_decay and key in decayed:
-                params[key].mul_(1 - _rate(lr * schedule(step) * weight_decay, gradient))
-            rate = _rate(lr * (schedule(step) / unbiased[0]), gradient)
-            scale = second.sqrt().div_(rate * unbiased[1] ** 0.5).add_(epsilon / rate)
-            params[key].addcdiv_(first, scale, value=-1)
+        gradients = _gradients(params, objective, step)
+        count = torch.tensor(float(step), device=device)
+        for own in members:
+            rate = float(lr[own][0]) * schedule(step)
+            for key in decays:
+                params[key][own].mul_(1 - rate * weight_decay)
+            for strength, keys in names.items():
+                torch._fused_adam_(
+                    [params[key][own] for key in keys],
+                    [gradients[key][own].contiguous() for key in keys],
+                    [moments[f"adam1/{key}"][own] for key in keys],
+                    [moments[f"adam2/{key}"][own] for key in keys],
+                    [],
+                    [count] * len(keys),
+                    lr=rate,
+                    beta1=betas[0],
+                    beta2=betas[1],
+                    weight_decay=strength,
+                    eps=epsilon,
+                    amsgrad=False,
+                    maximize=False,
+                )
 
     return advance, moments
 

@@ -75,11 +75,11 @@ def train(
     objective: Objective,
     recipe: Recipe,
     *,
-    seed: int,
+    seed: int | Sequence[int],
     snapshot_epochs: Sequence[int],
     checkpoint: Checkpoint,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-    perturb: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None,
+    perturb: Callable[..., Tensor] | None = None,
     before_epoch: Callable[[int], None] | None = None,
     keep: Callable[[nn.Module], dict[str, Tensor]] | None = None,
     name: str = "training",
@@ -93,12 +93,14 @@ def train(
         objective: parts of the loss of a batch; their sum is minimised, their means over an epoch
             are logged.
         recipe: how.
-        seed: of the order of samples and the augmentation.
+        seed: of the order of samples and the augmentation. With several, the samples are those of
+            as many networks that `model` trains at once, an equal share for each; so is each batch,
+            of `recipe.batch` samples for each.
         snapshot_epochs: epochs after which something is kept; 0 is the start.
         checkpoint: where the state is saved, and when.
         evaluate: further numbers to log after each epoch.
-        perturb: from a batch, the rows of its samples and the epoch's generator (on the CPU) to
-            what the network sees; after the augmentation.
+        perturb: from a batch, the rows of its samples and the epoch's generator (on the CPU), one
+            for each seed, to what the network sees; after the augmentation.
         before_epoch: called with the number of each epoch, from 1, before it.
         keep: what is kept of the network, as tensors on the CPU; its state where absent.
         name: for the progress line.
@@ -107,9 +109,14 @@ def train(
         TrainingDiverged: the loss is not finite; names the step and the last good checkpoint.
         SystemExit: SIGTERM came; the state is saved.
     """
-    optimiser = make_optimiser(model, recipe)
+    # A freed block of this size makes glibc keep what it is given back from then on. Otherwise
+    # steps ask the system anew for the memory of their activations: up to 15 % of their time.
+    torch.empty(31 * 2**20, dtype=torch.uint8)
+    optimiser = Optimiser(model, recipe)
     keep = keep or _on_cpu
-    steps_per_epoch = math.ceil(len(inputs) / recipe.batch)
+    seeds = [seed] if isinstance(seed, int) else seed
+    N = len(inputs) // len(seeds)
+    steps_per_epoch = math.ceil(N / recipe.batch)
     total = recipe.epochs * steps_per_epoch
     mixed = recipe.precision == "mixed" and inputs.device.type == "cuda"
     history: list[tuple[int, str, float]] = []
@@ -124,27 +131,28 @@ def train(
     with checkpoint.catching_sigterm(), progress(name, recipe.epochs, first_epoch - 1) as tick:
         for epoch in range(first_epoch, recipe.epochs + 1):
             # The streams of an epoch are made from its number: nothing to save and restore.
-            generator = torch.Generator().manual_seed((seed + 0x9E3779B9 * epoch) % 2**63)
-            order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+            generators = [
+                torch.Generator().manual_seed((own + 0x9E3779B9 * epoch) % 2**63) for own in seeds
+            ]
+            order = torch.stack([torch.randperm(N, generator=own) for own in generators])
+            order = (order + N * torch.arange(len(seeds))[:, None]).to(inputs.device)
             sums: dict[str, Tensor] = {}
             model.train()
             if recipe.restarts:
-                optimiser.state.clear()
+                optimiser.restart()
             if before_epoch is not None:
                 before_epoch(epoch)
-            for i, rows in enumerate(order.split(recipe.batch)):
+            for i, rows in enumerate(order.split(recipe.batch, 1)):
+                rows = rows.flatten()
                 step = (epoch - 1) * steps_per_epoch + i
-                for group in optimiser.param_groups:
-                    group["lr"] = recipe.lr * rate(recipe, step / total)
-                x = augmented(inputs[rows], recipe.padding, recipe.flips, generator)
+                x = augmented(inputs[rows], recipe.padding, recipe.flips, *generators)
                 if perturb is not None:
-                    x = perturb(x, rows, generator)
+                    x = perturb(x, rows, *generators)
                 with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed):
                     parts = objective(model, x, labels[rows])
                 loss = sum(parts.values())
-                optimiser.zero_grad(set_to_none=True)
                 loss.backward()
-                optimiser.step()
+                optimiser.step(recipe.lr * rate(recipe, step / total))
                 for part, value in parts.items():
                     sums[part] = sums.get(part, 0) + value.detach().double() * len(rows)
             means = {part: (value / len(inputs)).item() for part, value in sums.items()}
@@ -207,18 +215,71 @@ def train_seeds(
     return runs, pd.concat(histories, ignore_index=True)
 
 
-def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser, with a parameter group for each weight decay."""
-    groups: dict[float, list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        fitting = [prefix for prefix in recipe.decay or {} if name.startswith(prefix)]
-        decay = recipe.decay[max(fitting, key=len)] if fitting else 0.0
-        groups.setdefault(decay, []).append(parameter)
-    listed = [{"params": parameters, "weight_decay": d} for d, parameters in groups.items()]
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(listed, lr=recipe.lr, momentum=recipe.momentum)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
-    return kind(listed, lr=recipe.lr)
+class Optimiser:
+    """SGD with momentum, Adam or AdamW as in `torch.optim`, in one fused call a group.
+
+    `torch.optim` itself imports the machinery of torch.compile at its first use, a second of each
+    job, and its own work on a small network is a fifth of the step.
+
+    Attributes:
+        groups: the parameters by their weight decay; each must have a gradient in every step.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.groups: dict[float, list[Tensor]] = {}
+        for name, parameter in model.named_parameters():
+            fitting = [prefix for prefix in recipe.decay or {} if name.startswith(prefix)]
+            decay = recipe.decay[max(fitting, key=len)] if fitting else 0.0
+            self.groups.setdefault(decay, []).append(parameter)
+        listed = [p for parameters in self.groups.values() for p in parameters]
+        kept = ["mean", "square"]
+        if recipe.optimiser == "sgd":
+            kept = ["momentum"] if recipe.momentum else []
+        self.steps = torch.zeros((), device=listed[0].device)
+        self.buffers = {name: [torch.zeros_like(p) for p in listed] for name in kept}
+
+    def step(self, lr: float) -> None:
+        """Step with the gradients that the parameters have, and take these away."""
+        self.steps += 1
+        first = 0
+        with torch.no_grad():
+            for decay, parameters in self.groups.items():
+                count = len(parameters)
+                own = [buffers[first : first + count] for buffers in self.buffers.values()]
+                gradients = [p.grad for p in parameters]
+                if self.recipe.optimiser == "sgd":
+                    torch._fused_sgd_(
+                        *(parameters, gradients, own[0] if own else []),
+                        **{"weight_decay": decay, "momentum": self.recipe.momentum, "lr": lr},
+                        **{"dampening": 0.0, "nesterov": False, "maximize": False},
+                        is_first_step=False,
+                    )
+                else:
+                    adam = {"adam": torch._fused_adam_, "adamw": torch._fused_adamw_}
+                    adam[self.recipe.optimiser](
+                        *(parameters, gradients, *own, [], [self.steps] * count),
+                        **{"lr": lr, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+                        **{"weight_decay": decay, "amsgrad": False, "maximize": False},
+                    )
+                for parameter in parameters:
+                    parameter.grad = None
+                first += count
+
+    def state(self) -> dict[str, Tensor]:
+        """The number of steps, and the buffers `<name>/<number of the parameter>`."""
+        buffers = {f"{k}/{i}": v for k, own in self.buffers.items() for i, v in enumerate(own)}
+        return {"steps": self.steps} | buffers
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
+
+    def restart(self) -> None:
+        """Begin anew with all buffers."""
+        for value in self.state().values():
+            value.zero_()
 
 
 def rate(recipe: Recipe, done: float) -> float:
@@ -232,27 +293,34 @@ def rate(recipe: Recipe, done: float) -> float:
     return 1.0
 
 
-def augmented(images: Tensor, padding: int, flips: bool, generator: torch.Generator) -> Tensor:
-    """Random crops, where there is padding, and random mirror images, where they are wanted."""
+def augmented(images: Tensor, padding: int, flips: bool, *generators: torch.Generator) -> Tensor:
+    """Random crops, where there is padding, and random mirror images, where they are wanted.
+
+    Each generator draws for an equal share of the images: the first for the first ones.
+    """
     if padding:
-        images = crop(images, padding, generator)
-    return flip(images, generator) if flips else images
+        images = crop(images, padding, *generators)
+    return flip(images, *generators) if flips else images
 
 
-def crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+def crop(images: Tensor, padding: int, *generators: torch.Generator) -> Tensor:
     """Zero-pad images (b, C, H, W) and cut each at its own random place, all at once."""
     b, _, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
-    place = torch.randint(2 * padding + 1, (2, b), generator=generator).to(images.device)
+    share = (2, b // len(generators))
+    place = torch.cat([torch.randint(2 * padding + 1, share, generator=g) for g in generators], 1)
+    place = place.to(images.device)
     rows = place[0, :, None] + torch.arange(height, device=images.device)
     columns = place[1, :, None] + torch.arange(width, device=images.device)
     each = torch.arange(b, device=images.device)
     return padded[each[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+def flip(images: Tensor, *generators: torch.Generator) -> Tensor:
     """Mirror each image (b, C, H, W) from left to right with probability one half."""
-    heads = torch.rand(len(images), generator=generator).to(images.device) < 0.5
+    share = len(images) // len(generators)
+    heads = torch.cat([torch.rand(share, generator=own) for own in generators]) < 0.5
+    heads = heads.to(images.device)
     return torch.where(heads[:, None, None, None], images.flip(3), images)
 
 
@@ -262,16 +330,13 @@ def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
 
 def _state(
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     history: list[tuple[int, str, float]],
     snapshots: dict[int, dict[str, Tensor]],
     epoch: int,
 ) -> dict[str, Tensor]:
     saved = {f"model/{k}": v for k, v in model.state_dict().items()}
-    for index, buffers in optimiser.state_dict()["state"].items():
-        for k, v in buffers.items():
-            if v is not None:
-                saved[f"optimiser/{index}/{k}"] = torch.as_tensor(v)
+    saved |= {f"optimiser/{k}": v for k, v in optimiser.state().items()}
     saved |= {f"kept/{e}/{k}": v for e, kept in snapshots.items() for k, v in kept.items()}
     for row, (at, metric, value) in enumerate(history):
         saved[f"history/{row}/{at}/{metric}"] = torch.tensor(value, dtype=torch.float64)
@@ -281,24 +346,20 @@ def _state(
 def _restore(
     saved: dict[str, Tensor],
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimiser,
     history: list[tuple[int, str, float]],
     snapshots: dict[int, dict[str, Tensor]],
 ) -> int:
     model.load_state_dict(
         {k.removeprefix("model/"): v for k, v in saved.items() if k[:6] == "model/"}
     )
-    buffers: dict[int, dict[str, Tensor]] = {}
+    optimiser.load({k.removeprefix("optimiser/"): v for k, v in saved.items()})
     rows = {}
     for key, value in saved.items():
         kind, *rest = key.split("/", 3 if key.startswith("history/") else 2)
-        if kind == "optimiser":
-            buffers.setdefault(int(rest[0]), {})[rest[1]] = value
-        elif kind == "kept":
+        if kind == "kept":
             snapshots.setdefault(int(rest[0]), {})[rest[1]] = value
         elif kind == "history":
             rows[int(rest[0])] = (int(rest[1]), rest[2], value.item())
-    content = optimiser.state_dict()
-    optimiser.load_state_dict({**content, "state": buffers})
     history += [rows[row] for row in sorted(rows)]
     return int(saved["epoch"])
