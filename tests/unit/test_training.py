@@ -13,6 +13,7 @@ from replica.specs import NetworkHeadSpec
 from replica.theory import dnc
 from replica.training import ensemble, loop
 from replica.training.checkpoint import Checkpoint
+from replica.training.jobs import without_denormals
 
 NONE = Checkpoint(None)
 
@@ -422,3 +423,37 @@ def test_log_spaced_steps():
         spaced = ensemble.log_spaced(steps, 20)
         assert spaced[0] == 0 and spaced[-1] == steps and len(spaced) <= 21
         assert spaced == sorted(set(spaced)) and math.isfinite(spaced[-1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_denormals_are_zero_within_a_training_alone(dtype):
+    tiny = torch.full((3,), torch.finfo(dtype).tiny, dtype=dtype)
+    with without_denormals():
+        assert (tiny / 4 == 0).all() and (tiny == torch.finfo(dtype).tiny).all()
+        weights = tiny.clone().requires_grad_()
+        (weights.square().sum() / 2).backward()
+        assert (weights.grad == tiny).all() and (weights.grad / 2 == 0).all()
+    assert (tiny / 4 > 0).all()
+
+
+def test_weights_that_die_end_as_with_denormals():
+    """A features model whose penalty is above the threshold goes to zero, through all of them."""
+
+    def trained():
+        generators = [torch.Generator().manual_seed(s) for s in range(3)]
+        params = dufm.initialise(K=3, L=2, n=1, width=8, h_std=0.3, w_gain=0.3,
+                                 generators=generators, dtype=torch.float32)  # fmt: skip
+        large, lr = torch.full((3,), 1.0), torch.full((3,), 0.5)
+        step = dufm.gradient_descent(params, large, large, lr)
+        reached = []
+        for _ in range(160):
+            step()
+            reached.append(params["W1"].abs().max().item())
+        return params, reached
+
+    before, reached = trained()
+    assert any(0 < value < torch.finfo(torch.float32).tiny for value in reached)
+    with without_denormals():
+        after, _ = trained()
+    for name, value in before.items():
+        torch.testing.assert_close(value, after[name], rtol=0, atol=1e-37)

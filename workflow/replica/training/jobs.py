@@ -89,4 +89,19 @@ def started(
             cards=cards,
             start=artifacts.read_tensors(base)[0] if base else None,
         )
-        yield job, stamp
+        with without_denormals():
+            yield job, stamp
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Take numbers below the normal ones (1e-38 in single precision) as 0 within.
+
+    A penalty lets weights decay until they are such numbers, with which a processor computes many
+    times as long: a training of which half the directions die took up to five times the time.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
