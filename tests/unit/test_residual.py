@@ -12,6 +12,7 @@ from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import load_registry
 from replica.measures import collapse
 from replica.models import residual
+from replica.residual import by_hand
 from replica.residual.metrics import measure_residual
 from replica.residual.samples import patches, samples
 from replica.residual.training import fit, observe, penalty, penalty_terms, start, train_residual
@@ -126,6 +127,8 @@ def test_a_stack_is_the_definition_member_by_member(cards, network, norm):
         value += 0.1 * torch.randn(value.shape, dtype=value.dtype)
         assert name.endswith(residual.UNREGULARISED) != (name in residual.regularised(params))
     features = residual.features(params, spec, data.inputs[None], data.ends[None])
+    trained = by_hand.features(params, spec, data.inputs[None], data.ends[None])
+    assert torch.allclose(features, trained, atol=1e-12)
     out = residual.logits(params, features)
     assert features.norm(dim=-1).numpy() == pytest.approx(spec.width**0.5, rel=1e-6)
     for s in range(spec.seeds):
@@ -148,7 +151,7 @@ def test_the_gradient_by_hand_is_that_of_the_definition(cards, network, norm):
     for b in (3, 4):
         inputs, ends = data.inputs[:b], torch.randint(data.positions, (2, b))
         weight = torch.randn(2, b, data.K, dtype=torch.float64)
-        out = residual.logits(leaves, residual.features(leaves, spec, inputs[None], ends))
+        out = residual.logits(leaves, by_hand.features(leaves, spec, inputs[None], ends))
         found = torch.autograd.grad((weight * out).sum(), list(leaves.values()))
         each = [
             plain({name: value[s] for name, value in leaves.items()}, spec, x, ends[s, i])

@@ -14,27 +14,20 @@ App. B):
 The paper's columns are rows here: a batch is (S, b, ...) for S members that share nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from replica.specs import ResidualNetwork, ResidualSpec
 
 State = Mapping[str, Tensor]
-# From the gradient of what a layer gives to that of what it takes.
-Backward = Callable[[Tensor], Tensor]
 # Under the root of the variance: far below what a feature has, and no division by zero.
 EPSILON = 1e-10
 # Biases and embeddings are not regularised.
 UNREGULARISED = ("embedding", "position", "bias")
 IN_BLOCKS = ("W", "Q", "K", "V", "O")
-# Short samples share a matrix of attention with up to so many positions: tiny products are slow.
-TILE = 16
 
 
 def layer_norm(x: Tensor) -> Tensor:
@@ -109,256 +102,68 @@ def logits(params: State, features: Tensor) -> Tensor:
 def features(params: State, spec: ResidualSpec, inputs: Tensor, ends: Tensor) -> Tensor:
     """What enters the head: the last position after the final LN, (S, b, d).
 
-    Differentiable in the parameters, once.
-
     Args:
         params: see `initialise`.
         spec: the run.
         inputs: samples (S, b, D), patches (S, b, T, p), or token numbers (S, b, T) int64; S = 1 is
             shared by all members.
         ends: (S, b) position of the last token of each sample.
-
-    Raises:
-        RuntimeError: a second gradient is taken of one result.
     """
-    names = [name for name in params if not name.startswith("head")]
-    return _Features.apply(spec, inputs, ends, names, *(params[name] for name in names))
+    x = layer_norm(_embedded(params, inputs))
+    resnet = isinstance(spec.network, ResidualNetwork)
+    branches = [_perceptron] if resnet else [_attention, _perceptron]
+    for block in blocks_of(params):
+        for branch in branches:
+            if spec.norm == "post":
+                x = layer_norm(x + branch(block, x))
+            else:
+                x = x + branch(block, layer_norm(x))
+    if x.dim() == 4:
+        x = x.gather(2, ends.expand(len(x), -1)[..., None, None].expand(-1, -1, 1, x.shape[-1]))
+        x = x.squeeze(2)
+    return x if spec.norm == "post" else layer_norm(x)
 
 
-class _Features(torch.autograd.Function):
-    """`features` with a gradient by hand: a graph of single operations takes twice the time.
-
-    Layers work in place where nothing needs what they overwrite, and of the last block only the
-    positions that are read are computed. Each layer gives its output and its `Backward`, which
-    writes the gradients of its own parameters into `slopes`.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        spec: ResidualSpec,
-        inputs: Tensor,
-        ends: Tensor,
-        names: Sequence[str],
-        *values: Tensor,
-    ) -> Tensor:
-        params = dict(zip(names, values, strict=True))
-        ctx.slopes = {name: torch.empty_like(value) for name, value in params.items()}
-        x, of_embedding = _embedded(params, ctx.slopes, inputs)
-        x, of_norm = _normalised_(x)
-        ctx.tape = [of_embedding, of_norm]
-        if attends := not isinstance(spec.network, ResidualNetwork):
-            everywhere, at_ends = _places(ends, inputs.shape[2], x)
-        slopes = _by_block(ctx.slopes)
-        for l, (block, slope) in enumerate(zip(_by_block(params), slopes, strict=True), start=1):
-            if attends:
-                rows, mask = at_ends if l == spec.depth else everywhere
-                branch = partial(_attention, block, slope, mask, rows)
-                x, backward = _with_branch(x, branch, spec.norm, rows)
-                ctx.tape.append(backward)
-            x, backward = _with_branch(x, partial(_perceptron, block, slope), spec.norm)
-            ctx.tape.append(backward)
-        if spec.norm == "pre":
-            x, backward = _normalised_(x)
-            ctx.tape.append(backward)
-        # Another object than the one on the tape, which would keep itself alive.
-        return x.detach()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.tape is None:
-            raise RuntimeError("The layers have overwritten what a second gradient would need.")
-        tape, ctx.tape = ctx.tape, None
-        while tape:
-            g = tape.pop()(g)
-        return None, None, None, None, *ctx.slopes.values()
-
-
-def _with_branch(
-    x: Tensor, branch: Callable, norm: str, rows: Tensor | None = None
-) -> tuple[Tensor, Backward]:
-    """A branch with its LN, added to x (S, n, d) at `rows`; see `_at`."""
-    if norm == "post":
-        total, of_branch = branch(x, _at(x, rows))
-        out, of_norm = _normalised_(total)
-
-        def backward(g: Tensor) -> Tensor:
-            g = of_norm(g)
-            return _add_at(of_branch(g), rows, g)
-
-        return out, backward
-    normal, of_norm = _normalised_(x.clone())
-    out, of_branch = branch(normal, _at(x, rows))
-    return out, lambda g: _add_at(of_norm(of_branch(g)), rows, g)
-
-
-def _at(x: Tensor, rows: Tensor | None) -> Tensor:
-    """Rows (S, b, d) of x (S, n, d) by their numbers, repeated along d; without numbers all."""
-    return x if rows is None else x.gather(1, rows)
-
-
-def _add_at(total: Tensor, rows: Tensor | None, g: Tensor) -> Tensor:
-    return total.add_(g) if rows is None else total.scatter_add_(1, rows, g)
-
-
-def _normalised_(x: Tensor) -> tuple[Tensor, Backward]:
-    """`layer_norm` in place."""
-    d = x.shape[-1]
-    x.sub_(x.mean(-1, keepdim=True))
-    rate = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    epsilon, zero, one = _constants(rate.shape, rate.dtype, rate.device)
-    rate = torch.addcmul(epsilon, rate, rate, value=1 / d).rsqrt_()
-    x.mul_(rate)
-
-    def backward(g: Tensor) -> Tensor:
-        # rate (g - mean of g - x · mean of g x): torch's gradient for rows of mean 0, variance 1.
-        found = torch.ops.aten.native_layer_norm_backward(
-            g, x, [d], zero, one, None, None, [True, False, False]
-        )
-        return found[0].mul_(rate)
-
-    return x, backward
-
-
-@lru_cache(maxsize=4)
-def _constants(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    return [torch.full(shape, value, dtype=dtype, device=device) for value in (EPSILON, 0, 1)]
-
-
-def _embedded(params: State, slopes: dict[str, Tensor], inputs: Tensor) -> tuple[Tensor, Backward]:
-    """Rows (S, b, d) of samples, or (S, b T, d) of patches or tokens."""
+def _embedded(params: State, inputs: Tensor) -> Tensor:
     table = params["embedding"]
-    S, V, d = table.shape
+    S = len(table)
     inputs = inputs.expand(S, *inputs.shape[1:])
-    if is_dense := inputs.is_floating_point():
-        read = inputs.flatten(1, -2)
-        x = torch.bmm(read, table)
+    if "position" not in params:
+        return _affine(table.mT, params["embedding_bias"], inputs)
+    if inputs.is_floating_point():
+        embedded = _affine(table.mT, None, inputs)
     else:
         # One table of all members, in which member s has the rows from s V on.
+        V = table.shape[1]
         first = V * torch.arange(S, device=inputs.device).reshape(-1, 1, 1)
-        read = (inputs + first).flatten(1)
-        x = F.embedding(read, table.flatten(0, 1))
-    # A bias is the same at each position: (S, 1, d) instead of (S, T, d).
-    name = "position" if "position" in params else "embedding_bias"
-    shift, of_shift = (state[name].view(S, -1, d) for state in (params, slopes))
-    x.view(S, -1, *shift.shape[1:]).add_(shift[:, None])
-
-    def backward(g: Tensor) -> Tensor:
-        torch.sum(g.view(S, -1, *shift.shape[1:]), 1, out=of_shift)
-        if is_dense:
-            torch.bmm(read.mT, g, out=slopes["embedding"])
-        else:
-            flat = torch.ops.aten.embedding_dense_backward(g, read, S * V, -1, False)
-            slopes["embedding"] = flat.view(S, V, d)
-        return g
-
-    return x, backward
+        embedded = F.embedding(inputs + first, table.flatten(0, 1))
+    return embedded + params["position"][:, None, : inputs.shape[2]]
 
 
-def _by_block(params: State) -> Iterator[State]:
-    """The parameters of each block, as views."""
+def blocks_of(params: State) -> Iterator[State]:
+    """The parameters of each block; cut in one go, whose gradient is put together in one go."""
     cut = {name: w.unbind(1) for name, w in params.items() if name.startswith(IN_BLOCKS)}
     for parts in zip(*cut.values(), strict=True):
         yield dict(zip(cut, parts, strict=True))
 
 
-def _perceptron(block: State, slope: State, x: Tensor, base: Tensor) -> tuple[Tensor, Backward]:
-    """base + MLP(x)."""
-    active = torch.bmm(x, block["W1"].mT).add_(block["W1_bias"][:, None]).relu_()
-    if "W2" in block:
-        out = torch.baddbmm(base, active, block["W2"].mT).add_(block["W2_bias"][:, None])
-    else:
-        out = base + active
-
-    def backward(g: Tensor) -> Tensor:
-        if "W2" in block:
-            torch.bmm(g.mT, active, out=slope["W2"])
-            torch.sum(g, 1, out=slope["W2_bias"])
-            g = torch.bmm(g, block["W2"])
-        g = active.sign_().mul_(g)
-        torch.bmm(g.mT, x, out=slope["W1"])
-        torch.sum(g, 1, out=slope["W1_bias"])
-        return torch.bmm(g, block["W1"])
-
-    return out, backward
+def _perceptron(block: State, x: Tensor) -> Tensor:
+    out = F.relu(_affine(block["W1"], block["W1_bias"], x))
+    return _affine(block["W2"], block["W2_bias"], out) if "W2" in block else out
 
 
-def _attention(
-    block: State, slope: State, mask: Tensor, rows: Tensor | None, z: Tensor, base: Tensor
-) -> tuple[Tensor, Backward]:
-    """base + ATTN(z), single-head and causal, of the positions `rows`; `mask` see `_places`.
-
-    Scores are products of z with W_KᵀW_Q z, and W_OW_V follows the mean: matrices act on the
-    positions that ask alone.
-    """
-    both = {name: (block[name], slope[name]) for name in block if name in ("QK", "VO", *"QKVO")}
-    if "QK" in both:
-        before, after = [both["QK"]], [both["VO"]]
-    else:
-        K, slope_K = both["K"]
-        before, after = [both["Q"], (K.mT, slope_K.mT)], [both["V"], both["O"]]
-    scale = z.shape[-1] ** -0.5
-    query, of_query = _through(before, _at(z, rows))
-    # Many samples a tile: (tiles, positions, d).
-    keys = z.view(len(mask), mask.shape[2], -1)
-    asked = query.view(len(mask), mask.shape[1], -1)
-    A = torch.baddbmm(mask, asked, keys.mT, alpha=scale).softmax(-1)
-    out, of_mean = _through(after, torch.bmm(A, keys).view_as(query))
-
-    def backward(g: Tensor) -> Tensor:
-        g = of_mean(g).view_as(asked)
-        of_A = torch.bmm(g, keys.mT)
-        of_scores = torch.ops.aten._softmax_backward_data(of_A, A, -1, A.dtype).mul_(scale)
-        of_z = torch.bmm(A.mT, g).baddbmm_(of_scores.mT, asked).view_as(z)
-        return _add_at(of_z, rows, of_query(torch.bmm(of_scores, keys).view_as(query)))
-
-    return out.add_(base), backward
+def _attention(block: State, z: Tensor) -> Tensor:
+    """Single-head causal attention: of position j to all i <= j."""
+    if "QK" in block:
+        q, k, v = _affine(block["QK"], None, z), z, _affine(block["VO"], None, z)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    q, k, v = (_affine(block[name], None, z) for name in "QKV")
+    attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return _affine(block["O"], None, attended)
 
 
-def _through(matrices: Sequence[tuple[Tensor, Tensor]], x: Tensor) -> tuple[Tensor, Backward]:
-    """Rows ... W_2 W_1 x for pairs of W (S, d, d) and the place of its gradient."""
-    read = []
-    for W, _ in matrices:
-        read.append(x)
-        x = torch.bmm(x, W.mT)
-
-    def backward(g: Tensor) -> Tensor:
-        for (W, slope), x in zip(reversed(matrices), reversed(read), strict=True):
-            torch.bmm(g.mT, x, out=slope)
-            g = torch.bmm(g, W)
-        return g
-
-    return x, backward
-
-
-def _places(
-    ends: Tensor, T: int, like: Tensor
-) -> tuple[tuple[None, Tensor], tuple[Tensor, Tensor]]:
-    """Rows and mask of attention, of all positions and of the ends alone.
-
-    Args:
-        ends: (S, b) or (1, b).
-        T: positions of a sample.
-        like: (S, b T, d).
-
-    Returns:
-        For all positions None, for the ends the numbers of the rows, (S, b, d). The masks are 0 or
-        -∞, (tiles, positions that ask, positions that answer), for tiles of a few samples each.
-    """
-    S, d, b = len(like), like.shape[-1], ends.shape[1]
-    device = ends.device
-    side = max(n for n in range(1, max(TILE // T, 1) + 1) if b % n == 0)
-    own = torch.eye(side, dtype=torch.bool, device=device)[:, None, :, None]
-    positions = torch.arange(T, device=device)
-
-    def mask(asking: Tensor) -> Tensor:
-        seen = own & (positions <= asking[..., None])[..., None, :]
-        found = like.new_zeros(seen.shape).masked_fill_(~seen, -torch.inf)
-        found = found.flatten(-2).flatten(-3, -2)
-        return found.expand(S, b // side, *found.shape[-2:]).flatten(0, 1)
-
-    rows = ends + T * torch.arange(b, device=device)
-    rows = rows.expand(S, -1)[..., None].expand(-1, -1, d)
-    everywhere = mask(positions.expand(1, 1, side, T))
-    return (None, everywhere), (rows, mask(ends.view(len(ends), -1, side, 1)))
+def _affine(W: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """Rows W x + b for W (S, m, n), b (S, m), x (S, ..., n)."""
+    flat = x.flatten(1, -2)
+    out = torch.bmm(flat, W.mT) if bias is None else torch.baddbmm(bias[:, None], flat, W.mT)
+    return out.unflatten(1, x.shape[1:-1])

@@ -11,6 +11,7 @@ from replica.data.prepare import load, verify
 from replica.measures import collapse
 from replica.measures.moments import ClassMoments
 from replica.models import residual
+from replica.residual import by_hand
 from replica.residual.samples import Samples, samples
 from replica.specs import ResidualSpec
 from replica.training import ensemble
@@ -150,7 +151,7 @@ def fit(
     params: residual.State, spec: ResidualSpec, inputs: Tensor, ends: Tensor, labels: Tensor
 ) -> Tensor:
     """Mean loss (S,) over samples (S, b, ...), or (1, b, ...) shared by all members."""
-    out = residual.logits(params, residual.features(params, spec, inputs, ends))
+    out = residual.logits(params, by_hand.features(params, spec, inputs, ends))
     return losses(out, labels.expand(len(out), -1), spec).mean(1)
 
 
