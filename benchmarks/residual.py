@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from replica import costs
 from replica.models import residual
+from replica.residual import by_hand
 from replica.residual.training import fit, penalty, strengths
 from replica.specs import validate_run
 from replica.training import ensemble
@@ -53,17 +54,17 @@ def stack(spec, positions, members, inputs, labels):
     ends = torch.full((len(members), spec.batch), positions - 1, device=device)
     rows = torch.tensor(list(members), device=device)
 
-    def objective(p, step):
-        x, y = inputs[step - 1, rows], labels[step - 1, rows]
-        return fit(p, spec, x, ends, y)
+    def batch(step):
+        return inputs[step - 1, rows], ends, labels[step - 1, rows]
 
+    objective = ensemble.ByHand(lambda p, step: by_hand.gradients(p, spec, *batch(step)))
     lr = torch.full((len(members),), spec.lr)
     advance, _ = ensemble.adam(params, objective, lr=lr, penalties=strengths(params, spec))
     began = bench.clock(device)
     for step in range(1, len(inputs) + 1):
         advance(step)
     seconds = bench.clock(device) - began
-    return seconds, objective(params, len(inputs)) + penalty(params, spec)
+    return seconds, fit(params, spec, *batch(len(inputs))) + penalty(params, spec)
 
 
 class PlainResNet(nn.Module):

@@ -1,6 +1,9 @@
 """Training against automatic differentiation, against plain loops, and against itself resumed."""
 
 import math
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -171,6 +174,23 @@ def test_members_step_as_the_optimisers_of_torch(rule, rates):
 def test_adam_says_what_its_fused_step_cannot_do():
     with pytest.raises(ValueError, match="contiguous"):
         ensemble.adam({"A": torch.ones(2, 3, 4).mT}, lambda p, _: p, lr=torch.ones(2))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_freed_memory_is_taken_again():
+    """Without it each pass over 20 MB faults on its 5000 pages."""
+    code = """if True:
+        import resource, torch
+        from replica.training import ensemble
+        ensemble.keep_freed_memory()
+        for step in range(20):
+            if step == 10:
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            [torch.ones(2**18) for _ in range(20)]
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 1000
 
 
 class Interrupted(Exception):

@@ -236,7 +236,7 @@ def verify(path: Path | str) -> dict:
     """
     path = Path(path)
     if path.suffix == ".safetensors":
-        return read_tensors(path)[1]
+        return read_arrays(path)[1]
     read_table(path)
     return read_stamp(path)
 

@@ -1,4 +1,4 @@
-"""The features of `replica.models.residual` with a gradient by hand, for training.
+"""The gradient of the training loss of a residual network by hand.
 
 A graph of single operations takes up to twice the time. Here layers work in place where nothing
 needs what they overwrite, and of the last block only the positions that are read are computed. Each
@@ -8,11 +8,9 @@ layer gives its output and its `Backward`, which writes the gradients of its own
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from replica.models import residual
@@ -25,57 +23,61 @@ Backward = Callable[[Tensor], Tensor]
 TILE = 16
 
 
-def features(params: State, spec: ResidualSpec, inputs: Tensor, ends: Tensor) -> Tensor:
-    """`residual.features`, differentiable in the parameters alone, and once.
+def gradients(
+    params: State, spec: ResidualSpec, inputs: Tensor, ends: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """Of `replica.residual.training.fit` in all parameters; each member's in its own.
 
-    Raises:
-        RuntimeError: a second gradient is taken of one result.
+    Args:
+        params: name -> (S, ...), see `residual.initialise`.
+        spec: the run.
+        inputs, ends: see `residual.features`.
+        labels: (S, b) int64; S = 1 is shared by all members.
+
+    Returns:
+        Name -> (S, ...).
     """
-    names = [name for name in params if not name.startswith("head")]
-    return _Features.apply(spec, inputs, ends, names, *(params[name] for name in names))
-
-
-class _Features(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        spec: ResidualSpec,
-        inputs: Tensor,
-        ends: Tensor,
-        names: Sequence[str],
-        *values: Tensor,
-    ) -> Tensor:
-        params = dict(zip(names, values, strict=True))
-        ctx.slopes = {name: torch.empty_like(value) for name, value in params.items()}
-        x, of_embedding = _embedded(params, ctx.slopes, inputs)
-        x, of_norm = _normalised_(x)
-        ctx.tape = [of_embedding, of_norm]
-        if attends := not isinstance(spec.network, ResidualNetwork):
-            everywhere, at_ends = _places(ends, inputs.shape[2], x)
-        blocks = zip(residual.blocks_of(params), residual.blocks_of(ctx.slopes), strict=True)
-        for l, (block, slope) in enumerate(blocks, start=1):
-            if attends:
-                rows, mask = at_ends if l == spec.depth else everywhere
-                branch = partial(_attention, block, slope, mask, rows)
-                x, backward = _with_branch(x, branch, spec.norm, rows)
-                ctx.tape.append(backward)
-            x, backward = _with_branch(x, partial(_perceptron, block, slope), spec.norm)
-            ctx.tape.append(backward)
-        if spec.norm == "pre":
-            x, backward = _normalised_(x)
-            ctx.tape.append(backward)
-        # Another object than the one on the tape, which would keep itself alive.
-        return x.detach()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.tape is None:
-            raise RuntimeError("The layers have overwritten what a second gradient would need.")
-        tape, ctx.tape = ctx.tape, None
+    with torch.no_grad():
+        slopes = {name: torch.empty_like(value) for name, value in params.items()}
+        x, tape = _features(params, slopes, spec, inputs, ends)
+        # A class after another in memory, over which softmax is fast: (S, K, b).
+        out = torch.bmm(params["head"], x.mT)
+        if "head_bias" in params:
+            out += params["head_bias"][..., None]
+        if spec.loss == "ce":
+            out = out.softmax(1)
+        g = out.sub_(F.one_hot(labels, out.shape[1]).mT).div_(out.shape[2])
+        torch.bmm(g, x, out=slopes["head"])
+        if "head_bias" in params:
+            torch.sum(g, 2, out=slopes["head_bias"])
+        g = torch.bmm(g.mT, params["head"])
         while tape:
             g = tape.pop()(g)
-        return None, None, None, None, *ctx.slopes.values()
+        return slopes
+
+
+def _features(
+    params: State, slopes: dict[str, Tensor], spec: ResidualSpec, inputs: Tensor, ends: Tensor
+) -> tuple[Tensor, list[Backward]]:
+    """`residual.features`, and the layers that they went through."""
+    x, of_embedding = _embedded(params, slopes, inputs)
+    x, of_norm = _normalised_(x)
+    tape = [of_embedding, of_norm]
+    if attends := not isinstance(spec.network, ResidualNetwork):
+        everywhere, at_ends = _places(ends, inputs.shape[2], x)
+    blocks = zip(residual.blocks_of(params), residual.blocks_of(slopes), strict=True)
+    for l, (block, slope) in enumerate(blocks, start=1):
+        if attends:
+            rows, mask = at_ends if l == spec.depth else everywhere
+            branch = partial(_attention, block, slope, mask, rows)
+            x, backward = _with_branch(x, branch, spec.norm, rows)
+            tape.append(backward)
+        x, backward = _with_branch(x, partial(_perceptron, block, slope), spec.norm)
+        tape.append(backward)
+    if spec.norm == "pre":
+        x, backward = _normalised_(x)
+        tape.append(backward)
+    return x, tape
 
 
 def _with_branch(

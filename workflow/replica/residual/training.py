@@ -39,13 +39,13 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
 
     rows_of = ensemble.shuffled(job, N, batch)
 
-    def objective(p: ensemble.State, step: int) -> Tensor:
+    def gradients(p: ensemble.State, step: int) -> ensemble.State:
         if batch == N:
             chosen = inputs[None], ends[None], labels[None]
         else:
             rows = rows_of(step)
             chosen = inputs[rows], ends[rows], labels[rows]
-        return fit(p, spec, *chosen)
+        return by_hand.gradients(p, spec, *chosen)
 
     def evaluate(p: ensemble.State) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -53,6 +53,7 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
             sums = [fit(p, spec, x[None], e[None], y[None]) * len(y) for x, e, y in parts]
             return torch.stack(sums).sum(0) / N, penalty(p, spec)
 
+    objective = ensemble.ByHand(gradients)
     lr = torch.full((len(job.seeds),), spec.lr, dtype=torch.float64)
     more = {"lr": lr, "schedule": schedule(spec, steps), "penalties": strengths(params, spec)}
     if spec.optimiser == "adam":
@@ -151,7 +152,7 @@ def fit(
     params: residual.State, spec: ResidualSpec, inputs: Tensor, ends: Tensor, labels: Tensor
 ) -> Tensor:
     """Mean loss (S,) over samples (S, b, ...), or (1, b, ...) shared by all members."""
-    out = residual.logits(params, by_hand.features(params, spec, inputs, ends))
+    out = residual.logits(params, residual.features(params, spec, inputs, ends))
     return losses(out, labels.expand(len(out), -1), spec).mean(1)
 
 
