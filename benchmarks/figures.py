@@ -8,7 +8,7 @@ import pandas as pd
 import scaling
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
 from replica import drawing
 
@@ -63,6 +63,8 @@ def draw_scaling(table: pd.DataFrame) -> Figure:
             ax.set_xscale("log")
             ax.set_yscale("log")
             _few_ticks(ax.xaxis)
+            # 200,000 leaves no place for its neighbours.
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             _few_ticks(ax.yaxis)
             ax.set_ylabel(unit)
             if len(rows):

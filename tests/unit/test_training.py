@@ -181,8 +181,8 @@ def test_freed_memory_is_taken_again():
     """Without it each pass over 20 MB faults on its 5000 pages."""
     code = """if True:
         import resource, torch
-        from replica.training import ensemble
-        ensemble.keep_freed_memory()
+        from replica.training.jobs import keep_freed_memory
+        keep_freed_memory()
         for step in range(20):
             if step == 10:
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -770,8 +770,7 @@ def server_modules(studies: Iterable[str]) -> dict[str, list[str]]:
     drawing = ["replica.drawing", *(f"replica.studies.{study}" for study in studies)]
     return {
         "plain": ["replica.report", *drawing, *sorted(plain)],
-        # The first optimiser of a process imports torch._dynamo.
-        "torch": ["torch._dynamo", "replica.generalization.table", *sorted(modules)],
+        "torch": ["replica.generalization.table", *sorted(modules)],
     }
 
 

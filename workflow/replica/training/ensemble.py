@@ -4,7 +4,6 @@ The members share nothing but the loop: each has its own start, its own stream o
 own step size and penalties. A member that diverges is frozen and named; the others go on.
 """
 
-import ctypes
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ State = dict[str, Tensor]
 DIVERGED = 1e6
 # Steps between two looks at the clock.
 SAVE_EVERY = 10
-# Numbers of two settings of glibc's memory (malloc.h), and the largest value of the second.
-TRIM_THRESHOLD, MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD = -1, -3, 2**25
 
 
 class TrainingDiverged(RuntimeError):
@@ -111,7 +108,6 @@ def train(
         TrainingDiverged: no member is left; names the step and the last checkpoint.
         SystemExit: SIGTERM came; the state is saved.
     """
-    keep_freed_memory()
     members = len(next(iter(params.values())))
     live = {**params, **(extra or {})}
     history = {k: np.full((len(log_steps), members), np.nan) for k in ("fit", "penalty")}
@@ -181,17 +177,6 @@ def train(
     return Trained(
         snapshots, np.asarray(log_steps), history["fit"], history["penalty"], diverged_at
     )
-
-
-def keep_freed_memory() -> None:
-    """From now on memory that is freed stays with the process, where the C library is glibc.
-
-    Every step asks for the same memory again: to give it back and to have its pages cleared anew
-    takes up to a fifth of a step.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
-        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 Schedule = Callable[[int], float]
