@@ -1,10 +1,13 @@
 """Outcomes, tables and claims on runs that are known."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn
 import torch
 
 from replica import drawing, provenance, report
@@ -276,6 +279,15 @@ def test_missing_classes_are_named(digits):
 
 
 # ---------------------------------------------------------------------- drawing, scorecard
+
+
+def test_the_style_has_the_palette_of_seaborn_without_importing_it():
+    code = "import sys; from replica.drawing import COLOURS\n"
+    code += "print(*COLOURS.values(), 'seaborn' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *colours, imported = said.stdout.split()
+    assert imported == "False"
+    assert set(colours) <= {*seaborn.color_palette("colorblind").as_hex(), "#000000", "#555555"}
 
 
 def test_a_drawing_has_labels_and_the_same_bytes_twice(tmp_path):

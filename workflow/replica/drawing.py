@@ -1,7 +1,7 @@
 """How figures look: one style, one colour a series, bands over seeds, a footer with the status.
 
-Colours come from the colour-blind-safe palette of seaborn; dashes and markers tell the same
-series apart in greyscale.
+Colours come from the colour-blind-safe palette of seaborn, which the style file names; dashes and
+markers tell the same series apart in greyscale.
 """
 
 import html
@@ -17,7 +17,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
@@ -25,7 +24,9 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from replica.artifacts import atomic
 
 STYLE = Path(__file__).with_name("replica.mplstyle")
-_PALETTE = sns.color_palette("colorblind").as_hex()
+_PALETTE = matplotlib.rc_params_from_file(STYLE, use_default_template=False)[
+    "axes.prop_cycle"
+].by_key()["color"]
 COLOURS = {
     "loss": _PALETTE[0],
     "fit": _PALETTE[2],
@@ -84,6 +85,9 @@ def apply_style() -> None:
 
 def ordered_colours(count: int) -> list[str]:
     """Colours for an ordered series (layers, depths), from dark to light, readable in grey."""
+    # Here, because it takes longer to import than all else that a drawing needs.
+    import seaborn as sns
+
     return sns.color_palette("viridis", max(count, 2)).as_hex()[:count]
 
 

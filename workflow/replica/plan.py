@@ -767,7 +767,7 @@ def server_modules(studies: Iterable[str]) -> dict[str, list[str]]:
     """What the jobs of some studies import, with torch and without."""
     modules = {entry.partition(":")[0] for entries in FUNCTIONS.values() for entry in entries}
     plain = {FUNCTIONS[kind][1].partition(":")[0] for kind in READERS}
-    drawing = ["replica.drawing", *(f"replica.studies.{study}" for study in studies)]
+    drawing = ["replica.drawing", "seaborn", *(f"replica.studies.{study}" for study in studies)]
     return {
         "plain": ["replica.report", *drawing, *sorted(plain)],
         "torch": ["replica.generalization.table", *sorted(modules)],

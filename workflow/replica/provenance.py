@@ -51,13 +51,32 @@ class _Module:
     effects: list[ast.stmt] = field(default_factory=list)
 
 
-class _Docstrings(ast.NodeTransformer):
-    """Removes docstrings and other bare strings; comments never reach the syntax tree."""
+def _syntax_tree(text: str) -> ast.Module:
+    """Without docstrings and other bare strings; comments never reach the syntax tree."""
+    tree = ast.parse(text)
+    for node in [tree, *_statements(tree)]:
+        for block in _blocks(node):
+            block[:] = [part for part in block if not _is_bare_string(part)]
+    return tree
 
-    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
-        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return None
-        return node
+
+def _is_bare_string(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _blocks(node: ast.AST) -> list[list[ast.AST]]:
+    """The lists of statements, handlers of exceptions and cases directly below a node."""
+    fields = ("body", "orelse", "finalbody", "handlers", "cases")
+    return [block for name in fields if isinstance(block := getattr(node, name, None), list)]
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All of them below a node; expressions, most of a tree, are not looked into."""
+    for block in _blocks(node):
+        for part in block:
+            yield part
+            yield from _statements(part)
 
 
 @functools.cache
@@ -110,21 +129,31 @@ def references(module: str, name: str) -> frozenset[tuple[str, str | None]]:
     """The (module, name) pairs of this package that one definition mentions."""
     scope = parse(module)
     found: set[tuple[str, str | None]] = set()
-    statements = scope.effects if name == "" else scope.definitions[name]
-    todo: list[ast.AST] = list(statements)
+    for used, attribute in _names(module, name):
+        target = _resolve(scope, used)
+        if attribute is not None and target is not None and target[1] is None:
+            found.add(_member(target[0], attribute))
+        elif used in scope.definitions:
+            found.add((module, used))
+        elif target is not None:
+            found.add(target)
+    return frozenset(found)
+
+
+@functools.cache
+def _names(module: str, name: str) -> frozenset[tuple[str, str | None]]:
+    """The names in a definition, each with the attribute that is taken of it there, or None."""
+    scope = parse(module)
+    found: set[tuple[str, str | None]] = set()
+    todo: list[ast.AST] = list(scope.effects if name == "" else scope.definitions[name])
     while todo:
         node = todo.pop()
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            target = _resolve(scope, node.value.id)
-            if target is not None and target[1] is None:
-                found.add(_member(target[0], node.attr))
-                continue
         if isinstance(node, ast.Name):
-            if node.id in scope.definitions:
-                found.add((module, node.id))
-            elif (target := _resolve(scope, node.id)) is not None:
-                found.add(target)
-        todo.extend(ast.iter_child_nodes(node))
+            found.add((node.id, None))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found.add((node.value.id, node.attr))
+        else:
+            todo.extend(ast.iter_child_nodes(node))
     return frozenset(found)
 
 
@@ -153,8 +182,8 @@ def _member(module: str, name: str) -> tuple[str, str | None]:
 def parse(module: str) -> _Module:
     """The top level of a module of this package."""
     result = _Module()
-    tree = _Docstrings().visit(ast.parse(_file(module).read_text()))
-    for statement in ast.walk(tree):
+    tree = _syntax_tree(_file(module).read_text())
+    for statement in _statements(tree):
         if isinstance(statement, ast.Import):
             for alias in statement.names:
                 # `import a.b` binds `a`, `import a.b as c` binds a.b.
@@ -199,14 +228,14 @@ def _source(module: str, name: str) -> str:
     """Text of a definition, with what the external names in it stand for."""
     scope = parse(module)
     statements = scope.effects if name == "" else scope.definitions[name]
-    used = {node.id for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)}
+    used = {used for used, _ in _names(module, name)}
     imports = sorted(f"{n}={scope.imports[n]}" for n in used if n in scope.imports)
     return _text(statements) + "\n" + "\n".join(imports)
 
 
 @functools.cache
 def _script_text(script: Path | str) -> str:
-    return _text(_Docstrings().visit(ast.parse(Path(script).read_text())).body)
+    return _text(_syntax_tree(Path(script).read_text()).body)
 
 
 def _text(statements: list[ast.stmt]) -> str:
