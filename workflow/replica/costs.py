@@ -43,51 +43,52 @@ from replica.specs import (
 # guesses; `make bench` measures them on another machine (see replica.estimates).
 SECONDS = {
     # Operations of matrix products of a few dozen columns, of kernel matrices and factorisations.
-    "stack in float32": 1 / 4e10,
-    "stack in float64": 1 / 2e10,
-    "kernel in float32": 1 / 4e10,
-    "kernel in float64": 1 / 2e10,
+    "stack in float32": 1 / 8e10,
+    "stack in float64": 1 / 4e10,
+    "kernel in float32": 1 / 1.2e11,
+    "kernel in float64": 1 / 6e10,
     # A GPU without tensor cores.
     "kernel on a GPU": 1 / 1e13,
     # A forward pass of one noisy image through a small classifier, and a training step of it; on a
     # GPU a pass through a ResNet110.
-    "noisy pass": 8e-6,
+    "noisy pass": 2e-6,
     "noisy pass on a GPU": 1e-5,
-    "noisy step": 2e-3,
+    "noisy step": 9e-4,
     # A training step of a narrow network on 20 images of 8x8 pixels.
-    "low-data step": 1e-2,
+    "low-data step": 2.5e-3,
     # The pass of a training image of 32x32 or 224x224 pixels through a large network.
     "image on a GPU": 2e-4,
     "photograph on a GPU": 5e-4,
     # A step of a network of five layers of width 256 on 32 digits, without and with a small body.
-    "head step": 2e-3,
-    "body step": 1e-2,
+    "head step": 1.8e-3,
+    "body step": 5e-3,
     # A step of a matrix of width 64 on a position of a sample.
-    "position": 1e-6,
+    "position": 4e-7,
     "position on a GPU": 4e-9,
     # A token through a layer of width 64 of a decoder and back.
-    "token": 6e-6,
+    "token": 4.5e-6,
     "token on a GPU": 3e-8,
     # The program of 32 tokens that finds a bed's weights; half of the programs have fewer.
-    "program": 0.1,
+    "program": 2e-3,
     # A layer of width 64 of a random network of 64 tokens.
-    "random layer": 2e-3,
+    "random layer": 1e-3,
     # A hypothesis under a weight, or a sample in its tail; of grids a sample on a direction too.
-    "scalarization": 2e-8,
+    "scalarization": 6e-9,
     # An image through a small network of two layers of width 64 and back, and its attack; on a GPU
     # with ten times as many pixels.
-    "trade-off": 2e-6,
+    "trade-off": 9e-7,
     "trade-off on a GPU": 2e-7,
     # A billion parameters of a pretrained model, in all its probes.
     "pretrained on a GPU": 200,
     # Measures of generalization of a small network, and of a ResNet18 for 32x32 images: 113 s a
     # product with the Hessian of the loss of 250 images, up to 30 of them.
-    "small network": 1,
+    "small network": 0.3,
     "large network": 3600,
     # The measures of a decoder that was worth a GPU; those of other runs take what the start takes.
     "large decoder": 1200,
-    # Python, its imports and the files of a job.
-    "start": 3,
+    # The files of a job, and the whole of measures, tables, drawings and verdicts. A job with an
+    # interpreter of its own, as on a cluster, imports for two seconds more.
+    "start": 1,
 }
 # The time in which a step of a stack is started, in operations.
 OPERATIONS_PER_STEP = {"stack in float32": 1.2e7, "stack in float64": 6e6}
@@ -291,7 +292,7 @@ def _stack_cost(spec: DufmSpec | NetworkHeadSpec, seeds: int) -> Cost:
     kind = "stack in float64" if spec.precision == "float64" else "stack in float32"
     # Forward, and twice that backward; a product of (a, b) and (b, c) takes 2 a b c.
     operations = (6 * members * weights * columns + OPERATIONS_PER_STEP[kind]) * steps
-    threads = 1 if operations * SECONDS[kind] < 1800 else 8
+    threads = 1 if operations * SECONDS[kind] < 900 else 8
     # Eight threads are worth four.
     work = Work(kind, operations / (1 if threads == 1 else threads / 2))
     # The measures hold a state and its activations in float64, the run every snapshot.
