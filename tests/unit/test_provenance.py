@@ -1,5 +1,6 @@
 """Streams have names; a digest follows the code that is reached, and nothing else."""
 
+import ast
 import importlib
 import sys
 
@@ -44,7 +45,42 @@ def whole():
 """,
 }
 CACHED = (provenance.parse, provenance.references, provenance.is_module, provenance.code_digest,
-          provenance._source)  # fmt: skip
+          provenance._source, provenance._names)  # fmt: skip
+BLOCKS = """
+class A:
+    "of a class"
+    async def f(self):
+        "of a method"
+        try:
+            "in try"; x = lambda: "kept"
+        except ValueError:
+            "in a handler"
+        else:
+            "in else"; import a
+        finally:
+            "in finally"; y = "kept"
+        match x:
+            case {"kept": _}:
+                "in a case"; from b import c
+        async with x, y:
+            "in with"
+        while x:
+            "in while"
+        for x in y:
+            "in for"
+        if x:
+            "in if"
+        elif y:
+            "in elif"; import d
+"""
+
+
+class WithoutStrings(ast.NodeTransformer):
+    """The same by visiting every node."""
+
+    def visit_Expr(self, node):
+        is_string = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_string else self.generic_visit(node)
 
 
 @pytest.fixture
@@ -95,6 +131,14 @@ def test_comments_docstrings_and_white_space_do_not_count(package):
     assert package("pkg.top:entry", low=('"""Doc."""', '"""Another."""  # and a comment')) == before
     assert package("pkg.top:entry", low=('"""Low."""', "# Low\n\n\n")) == before
     assert package("pkg.top:entry", low=("np.sqrt(x) * RATE", "( np.sqrt( x )*RATE )")) == before
+
+
+def test_statements_are_found_without_looking_at_expressions():
+    for text in [BLOCKS, *(path.read_text() for path in provenance.LIBRARY.rglob("*.py"))]:
+        tree = provenance._syntax_tree(text)
+        assert ast.dump(tree) == ast.dump(WithoutStrings().visit(ast.parse(text)))
+        found = set(provenance._statements(tree))
+        assert {node for node in ast.walk(tree) if isinstance(node, ast.stmt)} <= found
 
 
 def test_a_module_passed_as_a_value_counts_whole(package):
