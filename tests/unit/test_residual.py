@@ -166,7 +166,9 @@ def test_the_gradient_by_hand_is_that_of_the_definition(cards, network, norm, lo
                     total += (out - torch.eye(data.K)[label]).square().sum() / 2 / b
         expected = torch.autograd.grad(total, list(leaves.values()))
         for (name, ours), theirs in zip(found.items(), expected, strict=True):
-            assert theirs.abs().max() > 1e-3 and torch.allclose(ours, theirs, atol=1e-12), name
+            # The definition has no ε beneath the root of LayerNorm.
+            size = theirs.abs().max()
+            assert size > 1e-3 and (ours - theirs).abs().max() < 1e-8 * size, name
         # Members with samples of their own.
         each = by_hand.gradients(
             params, spec, torch.stack([inputs] * 2), ends, labels.expand(2, -1)
