@@ -43,6 +43,7 @@ from replica.specs import (
 # guesses; `make bench` measures them on another machine (see replica.estimates).
 SECONDS = {
     # Operations of matrix products of a few dozen columns, of kernel matrices and factorisations.
+    # No laptop run has stacks in float64 or kernels in float32: half and twice the other precision.
     "stack in float32": 1 / 8e10,
     "stack in float64": 1 / 4e10,
     "kernel in float32": 1 / 1.2e11,

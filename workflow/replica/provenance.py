@@ -228,7 +228,7 @@ def _source(module: str, name: str) -> str:
     """Text of a definition, with what the external names in it stand for."""
     scope = parse(module)
     statements = scope.effects if name == "" else scope.definitions[name]
-    used = {used for used, _ in _names(module, name)}
+    used = {each for each, _ in _names(module, name)}
     imports = sorted(f"{n}={scope.imports[n]}" for n in used if n in scope.imports)
     return _text(statements) + "\n" + "\n".join(imports)
 
