@@ -477,3 +477,18 @@ def test_weights_that_die_end_as_with_denormals():
         after, _ = trained()
     for name, value in before.items():
         torch.testing.assert_close(value, after[name], rtol=0, atol=1e-37)
+
+
+def test_no_convolution_skips_pixels_of_single_points():
+    """With stride 2 their gradients write beyond their memory; see `networks.projected`."""
+    from replica.models.backbones import Bottleneck
+    from replica.models.networks import BasicBlock
+
+    for block in (BasicBlock(4, 8, 2, projection=True), Bottleneck(4, 2, 2)):
+        points = [m for m in block.modules() if isinstance(m, torch.nn.Conv2d)
+                  and m.kernel_size == (1, 1)]  # fmt: skip
+        assert points and all(m.stride == (1, 1) for m in points)
+        # The same as the convolution with stride 2 that the papers write.
+        x = torch.randn(3, 4, 8, 8)
+        whole = torch.nn.functional.conv2d(x, block.shortcut[0].weight, stride=2)
+        torch.testing.assert_close(block.shortcut[0](x[:, :, ::2, ::2]), whole)

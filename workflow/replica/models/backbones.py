@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from replica.models.classifiers import Normalise
-from replica.models.networks import BasicBlock
+from replica.models.networks import BasicBlock, projected
 from replica.models.refiner import FeatureRefiner, TwoHeaded
 from replica.specs import (
     DenseBackbone,
@@ -41,14 +41,14 @@ class Bottleneck(nn.Module):
             *(nn.BatchNorm2d(planes), nn.ReLU()),
             *(nn.Conv2d(planes, after, 1, bias=False), nn.BatchNorm2d(after)),
         )
+        self.stride = stride
         self.shortcut = nn.Sequential()
         if before != after or stride != 1:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after)
-            )
+            self.shortcut = projected(before, after)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.layers(x) + self.shortcut(x))
+        shortcut = self.shortcut(x[:, :, :: self.stride, :: self.stride])
+        return F.relu(self.layers(x) + shortcut)
 
 
 class StagedResNet(nn.Module):
