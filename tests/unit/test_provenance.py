@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import re
+import shutil
 import sys
 
 import pytest
@@ -45,7 +47,7 @@ def whole():
 """,
 }
 CACHED = (provenance.parse, provenance.references, provenance.is_module, provenance.code_digest,
-          provenance._source, provenance._names)  # fmt: skip
+          provenance._source, provenance._names, provenance._known)  # fmt: skip
 BLOCKS = """
 class A:
     "of a class"
@@ -93,13 +95,17 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGE", "pkg")
 
     def digest(entry, **changes):
-        for name, (old, new) in changes.items():
-            text = FILES[f"{name}.py"]
-            assert old in text
-            (folder / f"{name}.py").write_text(text.replace(old, new))
+        """With (old, new) in the text of a module, or with another text of it."""
+        for name, change in changes.items():
+            text = FILES.get(f"{name}.py", "")
+            assert isinstance(change, str) or change[0] in text
+            new = change if isinstance(change, str) else text.replace(*change)
+            (folder / f"{name}.py").write_text(new)
         for cached in CACHED:
             cached.cache_clear()
         result = provenance.code_digest(entry)
+        for path in folder.glob("*.py"):
+            path.unlink()
         for name, text in FILES.items():
             (folder / name).write_text(text)
         return result
@@ -141,6 +147,99 @@ def test_statements_are_found_without_looking_at_expressions():
         assert {node for node in ast.walk(tree) if isinstance(node, ast.stmt)} <= found
 
 
+MOVED = FILES["low.py"].replace(
+    """
+RATE = 3
+def used(x):
+    \"\"\"Doc.\"\"\"
+    return np.sqrt(x) * RATE""",
+    "",
+)
+
+
+@pytest.mark.parametrize("entry", ["pkg.top:entry", "pkg.top:through_alias"])
+def test_a_definition_may_move_to_another_module(package, entry):
+    assert "used(x)" in MOVED and "RATE" not in MOVED
+    higher = "import numpy as np\nRATE = 3\ndef used(x):\n    return np.sqrt(x) * RATE\n"
+    middle = FILES["middle.py"]
+    moved = middle.replace("from pkg import low\n", "from pkg import high\n")
+    moved = moved.replace("low.used", "high.used")
+    by_name = middle.replace("from pkg import low\n", "from pkg.high import used\n")
+    before = package(entry)
+    assert package(entry, low=MOVED, high=higher, middle=moved) == before
+    # To import the name instead of the module is another text.
+    by_name = by_name.replace("low.used", "used")
+    named = package(entry, middle=middle.replace("pkg import low", "pkg.low import used")
+                    .replace("low.used", "used"))  # fmt: skip
+    assert package(entry, low=MOVED, high=higher, middle=by_name) == named
+    assert package(entry, low=MOVED, high=higher.replace("3", "4"), middle=moved) != before
+
+
+def test_two_definitions_of_one_name_are_told_apart(package):
+    """Which of them is called where counts, though all names and texts stay the same."""
+    one = "SCALE = 1\ndef f(x):\n    return x * SCALE\n"
+    two = "SCALE = 2\ndef f(x):\n    return x * SCALE\n"
+    top = "from pkg.one import f\nimport pkg.two as t\ndef entry():\n    return f(1) - t.f(2)\n"
+    before = package("pkg.top:entry", one=one, two=two, top=top)
+    assert package("pkg.top:entry", one=two, two=one, top=top) != before
+    assert package("pkg.top:entry", one=one, two=two, top=top) == before
+
+
+@given(st.data())
+def test_a_change_reaches_exactly_those_that_refer_to_it(data):
+    """On random graphs with circles: what can reach the changed definition has another digest."""
+    size = data.draw(st.integers(1, 9))
+    links = {i: data.draw(st.sets(st.integers(0, size - 1), max_size=3)) for i in range(size)}
+    changed = data.draw(st.integers(0, size - 1))
+    same_text = data.draw(st.booleans())
+
+    def digests(texts):
+        with pytest.MonkeyPatch.context() as patch:
+            found = {}
+            patch.setattr(provenance, "_known", lambda: found)
+            patch.setattr(provenance, "_source", lambda _, i: texts[i])
+            patch.setattr(provenance, "references", lambda _, i: tuple(
+                (f"to {to}", ("m", to)) for to in sorted(links[i])))  # fmt: skip
+            return [provenance._digest(("m", i)) for i in range(size)]
+
+    texts = {i: "same" if same_text else f"text {i}" for i in range(size)}
+    before, after = digests(texts), digests(texts | {changed: "new"})
+    reaching = {changed}
+    while more := {i for i in links if links[i] & reaching} - reaching:
+        reaching |= more
+    assert {i for i in range(size) if before[i] != after[i]} == reaching
+
+
+def test_a_definition_of_the_project_may_move(root, tmp_path, monkeypatch):
+    """The metrics of collapse and what they call, from one real module to a new one."""
+    library = tmp_path / "replica"
+    shutil.copytree(root / "workflow/replica", library)
+    monkeypatch.setattr(provenance, "LIBRARY", library)
+    entries = ["replica.measures.runs:measure_dufm", "replica.studies.dufm:table_rec_depth"]
+
+    def all_digests():
+        for cached in CACHED:
+            cached.cache_clear()
+        return [provenance.code_digest(entry) for entry in entries]
+
+    before = all_digests()
+    (library / "measures/collapse.py").rename(library / "theory/moved.py")
+    for path in library.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        new = re.sub(
+            r"from replica.measures import collapse(, spectra)?",
+            r"from replica.measures import spectra\nfrom replica.theory import moved", text,
+        )  # fmt: skip
+        if new != text:
+            new = new.replace("collapse.", "moved.")
+        path.write_text(new, encoding="utf-8")
+    assert all_digests() == before
+    (library / "theory/moved.py").open("a", encoding="utf-8").write("\nUNUSED = 1\n")
+    assert all_digests() == before
+    for cached in CACHED:
+        cached.cache_clear()
+
+
 def test_a_module_passed_as_a_value_counts_whole(package):
     before = package("pkg.top:whole")
     assert package("pkg.top:whole", low=("return x\n", "return x + 1\n")) != before
@@ -164,7 +263,9 @@ def test_every_import_inside_the_library_is_followed(root):
     )
     # Packages themselves hold no code.
     packages = {"replica", "replica.data", "replica.generalization"}
-    reached = {module for module, _ in provenance._reached((probe, None))}
+    provenance._known.cache_clear()
+    provenance.code_digest.__wrapped__(probe)
+    reached = {module for module, _ in provenance._known()}
     assert set(answer.stdout.split()) <= reached | packages
 
 

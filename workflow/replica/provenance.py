@@ -1,6 +1,7 @@
 """Where a number came from: random streams by name, digests of the code, the environment."""
 
 import ast
+import copy
 import functools
 import hashlib
 import importlib
@@ -21,6 +22,8 @@ from typing import Any
 
 LIBRARY = Path(__file__).parent
 PACKAGE = LIBRARY.name
+# A definition: the name of its module and its own; "" is what a module does besides defining.
+Node = tuple[str, str]
 
 
 def stream_seed(*names: str | int) -> int:
@@ -85,7 +88,8 @@ def code_digest(entry: str, script: Path | str | None = None) -> str:
 
     The walk is over the syntax tree, definition by definition: starting from `entry`, it
     follows each name to the function, class or constant of this package that it stands for.
-    Comments, docstrings, white space and definitions that are never reached do not count.
+    Comments, docstrings, white space and definitions that are never reached do not count; nor
+    does the module that a definition stands in, so that it may move to another.
 
     Args:
         entry: `package.module` (all of it) or `package.module:name`.
@@ -103,41 +107,98 @@ def code_digest(entry: str, script: Path | str | None = None) -> str:
     if name and name not in parse(module).definitions:
         raise ValueError(f"{entry}: module {module} does not define {name}.")
     digest = hashlib.sha256()
-    for node in sorted(_reached((module, name or None))):
-        digest.update(json.dumps([*node, _source(*node)]).encode())
+    for _, node in [("", (module, name))] if name else _whole(module):
+        digest.update(_digest(node).encode())
     if script is not None:
         digest.update(_script_text(script).encode())
     return digest.hexdigest()[:16]
 
 
-def _reached(entry: tuple[str, str | None]) -> set[tuple[str, str]]:
-    reached: set[tuple[str, str]] = set()
-    todo = [entry]
-    while todo:
-        module, name = todo.pop()
-        if name is None:
-            # The whole module; "" stands for its top-level statements that define nothing.
-            todo += [(module, each) for each in ["", *parse(module).definitions]]
-        elif (module, name) not in reached:
-            reached.add((module, name))
-            todo += [(module, ""), *references(module, name)]
-    return reached
+def _digest(root: Node) -> str:
+    """The digest of a definition: of its text, and of the digests of all that it refers to.
+
+    Definitions that refer to each other in a circle are told apart in rounds: in each, the digest
+    of one takes in those of the round before. After as many rounds as there are of them, what is
+    different in one is different in all.
+    """
+    known = _known()
+    for circle in _circles(root):
+        own = {node: _source(*node) for node in circle}
+        for _ in circle:
+            below = known | own
+            own = {
+                node: key_of(own=text, below=[[n, below[to]] for n, to in references(*node)])
+                for node, text in own.items()
+            }
+        known |= own
+    return known[root]
 
 
 @functools.cache
-def references(module: str, name: str) -> frozenset[tuple[str, str | None]]:
-    """The (module, name) pairs of this package that one definition mentions."""
+def _known() -> dict[Node, str]:
+    """The digests that `_digest` has found so far in this process."""
+    return {}
+
+
+def _circles(root: Node) -> Iterator[list[Node]]:
+    """What `root` refers to, directly or not, and has no digest yet; what is below comes first.
+
+    Definitions that refer to each other in a circle are one list, each other is a list of its own:
+    the strongly connected components, by the algorithm of Tarjan (1972) with an explicit stack.
+    """
+    order: dict[Node, int] = {}
+    low: dict[Node, int] = {}
+    path: list[Node] = []
+    todo: list[tuple[Node, Iterator[Node]]] = []
+
+    def enter(node: Node) -> None:
+        if node not in order and node not in _known():
+            order[node] = low[node] = len(order)
+            path.append(node)
+            todo.append((node, iter([to for _, to in references(*node)])))
+
+    enter(root)
+    while todo:
+        node, rest = todo[-1]
+        if (to := next(rest, None)) is not None:
+            if to in low:
+                low[node] = min(low[node], order[to])
+            enter(to)
+            continue
+        todo.pop()
+        if todo:
+            above = todo[-1][0]
+            low[above] = min(low[above], low[node])
+        if low[node] == order[node]:
+            circle = path[path.index(node) :]
+            del path[-len(circle) :]
+            for member in circle:
+                del low[member]
+            yield circle
+
+
+@functools.cache
+def references(module: str, name: str) -> tuple[tuple[str, Node], ...]:
+    """What one definition refers to in this package: the name that it uses, and what that is.
+
+    Also the statements of its module that define nothing, which are named "".
+    """
     scope = parse(module)
-    found: set[tuple[str, str | None]] = set()
+    found: set[tuple[str, Node]] = {("", (module, ""))} if name else set()
     for used, attribute in _names(module, name):
         target = _resolve(scope, used)
         if attribute is not None and target is not None and target[1] is None:
-            found.add(_member(target[0], attribute))
+            used, target = attribute, _member(target[0], attribute)
         elif used in scope.definitions:
-            found.add((module, used))
-        elif target is not None:
-            found.add(target)
-    return frozenset(found)
+            target = (module, used)
+        if target is not None:
+            found |= {(used, target)} if target[1] is not None else set(_whole(target[0]))
+    return tuple(sorted(found))
+
+
+def _whole(module: str) -> list[tuple[str, Node]]:
+    """All of a module, as references."""
+    return [(name, (module, name)) for name in ["", *sorted(parse(module).definitions)]]
 
 
 @functools.cache
@@ -202,6 +263,9 @@ def parse(module: str) -> _Module:
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             continue
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            # Imports that never happen.
+            continue
         names = _defined(statement)
         for name in names:
             result.definitions.setdefault(name, []).append(statement)
@@ -225,12 +289,28 @@ def _defined(statement: ast.stmt) -> list[str]:
 
 @functools.cache
 def _source(module: str, name: str) -> str:
-    """Text of a definition, with what the external names in it stand for."""
+    """Text of a definition, with what the names of other packages in it stand for.
+
+    What it takes of a module of this package, as in `module.name`, is there without the module.
+    """
     scope = parse(module)
     statements = scope.effects if name == "" else scope.definitions[name]
-    used = {each for each, _ in _names(module, name)}
-    imports = sorted(f"{n}={scope.imports[n]}" for n in used if n in scope.imports)
+    used = {each for each, _ in _names(module, name)} & set(scope.imports)
+    ours = {each for each in used if _resolve(scope, each) is not None}
+    if any(each in ours for each, attribute in _names(module, name) if attribute is not None):
+        statements = [_WithoutModules(ours).visit(copy.deepcopy(part)) for part in statements]
+    imports = sorted(f"{each}={scope.imports[each]}" for each in used - ours)
     return _text(statements) + "\n" + "\n".join(imports)
+
+
+class _WithoutModules(ast.NodeTransformer):
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id in self.names:
+            return ast.Attribute(ast.Name("_"), node.attr)
+        return self.generic_visit(node)
 
 
 @functools.cache
