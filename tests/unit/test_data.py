@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from replica.artifacts import CorruptArtifact
+from replica.data.archives import unpacked
 from replica.data.fetch import CHUNK, FetchError, fetch_dataset
-from replica.data.prepare import DataError, load, prepare_dataset, unpacked, verify
+from replica.data.prepare import DataError, load, prepare_dataset, verify
 from replica.data.registry import DatasetEntry, load_registry
 from replica.specs import ConfigError
 
@@ -376,7 +377,7 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path, name):
     (tmp_path / "sub").mkdir()
     archive = tmp_path / "sub" / "a.tar.gz"
     archive.write_bytes(tar({"good": b"x", name: b"evil"}))
-    with pytest.raises(DataError, match="outside"), unpacked(archive):
+    with pytest.raises(DataError, match="outside"), unpacked(archive, tmp_path):
         pass
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar.gz", "sub"]
 
@@ -388,14 +389,14 @@ def test_an_archive_cannot_hold_links(tmp_path):
         file.addfile(link)
     with (
         pytest.raises(DataError, match="neither a file nor a folder"),
-        unpacked(tmp_path / "a.tar"),
+        unpacked(tmp_path / "a.tar", tmp_path),
     ):
         pass
 
 
 @pytest.mark.parametrize(
     ("labels", "classes", "words"),
-    [([0, 0, 2], 3, r"classes \[1\] have no samples"), ([0, 0, 0], 1, "at least two classes"),
+    [([0, 0, 2], 3, r"class 1 has no samples"), ([0, 0, 0], 1, "at least two classes"),
      ([0, 1, 5], 3, "says 3 classes")],
 )  # fmt: skip
 def test_labels_must_fit(tmp_path, labels, classes, words):

@@ -6,15 +6,13 @@ checksum matched the registry's.
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import pooch
 import requests
 
-from replica.data.registry import DatasetEntry
+from replica.data.registry import DatasetEntry, matches
 from replica.progress import progress
 
 # Small, because what is in flight of a chunk is lost when a connection drops.
@@ -159,20 +157,12 @@ def _network_reason(error: requests.RequestException) -> str:
     return type(error).__name__
 
 
-def matches(path: Path, checksum: str) -> bool:
-    """Whether a file has the checksum `md5:...` or `sha256:...`."""
-    kind, _, expected = checksum.partition(":")
-    return pooch.file_hash(str(path), alg=kind) == expected
-
-
 def receipt(entry: DatasetEntry, files: Sequence[Path]) -> dict[str, object]:
     """What was fetched, for the small file that the workflow depends on."""
     return {
         "dataset": entry.name,
-        "licence": entry.licence,
         "files": {
             path.name: {"checksum": entry.files[path.name], "bytes": path.stat().st_size}
             for path in files
         },
-        "python": sys.version.split()[0],
     }
