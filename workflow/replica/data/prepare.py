@@ -24,11 +24,11 @@ __all__ = ["READERS", "DataError", "Dataset", "load", "prepare_dataset", "verify
 # The reader of each kind, (entry, folder of the files, folder to unpack in) -> Content. By name, so
 # that a digest of the code of one kind does not reach the others.
 READERS = {
-    "digits": "replica.data.embedded:digits",
-    "topics": "replica.data.embedded:topics",
-    "passages": "replica.data.embedded:passages",
-    "cone": "replica.data.embedded:cone",
-    "mixture": "replica.data.embedded:mixture",
+    "digits": "replica.data.builtin:digits",
+    "topics": "replica.data.builtin:topics",
+    "passages": "replica.data.builtin:passages",
+    "cone": "replica.data.builtin:cone",
+    "mixture": "replica.data.builtin:mixture",
     "idx": "replica.data.readers:idx",
     "cifar": "replica.data.readers:cifar",
     "svhn": "replica.data.readers:svhn",
