@@ -1,12 +1,10 @@
 """Data arrive whole or not at all, and take one form."""
 
 import gzip
-import hashlib
 import io
 import itertools
 import os
 import pickle
-import struct
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,23 +15,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from data_files import IMAGES, LABELS, entry, idx, md5, npy, png, prepared, tar
 from replica.artifacts import CorruptArtifact
 from replica.data.archives import unpacked
 from replica.data.fetch import CHUNK, FetchError, fetch_dataset
 from replica.data.prepare import DataError, load, prepare_dataset, verify
-from replica.data.registry import DatasetEntry, load_registry
+from replica.data.registry import load_registry
 from replica.specs import ConfigError
 
 QUICK = {"pause": 0.01, "timeout": 5.0}
-
-
-def md5(data: bytes) -> str:
-    return f"md5:{hashlib.md5(data).hexdigest()}"
-
-
-def entry(kind="text_file", files=None, **more) -> DatasetEntry:
-    checks = {name: md5(data) for name, data in (files or {}).items()}
-    return DatasetEntry(name="toy", title="Toy", kind=kind, licence="none", files=checks, **more)
 
 
 class Server(ThreadingHTTPServer):
@@ -164,35 +154,6 @@ def test_no_network_is_one_sentence_and_leaves_nothing(tmp_path):
 # ------------------------------------------------------------------------------ preparing
 
 
-def prepared(tmp_path, kind, files, **more):
-    raw = tmp_path / "raw"
-    raw.mkdir(exist_ok=True)
-    for name, data in files.items():
-        (raw / name).write_bytes(data)
-    card = prepare_dataset(entry(kind, files, **more), raw, tmp_path / "prepared")
-    verify(card)
-    return load(card)
-
-
-def idx(array: np.ndarray) -> bytes:
-    head = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape)
-    return gzip.compress(head + array.tobytes())
-
-
-def tar(members: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as file:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            file.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
-LABELS = np.array([0, 1, 2, 0, 1, 2])
-
-
 def test_idx_files(tmp_path):
     files = {
         "train-images.gz": idx(IMAGES[:, 0]),
@@ -255,12 +216,6 @@ def test_imdb_archive(tmp_path):
     reviews = [bytes(text[a:b]).decode() for a, b in itertools.pairwise(offsets)]
     assert reviews == [f"test {name} {i}" for name in ("neg", "pos") for i in (0, 2, 10)]
     assert data.arrays["test.labels"].tolist() == [0, 0, 0, 1, 1, 1]
-
-
-def png(image: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(out, "png")
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("column", ["img", "image"])
@@ -344,12 +299,6 @@ def test_missing_weights_say_what_to_put_where(tmp_path, root):
     words = str(error.value)
     assert "resnet18-f37072fd.pth of the data set resnet18_imagenet" in words
     assert "put the file into a folder and name that folder under `mirrors`" in words
-
-
-def npy(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()
 
 
 def test_corrupted_images(tmp_path):

@@ -27,6 +27,7 @@ def from_array(values: np.ndarray, where: str) -> np.ndarray:
             f"shape {values.shape}."
         )
     if values.dtype.kind == "f":
+        values = values.astype(np.float64)
         wrong = ~np.isfinite(values) | (values != np.round(values)) | (np.abs(values) > 2**53)
     else:
         wrong = values > np.iinfo(np.int64).max
@@ -52,7 +53,10 @@ def from_column(column: pa.ChunkedArray, where: str) -> np.ndarray:
         raise DataError(f"{where}, row {row} (counted from 0): there is no label.")
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return np.array(column.to_pylist(), dtype=object)
+        words = column.to_pylist()
+        if "" in words:
+            raise DataError(f"{where}, row {words.index('')} (counted from 0): there is no label.")
+        return np.array(words, dtype=object)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     elif not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind)):
@@ -118,7 +122,7 @@ def numbered(entry: DatasetEntry, part: Part, names: Sequence[str] | None) -> np
         row = int(wrong.argmax())
         raise DataError(
             f"{part.file} ({part.split}), row {row} (counted from 0): the label "
-            f"{part.labels[row]!r} {allowed}."
+            f"{part.labels.tolist()[row]!r} {allowed}."
         )
     return labels
 

@@ -14,6 +14,8 @@ from replica.data.labels import from_array
 from replica.data.parts import Content, DataError, Part, files_by_split
 from replica.data.registry import DatasetEntry, matches
 
+SEVERITIES = 5  # of the corruptions of CIFAR-10-C, one after another in each file
+
 
 def idx(entry: DatasetEntry, raw: Path, scratch: Path) -> Content:
     """Files of images and as many of labels in each split, which belong together in their order."""
@@ -124,7 +126,13 @@ def corrupted_cifar(entry: DatasetEntry, raw: Path, scratch: Path) -> Content:
     labels = found.pop("labels", None)
     if labels is None or not found:
         raise DataError(f"{archive} does not hold labels.npy and a file for each corruption.")
-    parts = [Part("test", archive, labels=from_array(labels, f"labels.npy in {archive}"))]
+    labels = from_array(labels, f"labels.npy in {archive}")
+    if len(labels) % SEVERITIES:
+        raise DataError(
+            f"{archive}: {len(labels)} labels are not as many for each of the {SEVERITIES} "
+            "severities."
+        )
+    parts = [Part("test", archive, labels=labels)]
     for corruption, values in found.items():
         where = f"{corruption}.npy in {archive}"
         pixels = _bytes_of(values, (len(labels), None, None, None), where)
