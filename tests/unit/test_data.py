@@ -1,46 +1,46 @@
 """Data arrive whole or not at all, and take one form."""
 
+import errno
 import gzip
-import hashlib
 import io
 import itertools
 import os
 import pickle
-import struct
+import re
+import socket
 import tarfile
 import threading
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 from PIL import Image
 
-from replica.artifacts import CorruptArtifact
-from replica.data.fetch import CHUNK, FetchError, fetch_dataset
-from replica.data.prepare import DataError, load, prepare_dataset, unpacked, verify
-from replica.data.registry import DatasetEntry, load_registry
+from data_files import IMAGES, LABELS, entry, idx, md5, npy, png, prepared, tar
+from replica.artifacts import CannotWrite, CorruptArtifact
+from replica.data.archives import unpacked
+from replica.data.fetch import FetchError, fetch_dataset, receipt
+from replica.data.prepare import DataError, load, prepare_dataset, verify
+from replica.data.registry import load_registry
+from replica.data.transfer import CHUNK
 from replica.specs import ConfigError
 
 QUICK = {"pause": 0.01, "timeout": 5.0}
 
 
-def md5(data: bytes) -> str:
-    return f"md5:{hashlib.md5(data).hexdigest()}"
-
-
-def entry(kind="text_file", files=None, **more) -> DatasetEntry:
-    checks = {name: md5(data) for name, data in (files or {}).items()}
-    return DatasetEntry(name="toy", title="Toy", kind=kind, licence="none", files=checks, **more)
-
-
 class Server(ThreadingHTTPServer):
     """Serves a folder on loopback; misbehaves as told, and remembers what was asked."""
 
-    def __init__(self, folder: Path, *, ranges: bool = True, drop_first: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, ranges: bool = True, drop_first: int = 0, refusals=(), headers=None
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder, self.ranges, self.drops, self.asked = folder, ranges, drop_first, []
+        self.refusals, self.headers, self.encodings = list(refusals), headers or {}, set()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -52,6 +52,15 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server, wanted = self.server, self.headers.get("Range")
         server.asked.append((self.path, wanted))
+        server.encodings.add(self.headers.get("Accept-Encoding"))
+        if server.refusals:
+            status, headers = server.refusals.pop(0)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         path = server.folder / self.path.lstrip("/")
         if not path.is_file():
             self.send_error(404)
@@ -64,6 +73,8 @@ class Handler(BaseHTTPRequestHandler):
                 return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(data) - start))
+        for name, value in server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         body = data[start:]
         if server.drops:
@@ -160,36 +171,199 @@ def test_no_network_is_one_sentence_and_leaves_nothing(tmp_path):
     assert not (tmp_path / "raw").exists()
 
 
+def fetched(server, tmp_path, files=DATA, mirrors=()) -> bytes:
+    toy = entry(files=files, urls=[server.url])
+    return fetch_dataset(toy, mirrors, tmp_path / "raw", **QUICK)[0].read_bytes()
+
+
+@pytest.mark.parametrize("header", [{}, {"Content-Encoding": "gzip", "Content-Type": "x"}])
+def test_a_file_is_stored_as_it_was_published(serve, tmp_path, header):
+    """Some servers take the ending .gz for an encoding of their own."""
+    packed = {"input.txt.gz": gzip.compress(DATA["input.txt"])}
+    server = serve(packed, headers=header, drop_first=1)
+    assert fetched(server, tmp_path, packed) == packed["input.txt.gz"]
+    assert server.encodings == {"identity"}
+
+
+@pytest.mark.parametrize(("name", "encode"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_what_a_server_encodes_all_the_same_is_decoded(serve, tmp_path, name, encode):
+    coded = {"input.txt": encode(DATA["input.txt"])}
+    server = serve(coded, headers={"Content-Encoding": name}, drop_first=1)
+    assert fetched(server, tmp_path) == DATA["input.txt"]
+    assert os.listdir(tmp_path / "raw") == ["input.txt"]
+
+
+def test_an_encoding_that_is_none_is_a_wrong_checksum(serve, tmp_path):
+    server = serve({"input.txt": b"no gzip"}, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(FetchError, match="checksum is not the one"):
+        fetched(server, tmp_path)
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    found = []
+    monkeypatch.setattr("replica.data.fetch.time.sleep", found.append)
+    return found
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_answers_that_may_change_are_asked_for_again(serve, tmp_path, pauses, status):
+    server = serve(DATA, refusals=[(status, {}), (status, {})])
+    assert fetched(server, tmp_path) == DATA["input.txt"]
+    assert len(server.asked) == 3 and pauses == [0.01, 0.02]
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [("7", 7.0), ("0", 0.0), ("86400", 60.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+     ("Wed, 21 Oct 2215 07:28:00 GMT", 60.0), ("soon", 0.01), ("nan", 0.01)],
+)  # fmt: skip
+def test_a_server_says_how_long_to_wait(serve, tmp_path, pauses, asked, waited):
+    server = serve(DATA, refusals=[(429, {"Retry-After": asked})])
+    assert fetched(server, tmp_path) == DATA["input.txt"]
+    assert pauses == [waited]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "HTTP status 403 Forbidden"), (404, "HTTP status 404 Not Found"), (410, "HTTP status 410 Gone"),
+     (401, "HTTP status 401 Unauthorized"), (204, "HTTP status 204 No Content"),
+     (304, "HTTP status 304 Not Modified"), (499, "HTTP status 499")],
+)  # fmt: skip
+def test_other_answers_lead_to_the_next_source_at_once(serve, tmp_path, pauses, status, words):
+    first, good = serve(DATA, refusals=[(status, {})] * 3), serve(DATA)
+    toy = entry(files=DATA, urls=[first.url, good.url])
+    (path,) = fetch_dataset(toy, [], tmp_path / "raw", **QUICK)
+    assert path.read_bytes() == DATA["input.txt"] and len(first.asked) == 1 and not pauses
+    with pytest.raises(FetchError) as caught:
+        fetch_dataset(entry(files=DATA, urls=[first.url]), [], tmp_path / "other", **QUICK)
+    assert f"input.txt ({words})" in str(caught.value)
+
+
+def test_each_source_has_the_reason_of_its_last_try(serve, tmp_path, pauses):
+    late = serve(DATA, refusals=[(503, {}), (503, {}), (403, {})])
+    gone, wrong = serve({"other": b""}), serve({"input.txt": b"<html>Sign in</html>"})
+    (tmp_path / "mirror/input.txt").mkdir(parents=True)
+    (tmp_path / "file").write_bytes(b"x")
+    mirrors = [str(tmp_path / "mirror"), str(tmp_path / "file")]
+    toy = entry(files=DATA, urls=[late.url, gone.url, "http://127.0.0.1:9", wrong.url])
+    with pytest.raises(FetchError) as caught:
+        fetch_dataset(toy, mirrors, tmp_path / "raw", **QUICK)
+    assert re.findall(r"(\S+)/input.txt \((.*?)\)", str(caught.value)) == [
+        (f"{mirrors[0]}/toy", "no such file"), (mirrors[0], "not a file"),
+        (f"{mirrors[1]}/toy", "not a directory"), (mirrors[1], "not a directory"),
+        (late.url, "HTTP status 403 Forbidden"), (gone.url, "HTTP status 404 Not Found"),
+        ("http://127.0.0.1:9", "no connection"),
+        (wrong.url, "its checksum is not the one in config/datasets.yaml"),
+    ]  # fmt: skip
+
+
+def test_a_beginning_survives_mirrors_that_do_not_have_the_file(serve, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/input.txt.part").write_bytes(DATA["input.txt"][:1000])
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/input.txt").write_bytes(b"another")
+    server = serve(DATA)
+    mirrors = [str(tmp_path / "nowhere"), str(tmp_path / "mirror")]
+    assert fetched(server, tmp_path, mirrors=mirrors) == DATA["input.txt"]
+    assert server.asked == [("/input.txt", "bytes=1000-")]
+
+
+@pytest.mark.parametrize("length", [1000, 300_000, 400_000])
+def test_a_wrong_beginning_is_thrown_away(serve, tmp_path, length):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/input.txt.part").write_bytes(bytes(length))
+    assert fetched(serve(DATA), tmp_path) == DATA["input.txt"]
+
+
+def test_a_folder_that_may_not_be_read_leads_to_the_next(tmp_path, monkeypatch):
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "input.txt").write_bytes(DATA["input.txt"])
+    true_open = open
+
+    def guarded(path, *args, **kwargs):
+        if str(path).startswith(str(tmp_path / "closed")):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return true_open(path, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", guarded)
+    closed, good = str(tmp_path / "closed"), str(tmp_path / "open")
+    (path,) = fetch_dataset(entry(files=DATA), [closed, good], tmp_path / "raw", **QUICK)
+    assert path.read_bytes() == DATA["input.txt"]
+    with pytest.raises(FetchError, match=r"closed/input.txt \(permission denied\)"):
+        fetch_dataset(entry(files=DATA), [closed], tmp_path / "other", **QUICK)
+
+
+def test_a_full_disk_names_the_target(serve, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/input.txt.part").symlink_to("/dev/full")
+    toy = entry(files=DATA, urls=[serve(DATA).url])
+    with pytest.raises(
+        CannotWrite, match=r"raw/input.txt.part: no space left on device; make room"
+    ):
+        fetch_dataset(toy, [], tmp_path / "raw", **QUICK)
+
+
+def test_redirections_without_end(serve, tmp_path, pauses):
+    server = serve(DATA, refusals=[(302, {"Location": "/input.txt"})] * 40)
+    with pytest.raises(FetchError, match=r"input.txt \(too many redirects\)"):
+        fetched(server, tmp_path)
+    server = serve(DATA, refusals=[(302, {"Location": "ftp://x/input.txt"})])
+    with pytest.raises(FetchError, match="neither http nor https"):
+        fetched(server, tmp_path)
+
+
+def test_no_answer_and_a_name_that_nobody_knows(tmp_path, pauses, monkeypatch):
+    known = socket.getaddrinfo
+
+    def resolve(host, *args, **kwargs):
+        if host == "nowhere.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        toy = entry(files=DATA, urls=[url, "http://nowhere.invalid"])
+        with pytest.raises(FetchError) as caught:
+            fetch_dataset(toy, [], tmp_path / "raw", pause=0.01, timeout=0.1)
+    assert f"{url}/input.txt (no answer in time)" in str(caught.value)
+    assert "nowhere.invalid/input.txt (no connection, its name could not be res" in str(
+        caught.value
+    )
+
+
+def test_a_certificate_that_is_not_accepted(tmp_path, pauses, monkeypatch):
+    def get(*_, **__):
+        raise requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")
+
+    monkeypatch.setattr(requests, "get", get)
+    toy = entry(files=DATA, urls=["https://127.0.0.1"])
+    with pytest.raises(FetchError, match=r"\(its TLS certificate was not accepted\)"):
+        fetch_dataset(toy, [], tmp_path / "raw", **QUICK)
+    assert not pauses
+
+
+def test_addresses_of_the_registry_may_be_folders(tmp_path, monkeypatch):
+    (tmp_path / "input.txt").write_bytes(DATA["input.txt"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for url in (f"file://{tmp_path}/", "~", f"{tmp_path}/./"):
+        toy = entry(files=DATA, urls=[url])
+        assert toy.urls == [str(tmp_path)]
+        fetch_dataset(toy, [], tmp_path / "raw", **QUICK)
+
+
+def test_the_receipt_says_what_was_fetched(tmp_path):
+    (tmp_path / "input.txt").write_bytes(DATA["input.txt"])
+    facts = {"checksum": md5(DATA["input.txt"]), "bytes": 300_000}
+    expected = {"dataset": "toy", "files": {"input.txt": facts}}
+    assert receipt(entry(files=DATA), [tmp_path / "input.txt"]) == expected
+
+
 # ------------------------------------------------------------------------------ preparing
-
-
-def prepared(tmp_path, kind, files, **more):
-    raw = tmp_path / "raw"
-    raw.mkdir(exist_ok=True)
-    for name, data in files.items():
-        (raw / name).write_bytes(data)
-    card = prepare_dataset(entry(kind, files, **more), raw, tmp_path / "prepared")
-    verify(card)
-    return load(card)
-
-
-def idx(array: np.ndarray) -> bytes:
-    head = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape)
-    return gzip.compress(head + array.tobytes())
-
-
-def tar(members: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as file:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            file.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
-LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
 def test_idx_files(tmp_path):
@@ -254,12 +428,6 @@ def test_imdb_archive(tmp_path):
     reviews = [bytes(text[a:b]).decode() for a, b in itertools.pairwise(offsets)]
     assert reviews == [f"test {name} {i}" for name in ("neg", "pos") for i in (0, 2, 10)]
     assert data.arrays["test.labels"].tolist() == [0, 0, 0, 1, 1, 1]
-
-
-def png(image: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(out, "png")
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("column", ["img", "image"])
@@ -345,12 +513,6 @@ def test_missing_weights_say_what_to_put_where(tmp_path, root):
     assert "put the file into a folder and name that folder under `mirrors`" in words
 
 
-def npy(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()
-
-
 def test_corrupted_images(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
     members = {"CIFAR-10-C/fog.npy": npy(images), "CIFAR-10-C/labels.npy": npy(np.arange(10) % 2)}
@@ -376,7 +538,7 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path, name):
     (tmp_path / "sub").mkdir()
     archive = tmp_path / "sub" / "a.tar.gz"
     archive.write_bytes(tar({"good": b"x", name: b"evil"}))
-    with pytest.raises(DataError, match="outside"), unpacked(archive):
+    with pytest.raises(DataError, match="outside"), unpacked(archive, tmp_path):
         pass
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar.gz", "sub"]
 
@@ -388,14 +550,14 @@ def test_an_archive_cannot_hold_links(tmp_path):
         file.addfile(link)
     with (
         pytest.raises(DataError, match="neither a file nor a folder"),
-        unpacked(tmp_path / "a.tar"),
+        unpacked(tmp_path / "a.tar", tmp_path),
     ):
         pass
 
 
 @pytest.mark.parametrize(
     ("labels", "classes", "words"),
-    [([0, 0, 2], 3, r"classes \[1\] have no samples"), ([0, 0, 0], 1, "at least two classes"),
+    [([0, 0, 2], 3, r"class 1 has no samples"), ([0, 0, 0], 1, "at least two classes"),
      ([0, 1, 5], 3, "says 3 classes")],
 )  # fmt: skip
 def test_labels_must_fit(tmp_path, labels, classes, words):

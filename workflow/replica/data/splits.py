@@ -59,21 +59,19 @@ def samples(dataset: Dataset, split: str, pixel_max: float) -> tuple[np.ndarray,
     source = "train" if made else split
     if source not in splits:
         raise DataError(f"{name} has no split {split!r}; it has {', '.join(splits)}.")
-    labels = np.asarray(dataset.arrays[f"{source}.labels"])
+    labels = np.asarray(dataset.array(f"{source}.labels"))
     rows = np.arange(len(labels))
     if made:
         test = held_out_rows(labels, name)
         rows = test if split == "test" else np.setdiff1d(rows, test)
     K = len(splits[source]["class_counts"])
-    if (points := dataset.arrays.get(f"{source}.points")) is not None:
-        return np.asarray(points)[rows], labels[rows], K
-    images = np.asarray(dataset.arrays[f"{source}.images"])[rows]
-    if images.max() > pixel_max:
+    values = np.asarray(dataset.inputs(source))[rows]
+    if values.ndim > 2 and values.max() > pixel_max:
         raise DataError(
-            f"{name}: images leave [0, 1]: their largest value is {images.max()}, but pixel_max "
+            f"{name}: images leave [0, 1]: their largest value is {values.max()}, but pixel_max "
             f"is {pixel_max:g}."
         )
-    return images, labels[rows], K
+    return values, labels[rows], K
 
 
 def standardised(dataset: Dataset, first: int) -> Labelled:
@@ -85,22 +83,20 @@ def standardised(dataset: Dataset, first: int) -> Labelled:
     Raises:
         DataError: there are fewer samples.
     """
-    labels = np.asarray(dataset.arrays["train.labels"])
+    labels = np.asarray(dataset.array("train.labels"))
     if first > len(labels):
         raise DataError(
             f"{dataset.card['dataset']}: {first} training samples are asked for, and there are "
             f"{len(labels)}."
         )
     rows = np.argsort(labels[:first], kind="stable")
-    values = dataset.arrays.get("train.points", dataset.arrays.get("train.images"))
-    x = torch.from_numpy(np.asarray(values[:first])[rows]).float()
+    x = torch.from_numpy(np.asarray(dataset.inputs("train")[:first])[rows]).float()
     # With float64 accumulators; the values themselves may be many.
     mean = x.mean(0, dtype=torch.float64)
     std = torch.stack([column.double().std(0, correction=0) for column in x.unbind(1)])
     x -= mean.float()
     x *= torch.where(std > 0, 1 / std, 0).float()
-    K = len(dataset.card["splits"]["train"]["class_counts"])
-    return Labelled(x, torch.from_numpy(labels[:first][rows].astype(np.int64)), K)
+    return Labelled(x, torch.from_numpy(labels[:first][rows].astype(np.int64)), dataset.K)
 
 
 def first_rows(

@@ -30,9 +30,7 @@ def texts(dataset: Dataset, split: str) -> Iterator[str]:
     Raises:
         DataError: the data set has no texts.
     """
-    if f"{split}.text" not in dataset.arrays:
-        raise DataError(f"{dataset.card['dataset']} has no texts in {split}.")
-    joined, offsets = dataset.arrays[f"{split}.text"], dataset.arrays[f"{split}.offsets"]
+    joined, offsets = dataset.array(f"{split}.text"), dataset.array(f"{split}.offsets")
     for first, end in itertools.pairwise(offsets):
         yield joined[first:end].tobytes().decode()
 

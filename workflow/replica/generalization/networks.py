@@ -155,10 +155,10 @@ def first_and_other_rows(
 
     The test split, or the other rows of the same classes where the data set has none.
     """
-    name, labels = dataset.card["dataset"], np.asarray(dataset.arrays["train.labels"])
+    name, labels = dataset.card["dataset"], np.asarray(dataset.array("train.labels"))
     rows = np.concatenate(first_rows(labels, classes, per_class, name))
     if "test" in dataset.card["splits"]:
-        labels = np.asarray(dataset.arrays["test.labels"])
+        labels = np.asarray(dataset.array("test.labels"))
         return rows, "test", np.flatnonzero(np.isin(labels, classes))
     return rows, "train", np.setdiff1d(np.flatnonzero(np.isin(labels, classes)), rows)
 
@@ -172,15 +172,15 @@ def standardised_images(
     """
     name = dataset.card["dataset"]
     if classes is None:
-        classes = list(range(len(dataset.card["splits"]["train"]["class_counts"])))
+        classes = list(range(dataset.K))
     rows, split, others = first_and_other_rows(dataset, classes, per_class)
-    images = torch.from_numpy(np.asarray(dataset.arrays["train.images"])[rows]).double()
+    images = torch.from_numpy(np.asarray(dataset.array("train.images"))[rows]).double()
     std, mean = torch.std_mean(images, (0, 2, 3), correction=0, keepdim=True)
     found = []
     for source, own in [("train", rows), (split, others)]:
         own = own[chosen(len(own), name, source)]
-        values = torch.from_numpy(np.asarray(dataset.arrays[f"{source}.images"])[own])
-        labels = np.asarray(dataset.arrays[f"{source}.labels"])[own]
+        values = torch.from_numpy(np.asarray(dataset.array(f"{source}.images"))[own])
+        labels = np.asarray(dataset.array(f"{source}.labels"))[own]
         targets = (labels[:, None] == np.array(classes)).argmax(1)
         found.append(((values.double() - mean) / std, torch.from_numpy(targets)))
     return found[0], found[1]
@@ -189,7 +189,7 @@ def standardised_images(
 def numbered_texts(dataset: Dataset, spec: ResidualSpec) -> tuple[Pairs, Pairs]:
     """Texts as numbers of words, and labels, as `replica.residual.samples` makes them."""
     name, network = dataset.card["dataset"], spec.network
-    classes = list(range(len(dataset.card["splits"]["train"]["class_counts"])))
+    classes = list(range(dataset.K))
     rows, split, others = first_and_other_rows(dataset, classes, spec.per_class)
     listed = {source: [words.words(text) for text in words.texts(dataset, source)]
               for source in {"train", split}}  # fmt: skip
@@ -198,7 +198,7 @@ def numbered_texts(dataset: Dataset, spec: ResidualSpec) -> tuple[Pairs, Pairs]:
     for source, own in [("train", rows), (split, others)]:
         own = own[chosen(len(own), name, source)]
         tokens, _ = words.encode([listed[source][row] for row in own], numbers, network.context)
-        labels = np.asarray(dataset.arrays[f"{source}.labels"])[own].astype(np.int64)
+        labels = np.asarray(dataset.array(f"{source}.labels"))[own].astype(np.int64)
         found.append((torch.from_numpy(tokens), torch.from_numpy(labels)))
     return found[0], found[1]
 
@@ -233,7 +233,7 @@ def _alone(params: Params) -> Params:
 
 def _network_heads(spec: NetworkHeadSpec, states: States, dataset: Dataset) -> Iterator[Found]:
     train, test = standardised_images(dataset, spec.classes, spec.per_class)
-    K = len(spec.classes or dataset.card["splits"]["train"]["class_counts"])
+    K = len(spec.classes) if spec.classes else dataset.K
     last = _last(states)
 
     def forward(p: Params, x: Tensor) -> Tensor:

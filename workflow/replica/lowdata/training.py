@@ -378,10 +378,10 @@ def _corrupted(network: TwoHeaded, spec: LowDataSpec, job: Job) -> dict[str, Ten
     """Accuracies (heads, severities) on corrupted test images, by `corrupted/<corruption>`."""
     verify(job.cards[spec.corrupted])
     data = load(job.cards[spec.corrupted])
-    labels = torch.from_numpy(np.array(data.arrays["test.labels"]))
+    labels = torch.from_numpy(np.array(data.array("test.labels")))
     found = {}
     for name in sorted(k.removesuffix(".images") for k in data.arrays if k.endswith(".images")):
-        images = torch.from_numpy(np.array(data.arrays[f"{name}.images"]))
+        images = torch.from_numpy(np.array(data.array(f"{name}.images")))
         z = logits(network, images, spec, job.device)
         parts = zip(z.chunk(SEVERITIES, 1), labels.chunk(SEVERITIES), strict=True)
         found[f"corrupted/{name}"] = torch.stack([_accuracy(o, truth) for o, truth in parts], 1)

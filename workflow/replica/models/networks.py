@@ -56,10 +56,10 @@ def training_samples(
     Raises:
         DataError: a class does not exist or has fewer samples than asked for.
     """
-    labels = np.asarray(dataset.arrays["train.labels"])
+    labels = np.asarray(dataset.array("train.labels"))
     chosen = list(range(int(labels.max()) + 1)) if classes is None else list(classes)
     rows = first_rows(labels, chosen, per_class, dataset.card["dataset"])
-    images = torch.from_numpy(np.asarray(dataset.arrays["train.images"])[np.concatenate(rows)])
+    images = torch.from_numpy(np.asarray(dataset.array("train.images"))[np.concatenate(rows)])
     images = images.double()
     std, mean = torch.std_mean(images, (0, 2, 3), correction=0, keepdim=True)
     targets = torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(r) for r in rows]))

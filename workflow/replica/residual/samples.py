@@ -70,16 +70,15 @@ def patches(images: Tensor, side: int) -> Tensor:
 
 def _texts(dataset: Dataset, spec: ResidualSpec) -> Samples:
     listed = [words.words(text) for text in words.texts(dataset, "train")]
-    labels, name = np.asarray(dataset.arrays["train.labels"]), dataset.card["dataset"]
-    K = len(dataset.card["splits"]["train"]["class_counts"])
-    rows = np.concatenate(first_rows(labels, range(K), spec.per_class, name))
+    labels, name = np.asarray(dataset.array("train.labels")), dataset.card["dataset"]
+    rows = np.concatenate(first_rows(labels, range(dataset.K), spec.per_class, name))
     numbers = words.vocabulary(listed, spec.network.vocabulary)
     tokens, ends = words.encode([listed[row] for row in rows], numbers, spec.network.context)
     return Samples(
         inputs=torch.from_numpy(tokens),
         ends=torch.from_numpy(ends),
         labels=torch.from_numpy(labels[rows].astype(np.int64)),
-        K=K,
+        K=dataset.K,
         dimensions=spec.network.vocabulary,
         positions=spec.network.context,
     )

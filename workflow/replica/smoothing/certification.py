@@ -217,5 +217,4 @@ def measure_certification(
 
 
 def _shape(dataset: Dataset) -> tuple[int, ...]:
-    names = [name for name in dataset.arrays if name.endswith((".images", ".points"))]
-    return dataset.arrays[names[0]].shape[1:]
+    return dataset.inputs("train").shape[1:]
