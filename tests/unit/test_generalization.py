@@ -581,7 +581,7 @@ def test_the_table_has_all_networks(trained, cards, tmp_path):
         path = tmp_path / f"{name}.safetensors"
         artifacts.write_tensors(path, result.states, {})
         parts.append({"study": "study", "run": name, "spec": spec, "states": str(path),
-                      "cards": [str(cards["digits"])]})  # fmt: skip
+                      "card": cards["digits"]})  # fmt: skip
     table = measure_networks(parts, 1)
     assert list(table) == [*NETWORK, "metric", "value"]
     assert table["value"].notna().all() and len(table.groupby(NETWORK)) == 2 + 8

@@ -438,8 +438,8 @@ def test_a_run_probes_the_model_and_leaves_a_table(folders, tmp_path):
         {"kind": "pretrained", "model": "gpt2", "dataset": "words", "bos": True, "context": 12,
          "probes": probes, "seeds": 2}, "a run",
     )  # fmt: skip
-    cards = {"words": card, "gpt2": folders["gpt2"] / "config.json"}
-    job = Job("sinks", "run", (0, 1), Checkpoint(None), CPU, 1, card=card, cards=cards)
+    job = Job("sinks", "run", (0, 1), Checkpoint(None), CPU, 1, card=card, cards={"words": card},
+              pretrained=folders["gpt2"].parent)  # fmt: skip
     states = train_pretrained(spec, job).states
     states = {name: value.numpy() for name, value in states.items()}
     table = measure_table(spec, states, run="run", threads=1, card=card)

@@ -4,7 +4,6 @@ Colours come from the colour-blind-safe palette of seaborn, which the style file
 markers tell the same series apart in greyscale.
 """
 
-import html
 import re
 import textwrap
 from collections.abc import Mapping
@@ -169,13 +168,12 @@ def settings_line(fig: Figure, text: str) -> None:
     fig.suptitle("\n".join(lines), fontsize=7.5, color="0.25")
 
 
-def footer_text(caption: Mapping[str, str]) -> str:
-    """Scale, status and what is reconstructed, from the words of `Plan.caption`."""
-    caption = {name: html.unescape(text) for name, text in caption.items()}
-    place = caption["place"] if caption["place"] and caption["status"] != "reconstructed" else ""
-    parts = [place, f"scale {caption['scale']}", f"status {caption['status']}"]
-    if caption["reconstructed"]:
-        parts.append(f"reconstructed: {caption['reconstructed'].strip()}")
+def footer_text(words: Mapping[str, str]) -> str:
+    """Scale, status and what is reconstructed, from the words of `Plan.footer`."""
+    place = words["place"] if words["place"] and words["status"] != "reconstructed" else ""
+    parts = [place, f"scale {words['scale']}", f"status {words['status']}"]
+    if words["reconstructed"]:
+        parts.append(f"reconstructed: {words['reconstructed'].strip()}")
     return "; ".join(part for part in parts if part)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from replica import kinds
 from replica.costs import (
     Cost,
     certification_cost,
@@ -24,8 +25,9 @@ from replica.costs import (
     measuring_minutes,
     training_cost,
 )
-from replica.data.registry import DatasetEntry, load_registry
+from replica.data.registry import READERS, DatasetEntry, load_registry
 from replica.generalization.kinds import keeps_networks
+from replica.kinds import FUNCTIONS, card_paths, datasets_of, measured_only, training_settings
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
     CertificationSpec,
@@ -42,70 +44,10 @@ from replica.specs import (
     load_studies,
 )
 
-# By kind of run: the function that makes its states, and the one that measures them.
-FUNCTIONS = {
-    "dufm": ("replica.training.runs:train_dufm", "replica.measures.runs:measure_dufm"),
-    "network_head": (
-        "replica.training.runs:train_network_head",
-        "replica.measures.runs:measure_network_head",
-    ),
-    "noisy_classifier": (
-        "replica.smoothing.classifiers:train_noisy_classifier",
-        "replica.smoothing.classifiers:measure_noisy_classifier",
-    ),
-    "certification": (
-        "replica.smoothing.certification:certify",
-        "replica.smoothing.certification:measure_certification",
-    ),
-    "low_data": (
-        "replica.lowdata.training:train_low_data",
-        "replica.lowdata.accuracy:measure_low_data",
-    ),
-    "deep_rfm": (
-        "replica.kernels.deep_rfm:train_deep_rfm",
-        "replica.kernels.metrics:measure_deep_rfm",
-    ),
-    "deep_head": (
-        "replica.kernels.deep_heads:train_deep_head",
-        "replica.kernels.metrics:measure_deep_head",
-    ),
-    "residual": (
-        "replica.residual.training:train_residual",
-        "replica.residual.metrics:measure_residual",
-    ),
-    "decoder": (
-        "replica.attention.training:train_decoder",
-        "replica.attention.measures:measure_decoder",
-    ),
-    "beds": ("replica.attention.beds:train_beds", "replica.measures.tables:measure_table"),
-    "random_attention": (
-        "replica.attention.beds:train_random_attention",
-        "replica.measures.tables:measure_table",
-    ),
-    "pretrained": (
-        "replica.attention.probing:train_pretrained",
-        "replica.measures.tables:measure_table",
-    ),
-    "risk_bed": (
-        "replica.multiobjective.simulation:train_risk_bed",
-        "replica.measures.tables:measure_table",
-    ),
-    "tradeoffs": (
-        "replica.multiobjective.networks:train_tradeoffs",
-        "replica.multiobjective.tradeoffs:measure_tradeoffs",
-    ),
-}
-# Measures that need no torch read states as arrays.
-READERS = dict.fromkeys(
-    ["low_data", "deep_rfm", "deep_head", "beds", "random_attention", "pretrained", "risk_bed",
-     "tradeoffs"],
-    "read_arrays",
-)  # fmt: skip
 # What the scripts of these rules compute with; the others need no torch.
 WITH_TORCH = ("train_run", "train_round", "certify", "generalization")
 # Larger files of a pretrained model are weights, which no key waits for.
 SMALL_FILE = 10_000_000
-ROUND = "replica.lowdata.training:train_round"
 # Scripts by rule, for the digests of their code.
 SCRIPTS = {"train_run": "train", "train_round": "round", "certify": "certify"}
 
@@ -157,22 +99,6 @@ class Part:
         return datasets_of(self.base.spec if self.rule == "certify" else self.spec)
 
 
-def measured_only(spec: RunSpec) -> frozenset[str]:
-    """The settings of a run that only its measures read: they train nothing again."""
-    return getattr(spec, "MEASURED", frozenset())
-
-
-def training_settings(spec: RunSpec) -> dict[str, Any]:
-    """The settings of a run without what only its measures read."""
-    return spec.model_dump(mode="json", exclude=measured_only(spec))
-
-
-def datasets_of(spec: RunSpec) -> list[str]:
-    """The data sets that a run names, its images first."""
-    named = [getattr(spec, field, None) for field in ("dataset", "weights", "corrupted")]
-    return [name for name in named if name]
-
-
 @dataclass(frozen=True)
 class Plan:
     """Everything the workflow file needs: parts, targets, keys, resources.
@@ -218,10 +144,6 @@ class Plan:
         """The studies that have such parts."""
         return list(self._network_groups)
 
-    def reader(self, part: Part) -> str:
-        """The function of `replica.artifacts` that reads the states for measuring them."""
-        return READERS.get(part.spec.kind, "read_tensors")
-
     def preparing_mb(self, dataset: str) -> int:
         """Memory for preparing a data set; photographs are held whole, and again to split them."""
         return 16_000 if self.registry[dataset].size else 4000
@@ -260,15 +182,40 @@ class Plan:
         return [*self.figure_files(study), f"{self.results}/{study}/claims.parquet"]
 
     def cards(self, part: Part) -> list[str]:
-        """The cards of the data sets that a part needs, its images first, and of its model."""
-        cards = [f"{self.config.data_dir}/prepared/{name}/card.json" for name in part.datasets]
-        if isinstance(part.spec, PretrainedSpec):
-            cards.append(f"{self.config.pretrained_dir}/{part.spec.model}/config.json")
-        return cards
+        """The cards of the data sets that a part needs, its images first."""
+        paths = card_paths(part.datasets, {"data_dir": self.config.data_dir})
+        return [str(path) for path in paths.values()]
+
+    def cards_for(self, parts: Iterable[Part], made: str) -> list[str]:
+        """The cards that the job of an artifact waits for: none once it is made.
+
+        What is made asks for no data, so that those of another folder, or fetched anew, re-run
+        nothing.
+
+        Args:
+            parts: whose data the job reads.
+            made: path of the artifact.
+        """
+        if self.is_current(made):
+            return []
+        return list({card: None for part in parts for card in self.cards(part)})
+
+    def is_current(self, path: str) -> bool:
+        """Whether an artifact is there with the key that the plan asks for."""
+        from replica.artifacts import CorruptArtifact, read_stamp
+
+        try:
+            return read_stamp(self.root / path).get("key") == self.artifacts()[path]
+        except (FileNotFoundError, NotADirectoryError, CorruptArtifact):
+            return False
 
     def states(self, part: Part) -> str:
         """The states of a part."""
         return f"{self.results}/{part.study}/{part.states}"
+
+    def measures(self, part: Part) -> str:
+        """The measures of a part."""
+        return f"{self.results}/{part.study}/measures/{part.stem}.parquet"
 
     def labelled(self, part: Part) -> str:
         """The labelled sets that a stage of active learning leaves."""
@@ -298,14 +245,15 @@ class Plan:
     def generalization_inputs(self, study: str, group: str) -> dict[str, list[str]]:
         """States and cards that the measures of generalization of a group are made from."""
         parts = self.network_groups(study)[group]
-        cards = {card: None for part in parts for card in self.cards(part)}
-        return {"states": [self.states(part) for part in parts], "cards": list(cards)}
+        made = f"{self.results}/{study}/generalization/{group}.parquet"
+        cards = self.cards_for(parts, made)
+        return {"states": [self.states(part) for part in parts], "cards": cards}
 
     def generalization_parts(self, study: str, group: str) -> list[dict[str, Any]]:
         """The same as a parameter of the job: what `measure_networks` takes, with plain specs."""
         return [
             {"study": study, "run": part.run, "spec": training_settings(part.spec),
-             "states": self.states(part), "cards": self.cards(part)}
+             "states": self.states(part), "datasets": part.datasets}
             for part in self.network_groups(study)[group]
         ]  # fmt: skip
 
@@ -331,9 +279,9 @@ class Plan:
         """Digest of the code of a job; see `replica.provenance.code_digest`."""
         study = name[0] if name else ""
         entry = {
-            "dataset": lambda: "replica.data.prepare:prepare_dataset",
-            "train": lambda: self.entry("train", *name),
-            "measure": lambda: self.entry("measure", *name),
+            "dataset": lambda: READERS[self.registry[study].kind],
+            "train": lambda: kinds.makes(self.parts[name].spec),
+            "measure": lambda: kinds.measures(self.parts[name].spec),
             "table": lambda: f"replica.studies.{study}:table_{name[1]}",
             "plot": lambda: f"replica.studies.{study}:draw_{name[1]}",
             "scorecard": lambda: "replica.report:scorecard_html",
@@ -343,17 +291,12 @@ class Plan:
         script = SCRIPTS[self.parts[name].rule] if stage == "train" else stage
         return code_digest(entry, self._script(script))
 
-    def entry(self, stage: str, *name: str) -> str:
-        """The function of a part's `train` or `measure`, as `module:name`."""
-        if stage == "train" and self.parts[name].rule == "train_round":
-            return ROUND
-        return FUNCTIONS[self.parts[name].spec.kind][stage == "measure"]
-
     def _script(self, stage: str) -> Path:
         return self.root / f"workflow/scripts/{stage}.py"
 
     def _dataset(self, name: str) -> dict[str, Any]:
-        return {"entry": self.registry[name].model_dump(), "code": self.code("dataset", name)}
+        code = [self.code("dataset", name), code_digest("replica.data.prepare:write")]
+        return {"what": self.registry[name].what(), "code": code}
 
     def _train(self, *name: str) -> dict[str, Any]:
         part = self.parts[name]
@@ -391,7 +334,7 @@ class Plan:
         parts = self.parts_of(study, self.figure(study, figure).runs)
         return {
             "figure": figure,
-            "caption": self.caption(study, figure),
+            "status": self.status(study, figure),
             "measures": [self.key("measure", p.study, p.run, p.part) for p in parts],
             "code": self.code("table", study, figure),
         }
@@ -400,6 +343,7 @@ class Plan:
         published = self.published(study)
         return {
             "table": self.key("table", study, figure),
+            "footer": self.footer(study, figure),
             "published": (self.root / published).read_text() if published else "",
             "style": (self.root / "workflow/replica/replica.mplstyle").read_text(),
             "code": self.code("plot", study, figure),
@@ -502,37 +446,79 @@ class Plan:
         """The titles of the papers as a parameter of a job."""
         return as_parameter({slug: study.title for slug, study in self.studies.items()})
 
+    def captions(self) -> dict[str, dict[str, dict[str, str]]]:
+        """The captions of all figures, by study and figure."""
+        return {
+            slug: {figure: self.caption(slug, figure) for figure in study.figures}
+            for slug, study in self.studies.items()
+        }
+
     def caption(self, study: str, figure: str) -> dict[str, str]:
-        """The words of a figure's caption in the report, escaped for HTML; see `as_parameter`."""
+        """The words of a figure's caption in the report, escaped for HTML."""
         spec, paper = self.figure(study, figure), self.studies[study]
-        settings = []
-        for run in spec.runs:
-            template = paper.runs[run]
-            if not self.parts_of(study, [run]):
-                continue
-            values = template.settings(self.config.scale)
-            listed = ", ".join(f"{k} = {v}" for k, v in values.items() if k not in ("kind", "grid"))
-            grid = "".join(f", {k} in {self._made(study, run, k)}" for k in values.get("grid", {}))
-            settings.append(f"{run}: {listed}{grid}")
         words = {
-            "title": spec.title,
+            "title": self.title(study, figure),
             "paper": f"{paper.authors}: {paper.title} ({paper.venue}, arXiv {paper.arxiv})",
-            "place": spec.place,
             "shows": spec.shows,
-            "ran": "; ".join(settings) or "closed forms, no training",
+            "ran": self.words(study, figure),
+            **self.footer(study, figure),
+        }
+        return {name: html.escape(text, quote=False) for name, text in words.items()}
+
+    def footer(self, study: str, figure: str) -> dict[str, str]:
+        """What is printed below a drawing: where it stands in the paper, and what it is."""
+        spec = self.figure(study, figure)
+        return {
+            "place": spec.place,
             "status": self.status(study, figure),
             "reconstructed": spec.reconstructed,
             "scale": self.config.scale,
         }
-        return {name: html.escape(text, quote=False) for name, text in words.items()}
 
-    def _made(self, study: str, run: str, setting: str) -> list[Any]:
-        """The values of a setting of the runs of a template that are made, each once."""
-        values = [getattr(part.spec, setting) for part in self.parts_of(study, [run])]
-        return [value for i, value in enumerate(values) if value not in values[:i]]
+    def title(self, study: str, figure: str) -> str:
+        """The title of a figure, with the data sets that its runs read in place of `{dataset}`.
+
+        Where none of its runs is made at this scale they are those of the paper.
+        """
+        spec, templates = self.figure(study, figure), self.studies[study].runs
+        read = [name for part in self.parts_of(study, spec.runs) for name in part.datasets[:1]]
+        paper = [templates[run].paper.get("dataset") for run in spec.runs]
+        names = dict.fromkeys(read or [name for name in paper if name in self.registry])
+        return spec.title.replace("{dataset}", " and ".join(self.registry[n].title for n in names))
+
+    def ran(self, study: str, figure: str) -> dict[str, dict[str, Any]]:
+        """The settings of each run that a figure is made from, with the user's changes."""
+        made = {
+            part.run: part.spec for part in self.parts_of(study, self.figure(study, figure).runs)
+        }
+        return {run: spec.model_dump(mode="json", exclude_unset=True) for run, spec in made.items()}
+
+    def words(self, study: str, figure: str) -> str:
+        """The same in words, the runs of a template together."""
+        together: dict[str, list[dict[str, Any]]] = {}
+        for run, settings in self.ran(study, figure).items():
+            together.setdefault(run.partition("-")[0], []).append(settings)
+        lines = []
+        for template, runs in together.items():
+            names = dict.fromkeys(name for run in runs for name in run if name != "kind")
+            values = {
+                name: list({json.dumps(r[name]): r[name] for r in runs if name in r}.values())
+                for name in names
+                if any(r.get(name) is not None for r in runs)
+            }
+            listed = [
+                f"{name} in {each}" if len(each) > 1 else f"{name} = {each[0]}"
+                for name, each in values.items()
+            ]
+            lines.append(f"{template}: {', '.join(listed)}")
+        return "; ".join(lines) or "closed forms, no training"
 
     def artifacts(self) -> dict[str, str]:
         """Every stamped file of this configuration with the key it must carry."""
+        return self._artifacts
+
+    @functools.cached_property
+    def _artifacts(self) -> dict[str, str]:
         expected: dict[str, str] = {}
         for (study, run, part), job in self.parts.items():
             base = f"{self.results}/{study}"
@@ -766,7 +752,7 @@ def server_of(rule: str, params: Any) -> str:
 def server_modules(studies: Iterable[str]) -> dict[str, list[str]]:
     """What the jobs of some studies import, with torch and without."""
     modules = {entry.partition(":")[0] for entries in FUNCTIONS.values() for entry in entries}
-    plain = {FUNCTIONS[kind][1].partition(":")[0] for kind in READERS}
+    plain = {FUNCTIONS[kind][1].partition(":")[0] for kind in kinds.READ_AS_ARRAYS}
     drawing = ["replica.drawing", "seaborn", *(f"replica.studies.{study}" for study in studies)]
     return {
         "plain": ["replica.report", *drawing, *sorted(plain)],

@@ -3,7 +3,7 @@
 
 rule certify:
     input:
-        cards=cards_of,
+        cards=cards_of_states,
         base=base_of,
     output:
         counts="results/{scale}/{study}/counts/{run}/{part}.safetensors",
@@ -29,6 +29,7 @@ rule certify:
         code=code("train"),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
+        datasets=lambda wildcards: part_of(wildcards).datasets,
         base=lambda wildcards: part_of(wildcards).base.spec.model_dump(mode="json"),
         slice=lambda wildcards: part_of(wildcards).slice,
         # Counts outlive the job: more draws go on from fewer.

@@ -3,7 +3,8 @@
 import os
 import sys
 
-from replica.plan import make_plan, server_modules, server_of, training_settings
+from replica.kinds import reader, training_settings
+from replica.plan import make_plan, server_modules, server_of
 from replica.specs import ConfigError
 from replica.starter import fork_scripts
 
@@ -13,8 +14,13 @@ except ConfigError as error:
     # One sentence, not a traceback: the user has to mend the configuration.
     sys.exit(f"Configuration: {error}")
 
+# Scripts find places in it, which are in no parameter: to name another re-runs nothing.
+config.update(plan.config.model_dump(mode="json"))
 # For the front page of the report; `replica launch` names there what did not finish.
 config["missing"] = os.environ.get("REPLICA_MISSING", "").split()
+if "--report" in sys.argv:
+    # In no parameter of a job: other words re-run nothing.
+    config["captions"] = plan.captions()
 
 
 wildcard_constraints:
@@ -31,8 +37,14 @@ def part_of(wildcards):
     return plan.parts[wildcards.study, wildcards.run, wildcards.part]
 
 
-def cards_of(wildcards):
-    return plan.cards(part_of(wildcards))
+def cards_of_states(wildcards):
+    part = part_of(wildcards)
+    return plan.cards_for([part], plan.states(part))
+
+
+def cards_of_measures(wildcards):
+    part = part_of(wildcards)
+    return plan.cards_for([part], plan.measures(part))
 
 
 def base_of(wildcards):
@@ -54,10 +66,6 @@ def key(stage):
 
 def code(stage):
     return lambda wildcards: plan.code(stage, *wildcard_names(stage, wildcards))
-
-
-def entry(stage):
-    return lambda wildcards: plan.entry(stage, *wildcard_names(stage, wildcards))
 
 
 def wildcard_names(stage, wildcards):

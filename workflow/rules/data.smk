@@ -19,8 +19,7 @@ rule fetch_dataset:
         mem_mb=600,
         runtime=120,
     params:
-        entry=lambda wildcards: plan.registry[wildcards.dataset].model_dump(mode="json"),
-        mirrors=plan.config.mirrors,
+        files=lambda wildcards: plan.registry[wildcards.dataset].files,
     script:
         "../scripts/fetch.py"
 
@@ -41,6 +40,5 @@ rule prepare_dataset:
         runtime=60,
     params:
         key=key("dataset"),
-        entry=lambda wildcards: plan.registry[wildcards.dataset].model_dump(mode="json"),
     script:
         "../scripts/dataset.py"

@@ -29,7 +29,7 @@ rule figure_table:
         key=key("table"),
         code=code("table"),
         status=lambda wildcards: plan.status(wildcards.study, wildcards.figure),
-        caption=lambda wildcards: plan.caption(wildcards.study, wildcards.figure),
+        ran=lambda wildcards: plan.ran(wildcards.study, wildcards.figure),
     script:
         "../scripts/table.py"
 
@@ -57,6 +57,6 @@ rule figure_plot:
     params:
         key=key("plot"),
         published=lambda wildcards: plan.published(wildcards.study),
-        caption=lambda wildcards: plan.caption(wildcards.study, wildcards.figure),
+        footer=lambda wildcards: plan.footer(wildcards.study, wildcards.figure),
     script:
         "../scripts/plot.py"

@@ -3,7 +3,7 @@
 
 rule measure_run:
     input:
-        cards=cards_of,
+        cards=cards_of_measures,
         states=lambda wildcards: plan.states(part_of(wildcards)),
     output:
         measures="results/{scale}/{study}/measures/{run}/{part}.parquet",
@@ -27,9 +27,9 @@ rule measure_run:
     params:
         key=key("measure"),
         code=code("measure"),
-        entry=entry("measure"),
-        reader=lambda wildcards: plan.reader(part_of(wildcards)),
+        reader=lambda wildcards: reader(part_of(wildcards).spec),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
+        datasets=lambda wildcards: part_of(wildcards).datasets,
     script:
         "../scripts/measure.py"

@@ -4,7 +4,7 @@
 
 rule train_run:
     input:
-        cards=cards_of,
+        cards=cards_of_states,
         base=base_of,
     output:
         states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
@@ -31,9 +31,9 @@ rule train_run:
     params:
         key=key("train"),
         code=code("train"),
-        entry=entry("train"),
         spec=lambda wildcards: training_settings(part_of(wildcards).spec),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
+        datasets=lambda wildcards: part_of(wildcards).datasets,
         # Not declared as an output: Snakemake deletes outputs before each attempt.
         checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",
     script:
@@ -42,7 +42,7 @@ rule train_run:
 
 rule train_round:
     input:
-        cards=cards_of,
+        cards=cards_of_states,
         base=base_of,
         labelled=labelled_of,
     output:
@@ -71,9 +71,9 @@ rule train_round:
     params:
         key=key("train"),
         code=code("train"),
-        entry=entry("train"),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
+        datasets=lambda wildcards: part_of(wildcards).datasets,
         stage=lambda wildcards: part_of(wildcards).stage,
         checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",
     script:

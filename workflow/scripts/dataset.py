@@ -4,9 +4,10 @@ from pathlib import Path
 
 from replica import provenance
 from replica.data.prepare import prepare_dataset
-from replica.data.registry import DatasetEntry
+from replica.data.registry import load_registry
 
 job = snakemake
 with provenance.one_sentence(job.log[0]):
-    entry = DatasetEntry.model_validate(job.params.entry)
-    prepare_dataset(entry, Path(job.input.receipt).parent, Path(job.output.card).parent)
+    entry = load_registry("config/datasets.yaml")[job.wildcards.dataset]
+    folders = Path(job.input.receipt).parent, Path(job.output.card).parent
+    prepare_dataset(entry, *folders, job.params.key)

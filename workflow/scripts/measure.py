@@ -1,6 +1,6 @@
 """Compute the metrics of the states that a run kept."""
 
-from replica import artifacts, provenance
+from replica import artifacts, kinds, provenance
 from replica.specs import validate_run
 
 job = snakemake
@@ -8,11 +8,11 @@ with provenance.one_sentence(job.log[0]):
     spec = validate_run(job.params.spec, job.wildcards.run)
     stamp = provenance.begin_job(job.params, "cpu")
     states, _ = getattr(artifacts, job.params.reader)(job.input.states)
-    table = provenance.function(job.params.entry)(
+    table = provenance.function(kinds.measures(spec))(
         spec,
         states,
         run=job.wildcards.run,
         threads=job.threads,
-        card=next(iter(job.input.cards), None),
+        card=next(iter(kinds.card_paths(job.params.datasets, job.config).values()), None),
     )
     artifacts.write_table(job.output.measures, table, stamp.finish())

@@ -2,7 +2,7 @@
 
 import os
 
-from replica import artifacts, costs, provenance
+from replica import artifacts, costs, kinds, provenance
 from replica.specs import validate_run
 from replica.training.jobs import started
 
@@ -12,7 +12,7 @@ with provenance.one_sentence(job.log[0]):
     slots = costs.training_cost(spec, len(job.params.seeds)).gpu_slots
     before = next(iter(job.input.labelled), None)
     with started(job, slots, job.params.checkpoint) as (run, stamp):
-        trained, labelled = provenance.function(job.params.entry)(
+        trained, labelled = provenance.function(kinds.makes(spec))(
             spec, run, job.params.stage, artifacts.read_table(before) if before else None
         )
     artifacts.write_tensors(job.output.states, trained.states, stamp.finish())

@@ -11,10 +11,15 @@ job = snakemake
 study, figure = job.wildcards.study, job.wildcards.figure
 with provenance.one_sentence(job.log[0]):
     stamp = provenance.begin(
-        spec={"study": study, "figure": figure, "scale": job.wildcards.scale},
+        spec={
+            "study": study,
+            "figure": figure,
+            "scale": job.wildcards.scale,
+            "runs": job.params.ran,
+        },
         key=job.params.key,
         code=job.params.code,
-        seeds=[],
+        seeds=list(range(max((run["seeds"] for run in job.params.ran.values()), default=0))),
         device="cpu",
     )
     frames = {

@@ -2,7 +2,7 @@
 
 import os
 
-from replica import artifacts, costs, provenance
+from replica import artifacts, costs, kinds, provenance
 from replica.specs import validate_run
 from replica.training.jobs import started
 
@@ -11,7 +11,7 @@ with provenance.one_sentence(job.log[0]):
     spec = validate_run(job.params.spec, job.wildcards.run)
     slots = costs.training_cost(spec, len(job.params.seeds)).gpu_slots
     with started(job, slots, job.params.checkpoint) as (run, stamp):
-        trained = provenance.function(job.params.entry)(spec, run)
+        trained = provenance.function(kinds.makes(spec))(spec, run)
     artifacts.write_tensors(job.output.states, trained.states, stamp.finish())
     artifacts.write_table(job.output.history, trained.history, stamp.finish())
     # A group of jobs on a cluster fails as a whole, and Snakemake then deletes what its members had

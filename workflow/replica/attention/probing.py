@@ -23,7 +23,7 @@ def train_pretrained(spec: PretrainedSpec, job: Job) -> Result:
     torch.set_num_threads(job.threads)
     verify(job.cards[spec.dataset])
     text = "\n\n".join(words.texts(load(job.cards[spec.dataset]), "train"))
-    loaded = load_model(job.cards[spec.model].parent, job.device)
+    loaded = load_model(job.pretrained / spec.model, job.device)
     tables = []
     for seed in job.seeds:
         model = _as_model(spec, loaded, text, job, seed)

@@ -16,30 +16,11 @@ import numpy as np
 
 from replica.artifacts import CorruptArtifact, atomic, write_bytes
 from replica.data.parts import Arrays, Content, DataError
-from replica.data.registry import DatasetEntry, matches
+from replica.data.registry import READERS, DatasetEntry, matches
 from replica.provenance import function
 
-__all__ = ["READERS", "DataError", "Dataset", "load", "prepare_dataset", "verify", "write"]
+__all__ = ["DataError", "Dataset", "load", "prepare_dataset", "verify", "write"]
 
-# The reader of each kind, (entry, folder of the files, folder to unpack in) -> Content. By name, so
-# that a digest of the code of one kind does not reach the others.
-READERS = {
-    "digits": "replica.data.builtin:digits",
-    "topics": "replica.data.builtin:topics",
-    "passages": "replica.data.builtin:passages",
-    "cone": "replica.data.builtin:cone",
-    "mixture": "replica.data.builtin:mixture",
-    "idx": "replica.data.readers:idx",
-    "cifar": "replica.data.readers:cifar",
-    "svhn": "replica.data.readers:svhn",
-    "imdb": "replica.data.texts:imdb",
-    "text_file": "replica.data.texts:text_file",
-    "image_table": "replica.data.tables:image_table",
-    "text_table": "replica.data.tables:text_table",
-    "image_folder": "replica.data.folders:image_folder",
-    "weights": "replica.data.readers:weights",
-    "corrupted_cifar": "replica.data.readers:corrupted_cifar",
-}
 SPLITS = ("train", "test", "grid")
 
 

@@ -15,6 +15,25 @@ Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 ClassName = Annotated[str, Field(min_length=1)]
 
+# The reader of each kind, (entry, folder of the files, folder to unpack in) -> Content. By name, so
+# that a digest of the code of one kind does not reach the others.
+READERS = {
+    "digits": "replica.data.builtin:digits",
+    "topics": "replica.data.builtin:topics",
+    "passages": "replica.data.builtin:passages",
+    "cone": "replica.data.builtin:cone",
+    "mixture": "replica.data.builtin:mixture",
+    "idx": "replica.data.readers:idx",
+    "cifar": "replica.data.readers:cifar",
+    "svhn": "replica.data.readers:svhn",
+    "imdb": "replica.data.texts:imdb",
+    "text_file": "replica.data.texts:text_file",
+    "image_table": "replica.data.tables:image_table",
+    "text_table": "replica.data.tables:text_table",
+    "image_folder": "replica.data.folders:image_folder",
+    "weights": "replica.data.readers:weights",
+    "corrupted_cifar": "replica.data.readers:corrupted_cifar",
+}
 EMBEDDED = ("digits", "topics", "passages", "cone", "mixture")
 # What a file of these is in, its content says.
 ONE_FILE = ("cifar", "imdb", "weights", "corrupted_cifar")

@@ -1,7 +1,6 @@
 """Tables of all trained networks: their measures, and which of them go along with the gap."""
 
 import html
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,8 +24,8 @@ def measure_networks(parts: list[dict[str, Any]], threads: int) -> pd.DataFrame:
     """Measure every network that some jobs keep.
 
     Args:
-        parts: of each job `study`, `run`, `spec`, `states` (path) and `cards` (paths, its own data
-            set first).
+        parts: of each job `study`, `run`, `spec`, `states` (path) and `card` (that of its data set,
+            or None).
         threads: CPU threads.
 
     Returns:
@@ -39,7 +38,7 @@ def measure_networks(parts: list[dict[str, Any]], threads: int) -> pd.DataFrame:
         for done, part in enumerate(parts, start=1):
             names = {name: part[name] for name in ("study", "run")}
             states, _ = read_tensors(part["states"])
-            found = trained_networks(part["spec"], states, Path(part["cards"][0]), **names)
+            found = trained_networks(part["spec"], states, part["card"], **names)
             for labels, network in found:
                 values = measure(network)
                 frame = pd.DataFrame({"metric": list(values), "value": list(values.values())})

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from replica import artifacts, provenance
+from replica.kinds import card_paths
 from replica.tables import packed
 from replica.training.checkpoint import Checkpoint
 from replica.training.devices import device_for
@@ -31,6 +32,7 @@ class Job:
         device, threads: what to compute on.
         card: card of the prepared data set, for runs that need one.
         cards: cards of all data sets that the run needs, by name.
+        pretrained: folder of the pretrained models, where there is one.
         start: states of the job that this one goes on from.
     """
 
@@ -42,6 +44,7 @@ class Job:
     threads: int
     card: Path | None = None
     cards: Mapping[str, Path] = field(default_factory=dict)
+    pretrained: Path | None = None
     start: dict[str, Tensor] | None = None
 
 
@@ -79,7 +82,7 @@ def started(
     provenance.require_memory(snakemake.resources.mem_mb, names.run)
     with device_for(config["device"], gpu_slots, config["jobs_per_gpu"]) as device:
         stamp = provenance.begin_job(params, str(device))
-        cards = {Path(card).parent.name: Path(card) for card in snakemake.input.cards}
+        cards = card_paths(params.datasets, config)
         base = next(iter(snakemake.input.base), None)
         job = Job(
             study=names.study,
@@ -90,6 +93,7 @@ def started(
             threads=snakemake.threads,
             card=next(iter(cards.values()), None),
             cards=cards,
+            pretrained=config["pretrained_dir"] and Path(config["pretrained_dir"]),
             start=artifacts.read_tensors(base)[0] if base else None,
         )
         keep_freed_memory()
