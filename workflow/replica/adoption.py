@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from replica import artifacts
@@ -17,14 +19,25 @@ def not_current(plan: Plan) -> dict[str, str]:
     there = [name for name in keys if (plan.root / name).exists()]
     wrong = {}
     # Forks, and not threads: half of the work is pandas' own.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(mp_context=context, initializer=_leave_signals) as pool:
         found = pool.map(_key_in, [plan.root / name for name in there], chunksize=8)
-        for name, key in zip(there, found, strict=True):
-            if key is None:
-                wrong[name] = "damaged"
-            elif key != keys[name]:
-                wrong[name] = "made by other code or other settings"
+        try:
+            for name, key in zip(there, found, strict=True):
+                if key is None:
+                    wrong[name] = "damaged"
+                elif key != keys[name]:
+                    wrong[name] = "made by other code or other settings"
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return wrong | damaged_data(plan)
+
+
+def _leave_signals() -> None:
+    """Ctrl-C reaches the forks too; the process that they belong to ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _key_in(path: Path) -> str | None:
@@ -73,7 +86,7 @@ def delete_damaged(plan: Plan) -> list[str]:
     damaged = [name for name, reason in not_current(plan).items() if reason == "damaged"]
     for name in damaged:
         print(f"{name} is damaged: deleted, it will be made again.", flush=True)
-        (plan.root / name).unlink()
+        artifacts.remove(plan.root / name)
     return damaged
 
 
@@ -84,7 +97,7 @@ def adopt(plan: Plan) -> None:
     """
     for name, reason in not_current(plan).items():
         print(f"{name}: {reason}, deleted", flush=True)
-        (plan.root / name).unlink()
+        artifacts.remove(plan.root / name)
     data, results = plan.root / plan.config.data_dir, plan.root / plan.results
     stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
     patterns = ["*/runs/**/*.*", "*/counts/**/*.*", "*/measures/**/*.*"]
@@ -103,4 +116,6 @@ def adopt(plan: Plan) -> None:
     started = time.time() - len(stages)
     for position, paths in enumerate(stages):
         for path in paths:
-            os.utime(path, (started + position, started + position))
+            # Data sets may be a colleague's: older than what is made from them they are anyway.
+            with suppress(OSError):
+                os.utime(path, (started + position, started + position))
