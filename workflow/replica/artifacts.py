@@ -228,34 +228,45 @@ def _read_states(path: Path | str, framework: str, digest: Callable) -> tuple[di
     return states, stamp
 
 
-def read_stamp(path: Path | str) -> dict:
-    """Read the provenance stamp of an artifact without reading its data.
+def read_stamp(path: Path | str) -> dict | None:
+    """Read the provenance stamp of an artifact, or the mark of a drawing, without its data.
+
+    Returns:
+        The stamp; None for a whole file of another kind or of another origin.
 
     Raises:
-        CorruptArtifact: the file has no readable header or no stamp.
+        CorruptArtifact: the header cannot be read, or the stamp is not the one that was written.
         OSError: there is no such file, or it may not be read.
     """
     path = Path(path)
     _refuse_unreadable(path)
     try:
         if path.suffix == ".parquet":
-            content = (pq.read_schema(path).metadata or {})[STAMP]
+            content = (pq.read_schema(path).metadata or {}).get(STAMP)
         elif path.suffix == ".safetensors":
             with open(path, "rb") as handle:
                 (length,) = struct.unpack("<Q", handle.read(8))
                 if length > path.stat().st_size:
                     raise ValueError("header longer than the file")
-                content = json.loads(handle.read(length))["__metadata__"][STAMP.decode()]
+                header = json.loads(handle.read(length))
+            content = header.get("__metadata__", {}).get(STAMP.decode())
+        elif path.suffix in MARKS:
+            text = _without_mark(path)[1]
+            return json.loads(text) if text else None
         else:
-            return json.loads(_without_mark(path)[1])
-        return _unsealed(content)
-    except (pa.ArrowException, KeyError, TypeError, ValueError, struct.error) as error:
+            return None
+        return None if content is None else _unsealed(content)
+    except (pa.ArrowException, AttributeError, KeyError, ValueError, struct.error) as error:
         raise _corrupt(path, "it has no readable stamp") from error
 
 
 # The comments of drawings and pages, which come after all that is shown.
 MARKS = {".svg": (b"<!-- replica ", b" -->\n"), ".html": (b"<!-- replica ", b" -->\n"),
          ".pdf": (b"% replica ", b"\n")}  # fmt: skip
+
+
+# The endings of files that carry a stamp or a mark.
+STAMPED = (".parquet", ".safetensors", *MARKS)
 
 
 def mark(path: Path | str, *, key: str, commit: str) -> None:

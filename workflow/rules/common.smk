@@ -3,9 +3,11 @@
 import os
 import sys
 
+from replica.last_words import listen
 from replica.plan import make_plan, server_modules, server_of, training_settings
 from replica.specs import ConfigError
 from replica.starter import fork_scripts
+from replica.targets import unknown_target
 
 try:
     plan = make_plan(workflow.basedir, config)
