@@ -55,5 +55,5 @@ include: "workflow/rules/generalization.smk"
 include: "workflow/rules/report.smk"
 
 
-if sentence := unknown_target(plan, workflow.rules, workflow.dag_settings.targets):
+if sentence := unknown_target(plan, workflow.rules, asked_for(sys.argv)):
     sys.exit(sentence)

@@ -1,12 +1,25 @@
 """What may be asked of Snakemake by name; a sentence for what it does not know."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from replica.plan import Plan
 from replica.specs import SCALES
+
+
+def asked_for(command: Sequence[str]) -> list[str]:
+    """The targets on Snakemake's command line; its workflow knows them too late to say a word.
+
+    Args:
+        command: `sys.argv`; of another program than Snakemake it has no targets.
+    """
+    if Path(command[0]).name != "snakemake" and Path(command[0]).parent.name != "snakemake":
+        return []
+    from snakemake.cli import get_argument_parser
+
+    return get_argument_parser().parse_known_args(command[1:])[0].targets or []
 
 
 def unknown_target(plan: Plan, rules: Iterable[Any], targets: Iterable[str]) -> str | None:
