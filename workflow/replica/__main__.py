@@ -101,6 +101,8 @@ def _show(options: argparse.Namespace) -> int:
     path = options.file
     if path.is_dir():
         return _show_folder(path, as_json=options.json)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
     try:
         stamp = artifacts.read_stamp(path)
     except artifacts.CorruptArtifact:
@@ -141,7 +143,7 @@ def _show_folder(folder: Path, *, as_json: bool) -> int:
         try:
             stamp = artifacts.read_stamp(path)
         except artifacts.CorruptArtifact:
-            stamp = {"key": "damaged"}
+            stamp = {"key": "damaged"} if _is_result(path) else None
         if stamp is not None:
             found[str(path)] = {name: stamp.get(name, "") for name in ("key", "commit")}
     if as_json:

@@ -91,8 +91,8 @@ def delete_damaged(plan: Plan) -> list[str]:
     """Delete what is damaged, naming it; returns the paths, to be made again."""
     damaged = [name for name, reason in not_current(plan).items() if reason == "damaged"]
     for name in damaged:
-        print(f"{name} is damaged: deleted, it will be made again.", flush=True)
         artifacts.remove(plan.root / name)
+        print(f"{name} is damaged: deleted, it will be made again.", flush=True)
     return damaged
 
 
@@ -102,8 +102,8 @@ def adopt(plan: Plan) -> None:
     Without its own notes Snakemake has file times only: order them as the files were made.
     """
     for name, reason in not_current(plan).items():
-        print(f"{name}: {reason}, deleted", flush=True)
         artifacts.remove(plan.root / name)
+        print(f"{name}: {reason}, deleted", flush=True)
     data, results = plan.root / plan.config.data_dir, plan.root / plan.results
     stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
     patterns = ["*/runs/**/*.*", "*/counts/**/*.*", "*/measures/**/*.*"]

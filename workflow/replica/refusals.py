@@ -92,9 +92,9 @@ def _user(number: int) -> str:
 def _obstacle(path: Path) -> str | None:
     """The first part of a path that leads nowhere or is a file."""
     for place in (*reversed(path.absolute().parents), path):
-        if place.is_symlink() and not place.exists():
+        if os.path.islink(place) and not os.path.exists(place):
             target = os.readlink(place)
             return f"{place} is a link to {target}, which is not there: make it, or delete the link"
-        if place.exists() and not place.is_dir() and place != path:
+        if os.path.isfile(place) and place != path:
             return f"{place} is a file and not a folder: move it away"
     return None
