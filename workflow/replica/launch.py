@@ -118,7 +118,12 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         elif not events:
             # It did not come to any job, and has said why.
             return status
-        build_report(plan, config, environment, complete=status == 0)
+        try:
+            build_report(plan, config, environment, complete=status == 0)
+        except artifacts.CannotWrite as error:
+            # On a disk that jobs have filled; why they failed is said all the same.
+            print(error, file=sys.stderr)
+            status = status or 1
         _print_failures(events, plan.root, began)
         return status
 
