@@ -119,12 +119,15 @@ def _files(plan: Plan) -> dict[tuple[str, str, str], list[str]]:
     return files
 
 
-def progress_lines(plan: Plan, jobs: Mapping[tuple[str, str, str], bool | None]) -> list[str]:
+def progress_lines(
+    plan: Plan, jobs: Mapping[tuple[str, str, str], bool | None] | None = None
+) -> list[str]:
     """Per study: how many trainings (and certifications), measures and figures are current.
 
     Args:
-        jobs: from `current_jobs`.
+        jobs: from `current_jobs`, where they have been looked at already.
     """
+    jobs = current_jobs(plan) if jobs is None else jobs
     lines = []
     for study in plan.studies:
 
