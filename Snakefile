@@ -34,7 +34,7 @@ localrules:
 # core, and Slurm has limits of its own.
 onstart:
     workflow.scheduler.job_rate_limiter = None
-    fork_scripts(server_of, server_modules(plan.studies))
+    fork_scripts(server_of, server_modules(plan.studies), listen())
     for sentence in plan.left_out:
         print(sentence, file=sys.stderr)
 
@@ -53,3 +53,7 @@ include: "workflow/rules/measure.smk"
 include: "workflow/rules/figure.smk"
 include: "workflow/rules/generalization.smk"
 include: "workflow/rules/report.smk"
+
+
+if sentence := unknown_target(plan, workflow.rules, asked_for(sys.argv)):
+    sys.exit(sentence)

@@ -1,6 +1,7 @@
 """Whatever goes wrong, it is said in a sentence, and a plain restart ends with the same results."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from project import ROOT, copy_project
@@ -99,7 +101,8 @@ def test_snakemake_killed_with_its_jobs(project, finished, tally):
 
 def test_a_full_disk(project, finished, small_disk, tally):
     said = finish(launch(project, "low_rank"), status=1)
-    assert "the disk is full: free some space" in said
+    assert "the disk is full: free some space" in said.partition("\nFailed (")[2]
+    assert "Traceback" not in said
     for path in small_disk.rglob("*.*"):
         if path.suffix in (".parquet", ".safetensors"):
             artifacts.verify(path)
@@ -115,6 +118,61 @@ def test_a_results_folder_that_cannot_be_written_to(project, small_disk, tally):
     assert "results" in said and "the file system is read-only" in said
     assert "Traceback" not in said
     tally("runs into a read-only folder", 1)
+
+
+LONG = ("checkpoint_seconds=0.2", "overrides={low_rank: {fig6: {steps: 3000000}}}")
+
+
+def trains(project: Path) -> subprocess.Popen:
+    """A launch in the middle of a long training that has saved its state once."""
+    process = launch(project, ONE, config=LONG)
+    deadline = time.monotonic() + 120
+    while not list((project / "results/checkpoints").glob("*.safetensors")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_in_a_line(project, number, tally):
+    """Ctrl-C reaches all processes, and twice; `kill` reaches one."""
+    process = trains(project)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+        time.sleep(0.1)
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    said = finish(process, status=128 + number)
+    assert said.endswith("Stopped. The same command goes on where this stopped.\n")
+    assert "Traceback" not in said and "Not made" not in said
+    assert list((project / "results/checkpoints").glob("*.safetensors"))
+    log = (project / "results/smoke/logs/train_run/low_rank/fig6/all.log").read_text()
+    assert "the state is saved" in log
+    tally("runs stopped by Ctrl-C and by SIGTERM", 1)
+
+
+def test_a_job_that_was_killed_is_named_at_the_end(project, tally):
+    process = trains(project)
+    for job in psutil.Process(process.pid).children(recursive=True):
+        # Forks have the command line of the server that they come from.
+        if "replica.starter" in job.cmdline() and "replica.starter" in job.parent().cmdline():
+            job.kill()
+    # An old report is not passed off as the new one.
+    (project / "results/smoke/report.html").write_text("old")
+    os.utime(project / "results/smoke/report.html", (1, 1))
+    *_, job, again = finish(process, status=1).splitlines()
+    assert re.fullmatch(
+        r"train_run low_rank/fig6/all: was killed \(signal 9\), perhaps for lack of memory: it had "
+        r"asked for \d+ MB \(log: results/smoke/logs/train_run/low_rank/fig6/all.log\)", job
+    )  # fmt: skip
+    assert again.startswith("To try again, give the same command: ") and ONE in again
+    tally("jobs killed, and named at the end", 1)
+
+
+def test_a_home_that_does_not_exist(project):
+    said = finish(launch(project, ONE, env={"HOME": "/proc/nohome"}))
+    assert "Traceback" not in said
 
 
 def flip(path: Path) -> None:

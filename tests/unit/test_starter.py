@@ -44,8 +44,8 @@ def test_a_script_runs_as_the_main_module_of_a_process_of_its_own(starter, scrip
         "open('{here}/said', 'w').write(repr(said))\n"
     )
     pid, end = starter.start(path, {"NAME": "value"}, 1)
-    status, seconds = end()
-    assert status == 0 and 0 < seconds < 10
+    status, seconds, words = end()
+    assert status == 0 and 0 < seconds < 10 and words == ""
     said = eval((tmp_path / "said").read_text())
     assert said == ("__main__", [path], pid, "value", {1})
     assert pid != os.getpid()
@@ -98,8 +98,19 @@ def test_many_threads_get_the_answers_to_their_own_scripts(starter, script):
 
 def test_the_cpu_time_is_that_of_the_script(starter, script):
     path = script("import time\nwhile time.process_time() < .5: pass\n")
-    _, seconds = starter.start(path, {}, 1)[1]()
+    _, seconds, _ = starter.start(path, {}, 1)[1]()
     assert 0.5 <= seconds < 1.5
+
+
+def test_the_last_sentence_of_a_script_comes_with_its_end(starter, script, tmp_path):
+    """Also where its log cannot be written, as on a full disk."""
+    path = script(
+        "from replica import provenance\n"
+        "with provenance.one_sentence('/dev/full'):\n"
+        "    raise ValueError('the loss\\nis not finite')\n"
+    )
+    status, _, words = starter.start(path, {}, 1)[1]()
+    assert (status, words) == (1, "ValueError: the loss is not finite")
 
 
 def test_a_dead_server_is_said_and_the_next_script_gets_a_new_one(script):
@@ -149,7 +160,7 @@ def test_signals_to_the_group_end_jobs_and_leave_the_server(script, tmp_path):
     asking = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
     _until((tmp_path / "runs").exists)
     os.killpg(asking.pid, signal.SIGINT)
-    assert asking.communicate(timeout=30)[0] == "1\n"
+    assert asking.communicate(timeout=30)[0] == "-15\n"
 
 
 def test_the_plain_server_has_no_torch():

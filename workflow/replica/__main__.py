@@ -1,101 +1,202 @@
 """`python -m replica`: look at artifacts, print the scorecard, check what is current."""
 
 import argparse
-import contextlib
 import gc
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from replica.specs import SCALES, ConfigError, read_yaml, schemas
-
 if TYPE_CHECKING:
+    import pandas as pd
+
     from replica.plan import Plan
+
+# Rows and columns that a look at a table shows; a wider table is turned round.
+ROWS, TURNED_ROWS, WIDTH = 10, 4, 120
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m replica", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    show = commands.add_parser("show", help="print where an artifact came from, and its data")
-    show.add_argument("file", type=Path)
-    card = commands.add_parser("scorecard", help="print the verdicts of a scale")
-    card.add_argument("scale", choices=SCALES)
-    check = commands.add_parser(
-        "check", help="name results that are damaged or were made by other code or settings"
+    # Imported here: Ctrl-C during an import must not end in a traceback.
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt as error:
+        print("Stopped. The same command goes on where this stopped.", file=sys.stderr)
+        return getattr(error, "status", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python must not flush to it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _main(arguments: list[str] | None) -> int:
+    from replica import refusals
+    from replica.specs import SCALES, ConfigError
+
+    parser = _parser(SCALES)
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return options.run(options)
+    except BrokenPipeError:
+        raise
+    except (ConfigError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(refusals.sentence(error), file=sys.stderr)
+    return 1
+
+
+def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m replica",
+        description="look at artifacts, print the scorecard, check what is current",
     )
-    adopt = commands.add_parser(
-        "adopt",
-        help="make results from elsewhere usable: delete what is not current, keep the rest",
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+
+    def command(name: str, run: object, words: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=words, description=words)
+        added.set_defaults(run=run)
+        return added
+
+    show = command("show", _show, "print where an artifact came from, and its data")
+    show.add_argument("file", type=Path, help="an artifact, a drawing or a page, or a folder")
+    show.add_argument("--json", action="store_true", help="only the stamp, as JSON")
+    card = command("scorecard", _scorecard, "print the verdicts of a scale")
+    card.add_argument("scale", choices=scales)
+    check = command(
+        "check", _check, "name results that are damaged or were made by other code or settings"
     )
-    start = commands.add_parser(
-        "launch",
-        help="run, or go on after a crash: leftover jobs and locks are cleared away first",
-    )
+    adopt = command(
+        "adopt", _adopt,
+        "make results from elsewhere usable: delete what is not current, keep the rest",
+    )  # fmt: skip
+    start = command(
+        "launch", _launch,
+        "run, or go on after a crash: leftover jobs and locks are cleared away first",
+    )  # fmt: skip
     start.add_argument("--slurm", action="store_true", help="on a cluster, see profiles/slurm")
-    status = commands.add_parser("status", help="how far a scale is, and what is in the queue")
-    used = commands.add_parser("efficiency", help="memory and time of each job, asked and used")
-    ahead = commands.add_parser("plan", help="jobs, hours and memory that each study will take")
-    for command in (check, adopt, start, status, used, ahead):
-        command.add_argument("--scale", choices=SCALES, help="not that of config/config.yaml")
-        command.add_argument(
+    status = command("status", _status, "how far a scale is, what runs, what is in the queue")
+    used = command("efficiency", _efficiency, "memory and time of each job, asked and used")
+    ahead = command("plan", _print_plan, "jobs, hours and memory that each study will take")
+    for configured in (check, adopt, start, status, used, ahead):
+        configured.add_argument("--scale", choices=scales, help="not that of config/config.yaml")
+        configured.add_argument(
             "--config", nargs="+", default=[], metavar="KEY=VALUE", help="as Snakemake takes it"
         )
     start.add_argument("arguments", nargs="*", help="targets and options for Snakemake")
-    schema = commands.add_parser("schema", help="write the JSON schemas of the configuration")
+    schema = command("schema", _schema, "write the JSON schemas of the configuration")
     schema.add_argument("folder", type=Path)
-    options = parser.parse_args(arguments)
-    try:
-        return {
-            "show": _show,
-            "scorecard": _scorecard,
-            "check": _check,
-            "adopt": _adopt,
-            "launch": _launch,
-            "status": _status,
-            "efficiency": _efficiency,
-            "plan": _print_plan,
-            "schema": _schema,
-        }[options.command](options)
-    except (ConfigError, FileNotFoundError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    return parser
 
 
 def _show(options: argparse.Namespace) -> int:
     from replica import artifacts
 
-    console = Console()
-    if not options.file.exists():
-        raise FileNotFoundError(f"There is no file {options.file}.")
-    console.print_json(json.dumps(artifacts.read_stamp(options.file)))
-    if options.file.suffix == ".parquet":
-        frame = artifacts.read_table(options.file)
-        console.print(f"{len(frame)} rows")
-        console.print(frame.head(10).to_string())
-    elif options.file.suffix == ".safetensors":
-        for name, tensor in sorted(artifacts.read_tensors(options.file)[0].items()):
-            console.print(f"{name} {tuple(tensor.shape)} {tensor.dtype}", highlight=False)
+    path = options.file
+    if path.is_dir():
+        return _show_folder(path, as_json=options.json)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        stamp = artifacts.read_stamp(path)
+    except artifacts.CorruptArtifact:
+        # Only what this project makes will be made again.
+        if _is_result(path):
+            raise
+        raise RuntimeError(
+            f"{path} is not an artifact of Replica (it has no stamp that can be read)."
+        ) from None
+    if stamp is None:
+        raise RuntimeError(f"{path} is not an artifact of Replica (it has no stamp).")
+    print(json.dumps(stamp, indent=2, ensure_ascii=False))
+    if options.json:
+        return 0
+    if path.suffix == ".parquet":
+        _print_table(artifacts.read_table(path))
+    elif path.suffix == ".safetensors":
+        for name, array in sorted(artifacts.read_tensors(path)[0].items()):
+            print(name, tuple(array.shape), array.dtype)
     return 0
 
 
+def _is_result(path: Path) -> bool:
+    """Whether a file lies where artifacts of the project in this folder do."""
+    here = Path.cwd()
+    place = (here / path).resolve()
+    return Path("config/config.yaml").exists() and place.is_relative_to(
+        (here / "results").resolve()
+    )
+
+
+def _show_folder(folder: Path, *, as_json: bool) -> int:
+    """One line an artifact: its key, its commit, its path."""
+    from replica import artifacts
+
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in artifacts.STAMPED):
+        try:
+            stamp = artifacts.read_stamp(path)
+        except artifacts.CorruptArtifact:
+            stamp = {"key": "damaged"} if _is_result(path) else None
+        if stamp is not None:
+            found[str(path)] = {name: stamp.get(name, "") for name in ("key", "commit")}
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    for path, stamp in found.items():
+        print(f"{stamp['key']:16}  {stamp['commit']:13}  {path}")
+    print(f"{folder} is a folder with {len(found)} artifacts of Replica.")
+    return 0
+
+
+def _print_table(table: "pd.DataFrame") -> None:
+    """The first rows; of a wide table fewer of them, a column each."""
+    print(f"{len(table)} rows")
+    text = table.head(ROWS).to_string(max_colwidth=40)
+    if len(text.partition("\n")[0]) > WIDTH:
+        text = table.head(TURNED_ROWS).T.to_string(max_colwidth=24)
+    print(text)
+
+
 def _scorecard(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from replica import artifacts
     from replica.report import print_scorecard
 
     console = Console()
+    _in_project()
     folder = Path("results", options.scale)
+    card = folder / "scorecard.parquet"
+    if not card.exists():
+        there = [path.parent.name for path in sorted(Path("results").glob("*/scorecard.parquet"))]
+        hint = f" (there is one of {', '.join(there)})" if there else ""
+        raise FileNotFoundError(
+            f"There is no scorecard of the scale {options.scale} yet{hint}: "
+            f"run make SCALE={options.scale} first."
+        )
     # Without a terminal the width is unknown; a table of 80 columns cannot be read.
     if not console.is_terminal:
         console = Console(width=150)
-    print_scorecard(artifacts.read_table(folder / "scorecard.parquet"), console)
+    print_scorecard(artifacts.read_table(card), console)
     for name in ("report.html", "scorecard.html"):
         if (folder / name).exists():
             console.print(f"{name.partition('.')[0].capitalize()}: {folder / name}")
     return 0
+
+
+def _in_project() -> None:
+    if not Path("config/config.yaml").exists():
+        raise FileNotFoundError(
+            f"There is no config/config.yaml in {Path.cwd()}: "
+            "give this command in the folder of the project."
+        )
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -122,19 +223,30 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from replica.efficiency import progress_lines
-    from replica.launch import NoSlurm, job_prefix, queued
+    from replica.efficiency import current_jobs, progress_lines
+    from replica.estimates import hours_left, rates_of
+    from replica.launch import NoSlurm, SlurmSilent, job_prefix, queued, running
 
-    plan, console = _plan(options), Console()
-    for line in progress_lines(plan):
-        console.print(line, highlight=False)
-    with contextlib.suppress(NoSlurm):
-        jobs = queued(job_prefix(plan.root))
-        console.print(f"jobs of this folder in the queue of Slurm: {len(jobs)}", highlight=False)
+    plan = _plan(options)
+    jobs = current_jobs(plan)
+    for line in [*progress_lines(plan, jobs), *running(plan.root)]:
+        print(line)
+    gpu, cpu = hours_left(plan, rates_of(plan.root), jobs)
+    on_gpu = f"{gpu:.1f} GPU hours and " if gpu else ""
+    print(f"left: about {on_gpu}{cpu:.1f} hours of one core")
+    try:
+        waiting = queued(job_prefix(plan.root))
+        print(f"jobs of this folder in the queue of Slurm: {len(waiting)}")
+    except NoSlurm:
+        pass
+    except SlurmSilent as error:
+        print(error, file=sys.stderr)
     return 0
 
 
 def _efficiency(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from replica.efficiency import efficiency_table, print_efficiency
 
     console = Console()
@@ -145,6 +257,8 @@ def _efficiency(options: argparse.Namespace) -> int:
 
 
 def _print_plan(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from replica.estimates import print_plan, rates_of
 
     plan, console = _plan(options), Console()
@@ -159,7 +273,9 @@ def _plan(options: argparse.Namespace) -> "Plan":
     from snakemake.utils import update_config
 
     from replica.plan import make_plan
+    from replica.specs import ConfigError, read_yaml
 
+    _in_project()
     values = read_yaml(Path("config/config.yaml"))
     if options.scale:
         values["scale"] = options.scale
@@ -173,6 +289,7 @@ def _plan(options: argparse.Namespace) -> "Plan":
 
 def _schema(options: argparse.Namespace) -> int:
     from replica import artifacts
+    from replica.specs import schemas
 
     for name, content in schemas().items():
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

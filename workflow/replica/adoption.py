@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from replica import artifacts
@@ -17,14 +19,25 @@ def not_current(plan: Plan) -> dict[str, str]:
     there = [name for name in keys if (plan.root / name).exists()]
     wrong = {}
     # Forks, and not threads: half of the work is pandas' own.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(mp_context=context, initializer=_leave_signals) as pool:
         found = pool.map(_key_in, [plan.root / name for name in there], chunksize=8)
-        for name, key in zip(there, found, strict=True):
-            if key is None:
-                wrong[name] = "damaged"
-            elif key != keys[name]:
-                wrong[name] = "made by other code or other settings"
+        try:
+            for name, key in zip(there, found, strict=True):
+                if key is None:
+                    wrong[name] = "damaged"
+                elif key != keys[name]:
+                    wrong[name] = "made by other code or other settings"
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return wrong | damaged_data(plan)
+
+
+def _leave_signals() -> None:
+    """Ctrl-C reaches the forks too; the process that they belong to ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _key_in(path: Path) -> str | None:
@@ -35,26 +48,32 @@ def _key_in(path: Path) -> str | None:
         return None
 
 
+def has_key(path: Path, key: str | None) -> bool:
+    """Whether a file is there and its stamp or mark carries a key; its data are not read."""
+    try:
+        return path.exists() and (artifacts.read_stamp(path) or {}).get("key") == key
+    except artifacts.CorruptArtifact:
+        return False
+
+
 def current_figures(plan: Plan) -> list[tuple[str, str]]:
     """(study, figure) of every figure whose table is the one that the plan asks for, and drawn."""
-    keys, found = plan.artifacts(), []
+    found = []
     for study in plan.studies:
         for figure in plan.studies[study].figures:
-            stem = f"{plan.results}/{study}/figures/{figure}"
-            table, drawing = plan.root / f"{stem}.parquet", plan.root / f"{stem}.svg"
-            there = table.exists() and drawing.exists()
-            if there and artifacts.read_stamp(table).get("key") == keys[f"{stem}.parquet"]:
+            stem = plan.root / f"{plan.results}/{study}/figures/{figure}"
+            if has_key(stem.with_suffix(".parquet"), plan.key("table", study, figure)) and has_key(
+                stem.with_suffix(".svg"), plan.key("plot", study, figure)
+            ):
                 found.append((study, figure))
     return found
 
 
 def current_correlations(plan: Plan) -> list[str]:
     """The table of all trained networks and its page, where they are what the plan asks for."""
-    table, page = (f"{plan.results}/generalization.{ending}" for ending in ("parquet", "html"))
-    if not ((plan.root / table).exists() and (plan.root / page).exists()):
-        return []
-    current = artifacts.read_stamp(plan.root / table).get("key") == plan.artifacts().get(table)
-    return [table, page] if current else []
+    files = [f"{plan.results}/generalization.{ending}" for ending in ("parquet", "html")]
+    key = plan.artifacts().get(files[0])
+    return files if all(has_key(plan.root / file, key) for file in files) else []
 
 
 def damaged_data(plan: Plan) -> dict[str, str]:
@@ -72,8 +91,8 @@ def delete_damaged(plan: Plan) -> list[str]:
     """Delete what is damaged, naming it; returns the paths, to be made again."""
     damaged = [name for name, reason in not_current(plan).items() if reason == "damaged"]
     for name in damaged:
+        artifacts.remove(plan.root / name)
         print(f"{name} is damaged: deleted, it will be made again.", flush=True)
-        (plan.root / name).unlink()
     return damaged
 
 
@@ -83,8 +102,8 @@ def adopt(plan: Plan) -> None:
     Without its own notes Snakemake has file times only: order them as the files were made.
     """
     for name, reason in not_current(plan).items():
+        artifacts.remove(plan.root / name)
         print(f"{name}: {reason}, deleted", flush=True)
-        (plan.root / name).unlink()
     data, results = plan.root / plan.config.data_dir, plan.root / plan.results
     stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
     patterns = ["*/runs/**/*.*", "*/counts/**/*.*", "*/measures/**/*.*"]
@@ -103,4 +122,6 @@ def adopt(plan: Plan) -> None:
     started = time.time() - len(stages)
     for position, paths in enumerate(stages):
         for path in paths:
-            os.utime(path, (started + position, started + position))
+            # Data sets may be a colleague's: older than what is made from them they are anyway.
+            with suppress(OSError):
+                os.utime(path, (started + position, started + position))

@@ -4,13 +4,12 @@ Every file is written under a temporary name in its own folder, flushed to the d
 so that a final name always holds a whole file. Nothing is pickled.
 """
 
-import errno
 import hashlib
 import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from replica import refusals
 
 if TYPE_CHECKING:
     # torch takes two seconds to import, and a job that only draws a table does not need it.
@@ -39,7 +40,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it and rename it to `path`.
 
     Raises:
-        CannotWrite: the disk is full or the folder cannot be written to.
+        CannotWrite: the disk is full, the folder cannot be written to, or the like.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -50,19 +51,38 @@ def atomic(path: Path | str) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full: free some space",
-            errno.EDQUOT: "the disk quota is used up: free some space",
-            errno.EROFS: "the file system is read-only: choose another results folder",
-            errno.EACCES: "permission denied: make the folder writable",
-        }
-        if error.errno not in reasons:
+        if error.errno not in refusals.REASONS or not _concerns(error, temporary):
             raise
         raise CannotWrite(
-            f"Cannot write {path}: {reasons[error.errno]}, then run the same command again."
+            f"Cannot write {path}: {refusals.reason(error, path)}, then run the same command again."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where nothing can be written nothing is left, and this fails like all else.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _concerns(error: OSError, temporary: Path) -> bool:
+    """Whether an error is about the file that is being written, and not one that is read for it."""
+    if error.filename is None or isinstance(error.filename, int):
+        return True
+    named = Path(os.fsdecode(error.filename))
+    return named == temporary or named in temporary.parents
+
+
+def remove(path: Path | str) -> None:
+    """Delete a file; it is no error where there is none.
+
+    Raises:
+        CannotWrite: it cannot be deleted, and why.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise CannotWrite(
+            f"Cannot delete {path}: {refusals.reason(error, path)}, then run the same command "
+            "again."
+        ) from error
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
@@ -129,21 +149,31 @@ def read_table(path: Path | str) -> pd.DataFrame:
 
     Raises:
         CorruptArtifact: the file is truncated or its checksum does not match.
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it may not be read.
     """
     return _read_table(path)[0]
 
 
+def _refuse_unreadable(path: Path | str) -> None:
+    """Raise the error of the system where a file cannot be read at all: it is not damaged then.
+
+    The libraries that read artifacts give other errors for it, without the file's name.
+    """
+    open(path, "rb").close()
+
+
 def _read_table(path: Path | str) -> tuple[pd.DataFrame, dict]:
+    _refuse_unreadable(path)
     try:
         # A file at a time on one thread: starting threads takes longer than reading a small table.
         with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
             # Parquet holds it twice; this is the one that `read_stamp` reads.
             stamp = _unsealed((file.schema_arrow.metadata or {}).get(STAMP, b"{}"))
-    except FileNotFoundError:
-        raise
     except (pa.ArrowException, OSError, ValueError) as error:
+        # pyarrow has an OSError without a number for contents that it cannot read.
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise _corrupt(path, "it cannot be read as Parquet with a stamp") from error
     frame = table.replace_schema_metadata(None).to_pandas(use_threads=False)
     if stamp.get("sha256") != _frame_digest(table.schema, frame):
@@ -172,7 +202,7 @@ def read_tensors(path: Path | str) -> tuple[dict[str, "torch.Tensor"], dict]:
 
     Raises:
         CorruptArtifact: the file is truncated or its checksum does not match.
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, or it may not be read.
     """
     return _read_states(path, "pt", tensors_digest)
 
@@ -186,8 +216,7 @@ def _read_states(path: Path | str, framework: str, digest: Callable) -> tuple[di
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+    _refuse_unreadable(path)
     try:
         with safe_open(path, framework=framework) as handle:
             stamp = _unsealed((handle.metadata() or {}).get(STAMP.decode(), "{}"))
@@ -199,27 +228,71 @@ def _read_states(path: Path | str, framework: str, digest: Callable) -> tuple[di
     return states, stamp
 
 
-def read_stamp(path: Path | str) -> dict:
-    """Read the provenance stamp of an artifact without reading its data.
+def read_stamp(path: Path | str) -> dict | None:
+    """Read the provenance stamp of an artifact, or the mark of a drawing, without its data.
+
+    Returns:
+        The stamp; None for a whole file of another kind or of another origin.
 
     Raises:
-        CorruptArtifact: the file has no readable header or no stamp.
+        CorruptArtifact: the header cannot be read, or the stamp is not the one that was written.
+        OSError: there is no such file, or it may not be read.
     """
     path = Path(path)
+    _refuse_unreadable(path)
     try:
         if path.suffix == ".parquet":
-            content = (pq.read_schema(path).metadata or {})[STAMP]
+            content = (pq.read_schema(path).metadata or {}).get(STAMP)
         elif path.suffix == ".safetensors":
             with open(path, "rb") as handle:
                 (length,) = struct.unpack("<Q", handle.read(8))
                 if length > path.stat().st_size:
                     raise ValueError("header longer than the file")
-                content = json.loads(handle.read(length))["__metadata__"][STAMP.decode()]
+                header = json.loads(handle.read(length))
+            content = header.get("__metadata__", {}).get(STAMP.decode())
+        elif path.suffix in MARKS:
+            text = _without_mark(path)[1]
+            return json.loads(text) if text else None
         else:
-            return json.loads(path.read_bytes())
-        return _unsealed(content)
-    except (pa.ArrowInvalid, KeyError, ValueError, struct.error) as error:
+            return None
+        return None if content is None else _unsealed(content)
+    except (pa.ArrowException, AttributeError, KeyError, ValueError, struct.error) as error:
         raise _corrupt(path, "it has no readable stamp") from error
+
+
+# The comments of drawings and pages, which come after all that is shown.
+MARKS = {".svg": (b"<!-- replica ", b" -->\n"), ".html": (b"<!-- replica ", b" -->\n"),
+         ".pdf": (b"% replica ", b"\n")}  # fmt: skip
+
+
+# The endings of files that carry a stamp or a mark.
+STAMPED = (".parquet", ".safetensors", *MARKS)
+
+
+def mark(path: Path | str, *, key: str, commit: str) -> None:
+    """Write the key and the commit into an SVG, HTML or PDF file, as a comment at its end.
+
+    It replaces the mark that is there; nothing of what is shown is different.
+
+    Raises:
+        CannotWrite: see `atomic`.
+    """
+    path = Path(path)
+    opening, closing = MARKS[path.suffix]
+    # Two hyphens in a row would end a comment.
+    text = json.dumps({"commit": commit, "key": key}).replace("--", "-\\u002d")
+    shown, _ = _without_mark(path)
+    write_bytes(path, shown + b"\n" + opening + text.encode() + closing)
+
+
+def _without_mark(path: Path) -> tuple[bytes, bytes]:
+    """The bytes of a file before its mark, and the JSON of the mark (empty where it has none)."""
+    content = path.read_bytes()
+    opening, closing = MARKS.get(path.suffix, (b"", b""))
+    shown, found, text = content.rpartition(b"\n" + opening)
+    if not opening or not found or not content.endswith(closing):
+        return content, b""
+    return shown, text.removesuffix(closing)
 
 
 def _sealed(stamp: Mapping[str, object], sha256: str) -> str:
@@ -252,7 +325,7 @@ def verify(path: Path | str) -> dict:
 
 
 def content_digest(path: Path | str) -> str:
-    """sha256 of the data of an artifact, leaving out its stamp (which holds times and hosts).
+    """sha256 of the data of an artifact, leaving out its stamp (times, hosts) or its mark.
 
     Two runs that computed the same numbers have the same content digest.
     """
@@ -261,7 +334,7 @@ def content_digest(path: Path | str) -> str:
         return table_digest(pq.read_table(path))
     if path.suffix == ".safetensors":
         return tensors_digest(read_tensors(path)[0])
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(_without_mark(path)[0]).hexdigest()
 
 
 def _corrupt(path: Path | str, reason: str) -> CorruptArtifact:

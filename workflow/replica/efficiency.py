@@ -1,9 +1,12 @@
 """What jobs asked for and what they used, from Snakemake's benchmark files; how far a scale is."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from replica.adoption import has_key
 from replica.plan import Plan
 
 COLUMNS = [
@@ -72,19 +75,70 @@ def print_efficiency(table: pd.DataFrame, console: Console) -> None:
     console.print(f"{len(table)} jobs; ⇣ used less than a tenth of the time asked for")
 
 
-def progress_lines(plan: Plan) -> list[str]:
-    """Per study: how many trainings (and certifications), measures and figures exist."""
+def current_jobs(plan: Plan) -> dict[tuple[str, str, str], bool | None]:
+    """How far each job is, from the stamps of its files.
+
+    Returns:
+        (study, rule, name), as in `estimates.job_table`, -> True where its files carry the keys
+        of the plan, False where a file is there that does not, None where nothing is there.
+    """
+    keys, files = plan.artifacts(), _files(plan)
+    for (study, rule, name), (path, *_) in files.items():
+        if rule == "figure_plot":
+            keys[path] = plan.key("plot", study, name)
+    found: dict[tuple[str, str, str], bool | None] = {}
+    for job, paths in files.items():
+        there = [path for path in paths if (plan.root / path).exists()]
+        current = all(has_key(plan.root / path, keys[path]) for path in there)
+        found[job] = None if not there else len(there) == len(paths) and current
+    return found
+
+
+def _files(plan: Plan) -> dict[tuple[str, str, str], list[str]]:
+    """The stamped or marked files of each job."""
+    files: dict[tuple[str, str, str], list[str]] = {}
+    for part in plan.parts.values():
+        base = f"{plan.results}/{part.study}"
+        made = files[part.study, part.rule, part.stem] = [plan.states(part)]
+        if part.rule != "certify":
+            made.append(f"{base}/runs/{part.stem}.history.parquet")
+        if part.rule == "train_round":
+            made.append(plan.labelled(part))
+        if plan.measured(part):
+            measures = f"{base}/measures/{part.stem}.parquet"
+            files[part.study, "measure_run", part.stem] = [measures]
+    for study in plan.studies:
+        for figure in plan.studies[study].figures:
+            stem = f"{plan.results}/{study}/figures/{figure}"
+            files[study, "figure_table", figure] = [f"{stem}.parquet"]
+            files[study, "figure_plot", figure] = [f"{stem}.svg"]
+        files[study, "claims", study] = [f"{plan.results}/{study}/claims.parquet"]
+        for group in plan.network_groups(study):
+            table = f"{plan.results}/{study}/generalization/{group}.parquet"
+            files[study, "generalization", group] = [table]
+    return files
+
+
+def progress_lines(
+    plan: Plan, jobs: Mapping[tuple[str, str, str], bool | None] | None = None
+) -> list[str]:
+    """Per study: how many trainings (and certifications), measures and figures are current.
+
+    Args:
+        jobs: from `current_jobs`, where they have been looked at already.
+    """
+    jobs = current_jobs(plan) if jobs is None else jobs
     lines = []
     for study in plan.studies:
-        jobs = [job for (slug, _, _), job in plan.parts.items() if slug == study]
-        base = plan.root / plan.results / study
-        made = sum((base / job.states).exists() for job in jobs)
-        measures = [base / f"measures/{job.stem}.parquet" for job in jobs if plan.measured(job)]
-        measured = sum(path.exists() for path in measures)
-        figures = plan.studies[study].figures
-        drawn = sum((base / f"figures/{figure}.svg").exists() for figure in figures)
-        lines.append(
-            f"{study}: {made} of {len(jobs)} runs made, {measured} of {len(measures)} "
-            f"measured, {drawn} of {len(figures)} figures drawn"
-        )
+
+        def count(*rules: str, study: str = study) -> tuple[int, int]:
+            states = [state for (s, rule, _), state in jobs.items() if s == study and rule in rules]
+            return sum(state is True for state in states), len(states)
+
+        old = sum(state is False for (slug, _, _), state in jobs.items() if slug == study)
+        made = "{} of {} runs made".format(*count("train_run", "train_round", "certify"))
+        measured = "{} of {} measured".format(*count("measure_run"))
+        drawn = "{} of {} figures drawn".format(*count("figure_plot"))
+        outdated = f"; {old} files out of date or damaged" if old else ""
+        lines.append(f"{study}: {made}, {measured}, {drawn}{outdated}")
     return lines

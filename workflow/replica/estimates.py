@@ -103,6 +103,21 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=JOBS)
 
 
+def hours_left(
+    plan: Plan, rates: Rates, done: Mapping[tuple[str, str, str], bool | None]
+) -> tuple[float, float]:
+    """Hours of a whole GPU and of one core for the jobs that are not done.
+
+    Args:
+        done: (study, rule, name) -> True for those that are.
+    """
+    jobs = job_table(plan, rates)
+    names = zip(jobs["study"], jobs["rule"], jobs["name"], strict=True)
+    # Jobs that several studies share take seconds, and are not counted.
+    left = jobs[[done.get(name, True) is not True for name in names]]
+    return left["gpu_hours"].sum(), left["cpu_hours"].sum()
+
+
 def study_table(jobs: pd.DataFrame) -> pd.DataFrame:
     """The jobs of `job_table` by study, in their order.
 

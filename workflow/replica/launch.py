@@ -5,15 +5,22 @@ in order first: its jobs, here and on the cluster, are stopped, Snakemake's lock
 artifacts that are damaged are deleted and made anew.
 """
 
+import base64
 import hashlib
+import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +28,7 @@ import pandas as pd
 import psutil
 from filelock import FileLock, Timeout
 
-from replica import adoption, artifacts, provenance, report, starter
+from replica import adoption, artifacts, last_words, provenance, refusals, report, starter
 from replica.plan import Plan
 
 
@@ -30,7 +37,31 @@ class AlreadyRunning(RuntimeError):
 
 
 class NoSlurm(RuntimeError):
-    """There is no Slurm here, or it does not answer."""
+    """There is no Slurm here."""
+
+
+class SlurmSilent(RuntimeError):
+    """There is a Slurm, and it does not answer or does not do what it was asked."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM; `status` is what the process has to end with."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(STOPPED)
+        self.status = 128 + number
+
+
+STOPPED = "Stopped. The same command goes on where this stopped."
+# Slurm's own limit for an answer is 10 s (MessageTimeout); a busy one may need more.
+ANSWER_SECONDS = 30
+# Slurm kills a job 30 s after it asked it to end (KillWait); then its node cleans up.
+LEAVING_SECONDS = 120
+SLURM = ("sbatch", "scancel", "squeue", "sacct")
+# Trainings save their state at their next step, other jobs end at once.
+STOPPING_SECONDS = 60
+# As much as Snakemake writes at its start; a disk with less is full.
+TRIAL_BYTES = 2**18
 
 
 def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm: bool) -> int:
@@ -47,7 +78,8 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         is missing.
 
     Raises:
-        AlreadyRunning, NoSlurm: see there.
+        AlreadyRunning, NoSlurm, SlurmSilent, Stopped: see there.
+        OSError: the folder cannot be worked in.
     """
     folder = plan.root / ".snakemake"
     folder.mkdir(exist_ok=True)
@@ -57,16 +89,14 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         lock.acquire(timeout=0)
     except Timeout:
         raise AlreadyRunning(_already(holder)) from None
-    with lock:
+    with lock, _stoppable():
         prefix = job_prefix(plan.root)
-        try:
-            cancel_orphans(prefix)
-        except NoSlurm:
-            if slurm:
-                raise
+        _cancel_orphans(prefix, needed=slurm)
         _refuse_beside_snakemake(plan.root)
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        artifacts.remove(holder)
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         command = [sys.executable, "-m", "snakemake"]
+        environment = caches(folder)
         _stop_leftover_processes(plan.root)
         _clear_results_folder(plan)
         if slurm:
@@ -79,11 +109,60 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         again = adoption.delete_damaged(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]
-        status = _run([*command, *arguments, "--config", *config], plan.root)
+        began = time.time()
+        status, events = _run(
+            [*command, *arguments, "--config", *config], plan.root, environment, slurm=slurm
+        )
         if status == 0:
             _clear_checkpoints(plan)
-        build_report(plan, config, complete=status == 0)
+        elif not events:
+            # It did not come to any job, and has said why.
+            return status
+        try:
+            build_report(plan, config, environment, complete=status == 0)
+        except artifacts.CannotWrite as error:
+            # On a disk that jobs have filled; why they failed is said all the same.
+            print(error, file=sys.stderr)
+            status = status or 1
+        _print_failures(events, plan.root, began)
         return status
+
+
+def _print_failures(events: list[dict], root: Path, since: float) -> None:
+    """Why jobs failed, once more, where it is the last thing that is seen."""
+    if lines := last_words.failures(events, root, since):
+        print(f"\nFailed ({len(lines)}):", *lines, sep="\n", file=sys.stderr)
+        again = shlex.join(["python", "-m", "replica", *sys.argv[1:]])
+        print(f"To try again, give the same command: {again}", file=sys.stderr)
+
+
+def caches(folder: Path) -> dict[str, str]:
+    """Variables for programs that keep caches at home, where home does not serve: then in `folder`.
+
+    Without them Snakemake ends in an error, and Matplotlib warns in each job.
+    """
+    wanted = {
+        "XDG_CACHE_HOME": Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache"),
+        "MPLCONFIGDIR": Path(os.environ.get("MPLCONFIGDIR") or "~/.config/matplotlib"),
+    }
+    return {
+        name: str(folder.resolve() / "cache")
+        for name, place in wanted.items()
+        if not _serves(Path(os.path.expanduser(place)))
+    }
+
+
+def _serves(folder: Path) -> bool:
+    """Whether files can be kept in a folder, which is made if need be."""
+    # Without a home the ~ stays as it is.
+    if not folder.is_absolute():
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def job_prefix(root: Path) -> str:
@@ -91,13 +170,35 @@ def job_prefix(root: Path) -> str:
     return f"replica-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]}"
 
 
+def _cancel_orphans(prefix: str, *, needed: bool) -> None:
+    """The same where Slurm is needed; where it is not, one that fails stops nothing."""
+    try:
+        cancel_orphans(prefix)
+    except (NoSlurm, SlurmSilent) as error:
+        if needed:
+            raise
+        if isinstance(error, SlurmSilent):
+            print(f"{error} This run needs no Slurm and goes on.", file=sys.stderr)
+
+
 def cancel_orphans(prefix: str) -> int:
-    """Cancel the cluster jobs that a killed run left, and wait until they are gone."""
-    jobs = queued(prefix)
+    """Cancel the cluster jobs that a killed run left, and wait until they are gone.
+
+    Raises:
+        NoSlurm, SlurmSilent: see `queued`; also where the jobs do not end.
+    """
+    jobs = left = queued(prefix)
     if jobs:
         print(f"Cancelling {len(jobs)} jobs that an earlier run left.", file=sys.stderr)
-        subprocess.run(["scancel", *jobs], check=True)
-    while queued(prefix):
+        _slurm(["scancel", *jobs])
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while left := left and queued(prefix):
+        if time.monotonic() > deadline:
+            raise SlurmSilent(
+                f"Jobs of an earlier run were cancelled and are in the queue of Slurm after "
+                f"{LEAVING_SECONDS} s still ({', '.join(left)}): start again when squeue --me "
+                "lists them no more."
+            )
         time.sleep(1)
     return len(jobs)
 
@@ -106,23 +207,83 @@ def queued(prefix: str) -> list[str]:
     """Ids of the jobs in the queue of Slurm whose names begin with `prefix`.
 
     Raises:
-        NoSlurm: there is none, or it does not answer.
+        NoSlurm: there is none here.
+        SlurmSilent: it does not answer.
     """
-    command = ["squeue", "--noheader", "--me", "--format=%i %j"]
+    answer = _slurm(["squeue", "--noheader", "--me", "--format=%i %j"])
+    pairs = [line.split(maxsplit=1) for line in answer.splitlines()]
+    return [pair[0] for pair in pairs if len(pair) == 2 and pair[1].startswith(prefix)]
+
+
+def _slurm(command: list[str]) -> str:
+    """What a command of Slurm answers."""
+    name = command[0]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=True,
+            timeout=ANSWER_SECONDS, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
     except FileNotFoundError:
         raise NoSlurm(
-            "There is no squeue here: start a cluster run on a login node of Slurm."
+            f"There is no {name} here: start a cluster run on a login node of Slurm."
+        ) from None
+    except OSError as error:
+        raise SlurmSilent(f"Slurm cannot be asked: {refusals.sentence(error)}") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmSilent(
+            f"Slurm does not answer: {name} was given up after {ANSWER_SECONDS} s."
         ) from None
     except subprocess.CalledProcessError as error:
-        raise NoSlurm(f"Slurm does not answer: {error.stderr.strip()}") from None
-    pairs = [line.split(maxsplit=1) for line in answer.stdout.splitlines() if line.strip()]
-    return [job for job, name in pairs if name.startswith(prefix)]
+        said = " ".join((error.stderr or "").split()) or f"{name} ended with {error.returncode}"
+        raise SlurmSilent(f"Slurm does not answer: {said.rstrip('.')}.") from None
+    return answer.stdout
 
 
-def build_report(plan: Plan, config: Sequence[str], *, complete: bool) -> None:
-    """Build `report.html`: of everything, where it is out of date, or else of what is there."""
+def running(root: Path) -> list[str]:
+    """Who works in a project's folder now, and what is being made, in lines; none where nobody."""
+    folder = root / ".snakemake"
+    heads = [p for p in _own_processes() if is_head(_words(p)) and p.info["cwd"] == str(root)]
+    lines = []
+    if (folder / "replica.lock").exists():
+        try:
+            # Held for a moment; who cannot write to it cannot be told.
+            with FileLock(folder / "replica.lock", timeout=0):
+                pass
+        except Timeout:
+            lines.append(_already(folder / "replica.holder"))
+        except OSError:
+            pass
+    if not lines and not heads:
+        return []
+    lines = lines or [f"Snakemake runs in this folder (process {heads[0].pid})."]
+    if made := sorted(_begun(folder / "incomplete")):
+        more = f" and {len(made) - 10} more" if len(made) > 10 else ""
+        lines.append(f"being made or in the queue: {', '.join(made[:10])}{more}")
+    return lines
+
+
+def _begun(folder: Path) -> set[str]:
+    """The outputs of jobs that have begun, without the ending, which Snakemake names in base64."""
+    names = set()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "migration_underway":
+            # Long names are spread over folders.
+            code = "".join(x.removeprefix("@") for x in path.relative_to(folder).parts)
+            with suppress(ValueError):
+                name = base64.urlsafe_b64decode(code).decode()
+                names.add(re.sub(r"(\.history|\.labelled)?\.\w+$", "", name))
+    return names
+
+
+def build_report(
+    plan: Plan, config: Sequence[str], environment: Mapping[str, str], *, complete: bool
+) -> None:
+    """Build `report.html`: of everything, where it is out of date, or else of what is there.
+
+    Args:
+        environment: variables for Snakemake.
+    """
+    began = time.time()
     folder = plan.root / plan.results
     page, scorecard = folder / "report.html", folder / "scorecard.parquet"
     partial = [folder / f"scorecard.partial.{ending}" for ending in ("parquet", "html")]
@@ -130,10 +291,10 @@ def build_report(plan: Plan, config: Sequence[str], *, complete: bool) -> None:
     settings = ["--quiet", "all", "--config", *config]
     if complete:
         for path in partial:
-            path.unlink(missing_ok=True)
+            artifacts.remove(path)
         shown = [scorecard, *folder.glob("*/figures/*.svg"), *folder.glob("generalization.html")]
         if scorecard.exists() and not all(_newer(page, path) for path in shown):
-            _run([*command, *settings], plan.root)
+            _run([*command, *settings], plan.root, environment)
         return
     current = adoption.current_figures(plan)
     every = [(study, figure) for study in plan.studies for figure in plan.studies[study].figures]
@@ -150,8 +311,12 @@ def build_report(plan: Plan, config: Sequence[str], *, complete: bool) -> None:
         there = [f"{stem}.{ending}" for stem in stems for ending in ("parquet", "svg")]
         there += adoption.current_correlations(plan)
         # The front page of the report reads it.
-        _run([*command, *there, *settings], plan.root, REPLICA_MISSING=missing)
-    print(f"What there is: {page}, {partial[1]}", file=sys.stderr)
+        _run([*command, *there, *settings], plan.root, {**environment, "REPLICA_MISSING": missing})
+    # What an earlier run left is not passed off as the outcome of this one.
+    made = [path for path in (page, partial[1]) if path.exists() and path.stat().st_mtime >= began]
+    print(f"What there is: {', '.join(map(str, made))}", file=sys.stderr)
+    if page.exists() and page not in made:
+        print(f"{page} is of an earlier run.", file=sys.stderr)
 
 
 def _decidable(plan: Plan, study: str, current: list[tuple[str, str]]) -> pd.DataFrame:
@@ -172,21 +337,87 @@ def _clear_checkpoints(plan: Plan) -> None:
     for name, part in plan.parts.items():
         if (plan.root / plan.states(part)).exists():
             for path in (plan.root / "results/checkpoints").glob(f"{plan.key('train', *name)}*"):
-                path.unlink(missing_ok=True)
+                artifacts.remove(path)
 
 
-def _run(command: list[str], root: Path, **environment: str) -> int:
-    """Run a command to its end; signals go to it, so that it can end in order."""
-    process = subprocess.Popen(command, cwd=root, env=os.environ | environment)
+def _run(
+    command: list[str], root: Path, environment: Mapping[str, str], *, slurm: bool = False
+) -> tuple[int, list[dict]]:
+    """Run Snakemake to its end.
 
-    def forward(number: int, frame: object) -> None:
-        # Ctrl-C reaches the whole process group by itself.
-        if number != signal.SIGINT:
-            process.send_signal(number)
+    It does not hear Ctrl-C, which reaches the whole process group: this process ends it in order.
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    Returns:
+        Its exit status, and what it told of its jobs (see `last_words.listen`).
+
+    Raises:
+        Stopped: after it and its jobs have ended.
+    """
+    reader, writer = os.pipe()
+    told = {last_words.PIPE: str(writer)} | ({last_words.CANCELS: "1"} if slurm else {})
+    # What is ignored stays ignored in a program that is started.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return process.wait()
+        process = subprocess.Popen(
+            command, cwd=root, env={**os.environ, **environment, **told}, pass_fds=[writer]
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
+        os.close(writer)
+    events: list[dict] = []
+    listener = threading.Thread(target=_hear, args=(reader, events), daemon=True)
+    listener.start()
+    try:
+        status = process.wait()
+    except Stopped:
+        _end(process)
+        raise
+    listener.join(timeout=10)
+    return status, events
+
+
+def _hear(reader: int, events: list[dict]) -> None:
+    with open(reader, encoding="utf-8") as lines:
+        for line in lines:
+            with suppress(ValueError):
+                events.append(json.loads(line))
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End Snakemake and its jobs, which save what they have; further signals change nothing."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    print("Stopping; trainings save their state.", file=sys.stderr)
+    # The first lets it start no more jobs; the second cancels those on a cluster.
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + STOPPING_SECONDS
+    while process.poll() is None:
+        late = time.monotonic() > deadline
+        with suppress(psutil.Error):
+            for job in psutil.Process(process.pid).children(recursive=True):
+                # It cancels jobs on a cluster by commands of Slurm, which are left alone.
+                with suppress(psutil.Error):
+                    if late:
+                        job.kill()
+                    elif job.name() not in SLURM:
+                        job.terminate()
+        if late:
+            process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM raise `Stopped`."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -199,31 +430,63 @@ def _clear_results_folder(plan: Plan) -> None:
         CannotWrite: says why.
     """
     folder = plan.root / plan.results
-    artifacts.write_bytes(folder / ".writable", b"")
-    (folder / ".writable").unlink()
+    for place in (folder, plan.root / ".snakemake"):
+        artifacts.write_bytes(place / ".writable", bytes(TRIAL_BYTES))
+        artifacts.remove(place / ".writable")
     for below in (folder, plan.root / "results/checkpoints"):
         for path in below.rglob(".*.tmp"):
-            path.unlink()
+            artifacts.remove(path)
 
 
 def _already(holder: Path) -> str:
-    who = holder.read_text() if holder.exists() else "another process"
+    try:
+        who = holder.read_text(encoding="utf-8")
+    except OSError:
+        who = "another process"
     return f"A reproduction runs in this folder already ({who}); wait for it, or stop it."
 
 
 def _refuse_beside_snakemake(root: Path) -> None:
     """A Snakemake that was started by hand holds no lock of ours."""
     for process in _own_processes():
-        words = _words(process)
-        # The Snakemake inside a job is called with a mode.
-        is_head = (
-            any(Path(word).name == "snakemake" for word in words[:3]) and "--mode" not in words
-        )
-        if is_head and process.info["cwd"] == str(root.resolve()):
+        if is_head(_words(process)) and process.info["cwd"] == str(root.resolve()):
             raise AlreadyRunning(
                 f"Snakemake runs in this folder already (process {process.pid}); "
                 "wait for it, or stop it."
             )
+
+
+def is_head(words: Sequence[str]) -> bool:
+    """Whether a command line is of a Snakemake that starts jobs.
+
+    It is where `snakemake` is the program, or the script or the module of a Python; a word of that
+    name elsewhere is another program's (`man snakemake`). The one inside a job has a mode.
+    """
+    return _program(words) == "snakemake" and "--mode" not in words
+
+
+def _program(words: Sequence[str]) -> str:
+    """What a command line runs: the program, or what it has a Python interpreter run."""
+    if not words:
+        return ""
+    name = Path(words[0]).name
+    if not re.fullmatch(r"(python|pypy)[\d.]*t?", name):
+        return name
+    rest = iter(words[1:])
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            return Path(word).name
+        if word.startswith("--"):
+            if word == "--check-hash-based-pycs":
+                next(rest, "")
+            continue
+        # Short options may stand together; the last of them may take the rest or the next word.
+        if found := re.match(r"-[^mcWX]*([mcWX])(.*)", word):
+            option, value = found.groups()
+            value = value or next(rest, "")
+            if option in "mc":
+                return value.partition(".")[0] if option == "m" else ""
+    return ""
 
 
 def _stop_leftover_processes(root: Path) -> None:

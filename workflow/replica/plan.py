@@ -202,12 +202,14 @@ class Plan:
 
     def is_current(self, path: str) -> bool:
         """Whether an artifact is there with the key that the plan asks for."""
+        # Here, because it imports pandas, which a plan of nothing that is made does without.
         from replica.artifacts import CorruptArtifact, read_stamp
 
         try:
-            return read_stamp(self.root / path).get("key") == self.artifacts()[path]
-        except (FileNotFoundError, NotADirectoryError, CorruptArtifact):
+            stamp = read_stamp(self.root / path) or {}
+        except (OSError, CorruptArtifact):
             return False
+        return stamp.get("key") == self.artifacts()[path]
 
     def states(self, part: Part) -> str:
         """The states of a part."""

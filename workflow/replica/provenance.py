@@ -15,10 +15,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from replica import last_words, refusals
 
 LIBRARY = Path(__file__).parent
 PACKAGE = LIBRARY.name
@@ -441,7 +443,7 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
 
     An exception is written whole to the log; the terminal gets what it says and the log's name.
     The first and last line of the log are the CPU seconds so far: what was spent on imports, and
-    all that was spent.
+    all that was spent. The line before the last says why the job failed.
 
     Raises:
         SystemExit: with status 1, in place of the exception.
@@ -449,19 +451,36 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
     if log is None:
         yield
         return
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        handle = open(log, "w", buffering=1)  # noqa: SIM115 - the block below closes it
+    except OSError as error:
+        os.write(2, f"{refusals.sentence(error)} (log: {log})\n".encode())
+        last_words.say(refusals.sentence(error))
+        raise SystemExit(1) from None
     terminal = os.dup(2)
-    with open(log, "w", buffering=1) as handle:
+    with handle:
         os.dup2(handle.fileno(), 2)
-        print(f"{START_UP}: {time.process_time():.3f} CPU seconds", file=sys.stderr)
+        _to_log(f"{START_UP}: {time.process_time():.3f} CPU seconds")
         try:
             yield
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
         except Exception as error:
-            traceback.print_exc()
-            os.write(terminal, f"{type(error).__name__}: {error} (log: {log})\n".encode())
+            # On a full disk the log is not written, and the sentence is said all the same.
+            _to_log(traceback.format_exc())
+            sentence = last_words.sentence_of(error)
+            if isinstance(error, OSError) and error.errno in refusals.REASONS:
+                sentence = refusals.sentence(error)
+            last_words.say(sentence)
+            os.write(terminal, f"{sentence} (log: {log})\n".encode())
             raise SystemExit(1) from None
         finally:
-            print(f"{IN_ALL}: {time.process_time():.3f} CPU seconds", file=sys.stderr)
-            sys.stderr.flush()
+            _to_log(f"{IN_ALL}: {time.process_time():.3f} CPU seconds")
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def _to_log(text: str) -> None:
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)

@@ -27,6 +27,8 @@ from typing import Any
 import psutil
 import threadpoolctl
 
+from replica import last_words
+
 # What Snakemake asks a script to import before its first line.
 PREAMBLE = ("snakemake.logging", "snakemake.iocontainers")
 
@@ -51,7 +53,7 @@ class Starter:
 
     def start(
         self, script: str, environment: Mapping[str, str], threads: int
-    ) -> tuple[int, Callable[[], tuple[int, float]]]:
+    ) -> tuple[int, Callable[[], tuple[int, float, str]]]:
         """Start a script in a process of its own.
 
         Args:
@@ -61,7 +63,7 @@ class Starter:
 
         Returns:
             The process's id, and a function that waits for its end and returns its exit status
-            (negative: a signal) and the CPU seconds that it used.
+            (negative: a signal), the CPU seconds that it used, and its last sentence or "".
 
         Raises:
             StarterEnded: also when it is waited for.
@@ -115,8 +117,8 @@ def serve(connection: Connection, modules: Sequence[str]) -> None:
     """Import modules, then run the scripts that are asked for, until nobody can ask any more.
 
     It hears requests (number, script, environment, threads), and says (number, process id) when
-    a script has started and (number, (exit status, CPU seconds)) when it has ended. When the other
-    side is gone the scripts get SIGTERM, at which trainings save their state.
+    a script has started and (number, (exit status, CPU seconds, last sentence)) when it has ended.
+    When the other side is gone the scripts get SIGTERM, at which trainings save their state.
     """
     # Ctrl-C and signals to the whole group are for the jobs; this process ends after them.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -127,27 +129,40 @@ def serve(connection: Connection, modules: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()
     context = multiprocessing.get_context("fork")
-    running: dict[int, tuple[int, Any]] = {}
+    running: dict[int, tuple[int, Any, int]] = {}
     try:
         while True:
             for ready in wait([connection, *running]):
                 if ready is connection:
                     number, *job = connection.recv()
-                    process = context.Process(target=run_script, args=(connection, *job))
+                    reader, writer = os.pipe()
+                    os.set_blocking(reader, False)
+                    process = context.Process(target=run_script, args=(connection, writer, *job))
                     process.start()
-                    running[process.sentinel] = number, process
+                    os.close(writer)
+                    running[process.sentinel] = number, process, reader
                     connection.send((number, process.pid))
                 else:
-                    number, process = running.pop(ready)
+                    number, process, reader = running.pop(ready)
                     before = _ended_cpu_seconds()
                     process.join()
                     seconds = _ended_cpu_seconds() - before
-                    connection.send((number, (process.exitcode, seconds)))
+                    connection.send((number, (process.exitcode, seconds, _words(reader))))
     except (EOFError, OSError):
-        for _, process in running.values():
+        for _, process, _ in running.values():
             process.terminate()
-        for _, process in running.values():
+        for _, process, _ in running.values():
             process.join()
+
+
+def _words(reader: int) -> str:
+    """What a process wrote into its pipe; empties and closes it."""
+    words = b""
+    # Where a child of the job still holds the other end.
+    with suppress(BlockingIOError):
+        words = os.read(reader, 4096)
+    os.close(reader)
+    return words.decode(errors="replace")
 
 
 def _ended_cpu_seconds() -> float:
@@ -156,13 +171,22 @@ def _ended_cpu_seconds() -> float:
 
 
 def run_script(
-    connection: Connection, script: str, environment: Mapping[str, str], threads: int
+    connection: Connection,
+    pipe: int,
+    script: str,
+    environment: Mapping[str, str],
+    threads: int,
 ) -> None:
-    """Run a script in this process as `python script` would in a new one."""
+    """Run a script in this process as `python script` would in a new one.
+
+    Args:
+        pipe: takes the last sentence of the script.
+    """
     connection.close()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Ctrl-C is a SIGTERM to a job: a training saves its state, all others end without a word.
+    signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.environ.update(environment)
+    os.environ.update({**environment, last_words.JOB_PIPE: str(pipe)})
     threadpoolctl.threadpool_limits(threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
@@ -170,7 +194,9 @@ def run_script(
     runpy.run_path(script, run_name="__main__")
 
 
-def fork_scripts(choose: Callable[[str, Any], str], modules: Mapping[str, Sequence[str]]) -> None:
+def fork_scripts(
+    choose: Callable[[str, Any], str], modules: Mapping[str, Sequence[str]], tell: last_words.Tell
+) -> None:
     """Let Snakemake run Python scripts in forks, where it would start an interpreter for each.
 
     Where forks are not safe (not Linux), or a script has an environment of its own, nothing is
@@ -179,6 +205,7 @@ def fork_scripts(choose: Callable[[str, Any], str], modules: Mapping[str, Sequen
     Args:
         choose: from the rule's name and a job's parameters to the server that it needs.
         modules: what each server imports.
+        tell: hears the last words of jobs, by their logs.
     """
     # Snakemake has no setting for the process of a script; the rest of what it does with one
     # (files, logs, benchmarks, what is left after a failure) stays as it is.
@@ -202,11 +229,14 @@ def fork_scripts(choose: Callable[[str, Any], str], modules: Mapping[str, Sequen
             # It may have ended by now.
             with suppress(psutil.NoSuchProcess):
                 stack.enter_context(benchmarked(pid if record else False, record))
-            status, cpu_seconds = end()
+            status, cpu_seconds, words = end()
         if record:
             # Exact, where Snakemake looks from time to time.
             record.running_time, record.cpu_time = time.time() - began, cpu_seconds
         if status:
+            if status < 0:
+                words = last_words.killed(status, self.resources.get("mem_mb"))
+            tell({"event": "words", "log": next(iter(self.log), ""), "words": words})
             raise subprocess.CalledProcessError(status, f"python {fname}")
 
     PythonScript.execute_script = execute_script

@@ -14,3 +14,4 @@ with provenance.one_sentence(job.log[0]):
     correlations, page = correlated(networks, job.params.scale)
     artifacts.write_table(job.output.table, correlations, stamp.finish())
     artifacts.write_bytes(job.output.page, page.encode())
+    artifacts.mark(job.output.page, key=job.params.key, commit=provenance.git_commit())

@@ -18,3 +18,5 @@ with provenance.one_sentence(job.log[0]):
     drawn = draw(artifacts.read_table(job.input.table), published)
     drawing.footer(drawn, drawing.footer_text(job.params.footer))
     drawing.save(drawn, Path(job.output.svg).with_suffix(""))
+    for path in (job.output.svg, job.output.pdf):
+        artifacts.mark(path, key=job.params.key, commit=provenance.git_commit())

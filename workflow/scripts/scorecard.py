@@ -13,3 +13,4 @@ with provenance.one_sentence(job.log[0]):
     artifacts.write_table(job.output.table, card, stamp.finish())
     page = report.scorecard_html(card, json.loads(job.params.titles), job.params.scale)
     artifacts.write_bytes(job.output.page, page.encode())
+    artifacts.mark(job.output.page, key=job.params.key, commit=provenance.git_commit())

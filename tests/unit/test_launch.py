@@ -1,0 +1,292 @@
+"""Starting beside what is there: other programs, Slurm, homes; and what is said in the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from replica import last_words, launch
+
+
+@pytest.mark.parametrize(
+    ("line", "head"),
+    [
+        ("python -m snakemake --cores 2", True),
+        ("/venv/bin/python3.11 -m snakemake", True),
+        ("python3 -X dev -W error -um snakemake all", True),
+        ("python -msnakemake", True),
+        ("/usr/bin/python3 /venv/bin/snakemake -n", True),
+        ("/venv/bin/snakemake all", True),
+        ("python -m snakemake --mode subprocess", False),
+        ("man snakemake", False),
+        ("vim snakemake", False),
+        ("less /home/me/snakemake", False),
+        ("SCREEN -S snakemake", False),
+        ("tmux new -s snakemake", False),
+        ("tail -f snakemake.log", False),
+        ("grep snakemake Snakefile", False),
+        ("bash snakemake", False),
+        ("python -c snakemake", False),
+        ("python -m pip install snakemake", False),
+        ("python -m pytest snakemake", False),
+        ("python edit.py snakemake", False),
+        ("python", False),
+        ("", False),
+    ],
+)
+def test_only_a_snakemake_counts_as_one(line, head):
+    assert launch.is_head(line.split()) is head
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Puts shell scripts in the place of Slurm's commands."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(launch, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(launch, "LEAVING_SECONDS", 0.1)
+
+    def put(**commands: str) -> None:
+        for name, script in commands.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        ({"squeue": "exec sleep 60"}, "squeue was given up after 0.5 s"),
+        ({"squeue": "echo down >&2; exit 1"}, "Slurm does not answer: down."),
+        ({"squeue": "exit 3"}, "squeue ended with 3"),
+        ({"squeue": "echo 7 replica-x-1", "scancel": "exec sleep 60"}, "scancel was given up"),
+        ({"squeue": "echo 7 replica-x-1", "scancel": "exit 1"}, "scancel ended with 1"),
+        ({"squeue": "echo 7 replica-x-1", "scancel": ""}, "after 0.1 s still (7)"),
+    ],
+)
+def test_a_slurm_that_fails_stops_only_what_needs_it(slurm, capsys, commands, said):
+    slurm(**commands)
+    with pytest.raises(launch.SlurmSilent) as caught:
+        launch._cancel_orphans("replica-x", needed=True)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    launch._cancel_orphans("replica-x", needed=False)
+    assert "This run needs no Slurm and goes on." in capsys.readouterr().err
+
+
+def test_jobs_of_this_folder_are_told_from_others(slurm):
+    slurm(squeue="printf '7 replica-x-1\\n8 other\\n\\n9\\n10 replica-x-2 b\\n'")
+    assert launch.queued("replica-x") == ["7", "10"]
+
+
+def test_without_slurm_nothing_is_said(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    launch._cancel_orphans("replica-x", needed=False)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(launch.NoSlurm, match="There is no squeue here"):
+        launch._cancel_orphans("replica-x", needed=True)
+
+
+@pytest.mark.parametrize("home", ["/proc/nohome", "relative", "/dev/null"])
+def test_a_home_that_does_not_serve_is_replaced(tmp_path, monkeypatch, home):
+    monkeypatch.setenv("HOME", home)
+    for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+    cache = str(tmp_path / "cache")
+    assert launch.caches(tmp_path) == {"XDG_CACHE_HOME": cache, "MPLCONFIGDIR": cache}
+
+
+def test_a_home_that_serves_is_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert launch.caches(tmp_path / ".snakemake") == {}
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    assert list(launch.caches(tmp_path / ".snakemake")) == ["XDG_CACHE_HOME"]
+
+
+TELLS = """
+import json, os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+os.write(int(os.environ["REPLICA_PIPE"]), b'{"event": "started"}\\n')
+open("runs", "w").close()
+time.sleep(float(sys.argv[1]))
+"""
+
+
+def test_what_snakemake_tells_is_heard(tmp_path):
+    command = [sys.executable, "-c", TELLS, "0"]
+    assert launch._run(command, tmp_path, {}) == (0, [{"event": "started"}])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_runs_and_is_the_status(tmp_path, number):
+    def send() -> None:
+        while not (tmp_path / "runs").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
+    began = time.monotonic()
+    handler = signal.getsignal(number)
+    with pytest.raises(launch.Stopped) as caught, launch._stoppable():
+        launch._run([sys.executable, "-c", TELLS, "60"], tmp_path, {})
+    assert caught.value.status == 128 + number and time.monotonic() - began < 30
+    assert signal.getsignal(number) is handler
+
+
+def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
+    def failed(job: int, rule: str, name: str, words: str = "") -> dict:
+        log = f"results/smoke/logs/{rule}/{name}.log"
+        return {"event": "failed", "job": job, "rule": rule, "files": [log], "words": words}
+
+    events = [
+        {"event": "started"},
+        {"event": "words", "log": "results/smoke/logs/train_run/a/b/all.log",
+         "words": last_words.killed(-9, 1600)},
+        failed(1, "train_run", "a/b/all"),
+        failed(2, "figure_plot", "a/fig1"),
+        failed(3, "certify", "a/c/all", "SLURM-job '7' failed, its status is\n TIMEOUT"),
+        failed(4, "measure_run", "a/b/all"),
+        failed(5, "claims", "a"),
+        {"event": "finished", "job": 4},
+    ]  # fmt: skip
+    log = tmp_path / "results/smoke/logs/figure_plot/a/fig1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("Start-up: 1\nTraceback\nFailed: ValueError: no rows\nIn all: 2\n")
+    old = tmp_path / "results/smoke/logs/claims/a.log"
+    old.parent.mkdir(parents=True)
+    old.write_text("Failed: of another run\n")
+    os.utime(old, (1, 1))
+    assert last_words.failures(events, tmp_path, since=1000.0) == [
+        "train_run a/b/all: was killed (signal 9), perhaps for lack of memory: it had asked for "
+        "1600 MB (log: results/smoke/logs/train_run/a/b/all.log)",
+        "figure_plot a/fig1: ValueError: no rows (log: results/smoke/logs/figure_plot/a/fig1.log)",
+        "certify a/c/all: SLURM-job '7' failed, its status is TIMEOUT "
+        "(log: results/smoke/logs/certify/a/c/all.log)",
+        "claims a: ended without a word; was it killed, perhaps for lack of memory? "
+        "(log: results/smoke/logs/claims/a.log)",
+    ]
+
+
+def test_snakemake_tells_of_failed_and_finished_jobs(tmp_path):
+    """With Snakemake's own records, whose fields are not documented."""
+    (tmp_path / "Snakefile").write_text(
+        "from replica.last_words import listen\n"
+        "onstart:\n    listen()\n"
+        "rule all:\n    input: 'a', 'b'\n"
+        "rule a:\n    output: 'a'\n    log: 'a.log'\n    shell: 'touch a'\n"
+        "rule b:\n    output: 'b'\n    log: 'logs/b.log'\n    shell: 'exit 3'\n"
+    )
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--keep-going"]
+    status, events = launch._run(command, tmp_path, {})
+    kinds = [event["event"] for event in events]
+    assert status == 1 and kinds[0] == "started"
+    assert sorted(kinds[1:]) == ["failed", "finished"]
+    (failed,) = [event for event in events if event["event"] == "failed"]
+    assert failed["rule"] == "b" and failed["files"] == ["logs/b.log"]
+
+
+def test_outputs_that_are_being_made_are_read_from_snakemake_s_notes(tmp_path):
+    import base64
+
+    folder = tmp_path / "incomplete"
+    code = base64.urlsafe_b64encode(b"results/smoke/a/runs/b/all.history.parquet").decode()
+    (folder / f"@{code[:20]}").mkdir(parents=True)
+    (folder / f"@{code[:20]}" / code[20:]).write_text("")
+    (folder / "migration_underway").write_text("")
+    assert launch._begun(folder) == {"results/smoke/a/runs/b/all"}
+
+
+def replica(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "replica", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_mistakes_on_the_command_line_are_sentences(tmp_path):
+    said = replica(folder=tmp_path)
+    assert said.returncode == 2 and "scorecard" in said.stdout
+    said = replica("status", folder=tmp_path)
+    assert said.returncode == 1
+    assert said.stderr == (
+        f"There is no config/config.yaml in {tmp_path}: "
+        "give this command in the folder of the project.\n"
+    )
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("scale: smoke\n")
+    said = replica("scorecard", "paper", folder=tmp_path)
+    assert said.stderr == (
+        "There is no scorecard of the scale paper yet: run make SCALE=paper first.\n"
+    )
+
+
+def test_show_tells_our_artifacts_from_other_files(tmp_path):
+    import pandas as pd
+
+    from replica import artifacts
+
+    frame = pd.DataFrame({f"a long name of a column {i}": range(9) for i in range(9)})
+    artifacts.write_table(tmp_path / "ours.parquet", frame, {"key": "k"})
+    frame.to_parquet(tmp_path / "data.parquet")
+    (tmp_path / "README.md").write_text("words")
+    (tmp_path / "x.svg").write_text("<svg/>")
+    for name in ("data.parquet", "README.md", "x.svg"):
+        said = replica("show", name, folder=tmp_path)
+        assert said.returncode == 1
+        assert said.stderr == f"{name} is not an artifact of Replica (it has no stamp).\n"
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "ours.parquet").read_bytes()[:99])
+    assert "is not an artifact of Replica" in replica("show", "cut.parquet", folder=tmp_path).stderr
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("scale: smoke\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "cut.parquet").rename(tmp_path / "results/cut.parquet")
+    said = replica("show", "results/cut.parquet", folder=tmp_path)
+    assert "is damaged" in said.stderr and "it will be rebuilt" in said.stderr
+    artifacts.mark(tmp_path / "x.svg", key="k2", commit="c")
+    said = replica("show", "--json", "x.svg", folder=tmp_path)
+    assert json.loads(said.stdout) == {"key": "k2", "commit": "c"}
+    said = replica("show", "--json", "ours.parquet", folder=tmp_path)
+    assert json.loads(said.stdout)["key"] == "k"
+    said = replica("show", "ours.parquet", folder=tmp_path)
+    assert max(map(len, said.stdout.splitlines())) <= 120 and "9 rows" in said.stdout
+    assert "with 3 artifacts of Replica" in replica("show", ".", folder=tmp_path).stdout
+
+
+@pytest.mark.parametrize("ending", ["svg", "html", "pdf"])
+def test_a_mark_changes_nothing_that_is_shown(tmp_path, ending):
+    from replica import artifacts
+
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(b"<a>\n</a>\n")
+    before = artifacts.content_digest(path)
+    for commit in ("one--two", "three"):
+        artifacts.mark(path, key="k", commit=commit)
+        assert artifacts.read_stamp(path) == {"key": "k", "commit": commit}
+        assert artifacts.content_digest(path) == before
+        assert path.read_bytes().startswith(b"<a>\n</a>\n\n")
+        assert b"one--two" not in path.read_bytes()
+    path.write_bytes(b"<a/>")
+    assert artifacts.read_stamp(path) is None
+
+
+def test_times_of_files_that_are_not_mine_are_left_alone(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from replica import adoption
+
+    receipt = tmp_path / "data/raw/x/receipt.json"
+    receipt.parent.mkdir(parents=True)
+    receipt.write_text("{}")
+
+    def refuse(path, *_):
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(adoption, "not_current", lambda plan: {})
+    config = SimpleNamespace(data_dir="data")
+    adoption.adopt(SimpleNamespace(root=tmp_path, config=config, results="results/smoke"))

@@ -1,0 +1,129 @@
+"""Why jobs failed, brought from where it is known to the end of what `launch` prints.
+
+A job says its last sentence to the process that started it, where that is of ours, and to its log.
+Snakemake's process hands on which jobs failed, through a pipe: a full disk does not stop it.
+"""
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+# The variables that hold the numbers of pipes: Snakemake's to `launch`, a job's to its starter.
+PIPE, JOB_PIPE = "REPLICA_PIPE", "REPLICA_JOB_PIPE"
+# Set where jobs run on a cluster: Ctrl-C cancels them.
+CANCELS = "REPLICA_CANCELS"
+# How the line begins in which a log says why the job failed.
+FAILED = "Failed: "
+# What is written at once to a pipe is not mixed with anything else up to 4096 bytes.
+LONGEST = 1500
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+def sentence_of(error: BaseException) -> str:
+    """The name of an exception and what it says, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")[:LONGEST]
+
+
+def say(sentence: str) -> None:
+    """The last sentence of this job, to the log that standard error is, and to its starter."""
+    with suppress(OSError):
+        os.write(2, f"{FAILED}{sentence}\n".encode())
+    with suppress(OSError, KeyError):
+        os.write(int(os.environ[JOB_PIPE]), sentence.encode()[:4096])
+
+
+def killed(status: int, mem_mb: object) -> str:
+    """What is to be said of a process that a signal ended, as its exit status says."""
+    words = f"was killed (signal {-status})"
+    if status == -signal.SIGKILL:
+        words += f", perhaps for lack of memory: it had asked for {mem_mb} MB"
+    return words
+
+
+def listen() -> Tell:
+    """In Snakemake's process: tell `launch`, where it started this, of every failed job.
+
+    Returns:
+        A function that tells `launch` more; it does nothing where there is no `launch`.
+    """
+    # Jobs are started with these variables too, and have not got the pipe.
+    pipe = os.environ.pop(PIPE, None)
+    if pipe is None:
+        return lambda event: None
+    if os.environ.pop(CANCELS, None):
+        signal.signal(signal.SIGINT, _interrupt_once)
+
+    def tell(event: Mapping[str, Any]) -> None:
+        with suppress(OSError):
+            os.write(int(pipe), json.dumps(event).encode() + b"\n")
+
+    handler = logging.Handler()
+    handler.emit = lambda record: _hand_on(record, tell)  # type: ignore[method-assign]
+    logging.getLogger("snakemake.logging").addHandler(handler)
+    tell({"event": "started"})
+    return tell
+
+
+def _interrupt_once(number: int, frame: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _hand_on(record: logging.LogRecord, tell: Tell) -> None:
+    kind = str(getattr(getattr(record, "event", None), "value", ""))
+    if kind == "job_error":
+        files = [*map(str, record.log), *map(str, record.output)]
+        tell({"event": "failed", "job": record.jobid, "rule": record.rule_name,
+              "files": files[:1], "words": str(record.rule_msg or "")[:LONGEST]})  # fmt: skip
+    elif kind == "job_finished":
+        tell({"event": "finished", "job": record.job_id})
+
+
+def failures(events: Iterable[Mapping[str, Any]], root: Path, since: float) -> list[str]:
+    """A line for every job that failed and was not made by a later attempt.
+
+    Args:
+        events: as Snakemake's process told them.
+        since: when it was started, in seconds since the epoch; older logs are of earlier runs.
+    """
+    failed: dict[int, Mapping[str, Any]] = {}
+    words: dict[str, str] = {}
+    for event in events:
+        if event["event"] == "failed":
+            failed[event["job"]] = event
+        elif event["event"] == "finished":
+            failed.pop(event["job"], None)
+        elif event["event"] == "words":
+            words[event["log"]] = event["words"]
+    lines = []
+    for event in failed.values():
+        log = next(iter(event["files"]), "").partition(" ")[0]
+        said = (
+            words.get(log) or _in_log(root / log, since) or " ".join(event["words"].split())
+            or "ended without a word; was it killed, perhaps for lack of memory?"
+        )  # fmt: skip
+        lines.append(f"{_name(event['rule'], log)}: {said} (log: {log})")
+    return lines
+
+
+def _name(rule: str, log: str) -> str:
+    """The rule with study, run and part, or what else the path of the log names."""
+    name = log.partition(f"/logs/{rule}/")[2].removesuffix(".log")
+    return f"{rule} {name}".rstrip()
+
+
+def _in_log(path: Path, since: float) -> str:
+    """The last sentence in a log of this run; "" where there is none."""
+    try:
+        if path.stat().st_mtime < since:
+            return ""
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((x.removeprefix(FAILED) for x in reversed(lines) if x.startswith(FAILED)), "")

@@ -1,0 +1,86 @@
+"""What may be asked of Snakemake by name; a sentence for what it does not know."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from replica.plan import Plan
+from replica.specs import SCALES
+
+
+def asked_for(command: Sequence[str]) -> list[str]:
+    """The targets on Snakemake's command line; its workflow knows them too late to say a word.
+
+    Args:
+        command: `sys.argv`; of another program than Snakemake it has no targets.
+    """
+    if Path(command[0]).name != "snakemake" and Path(command[0]).parent.name != "snakemake":
+        return []
+    from snakemake.cli import get_argument_parser
+
+    return get_argument_parser().parse_known_args(command[1:])[0].targets or []
+
+
+def unknown_target(plan: Plan, rules: Iterable[Any], targets: Iterable[str]) -> str | None:
+    """A sentence on the first target that nothing makes, or None.
+
+    Args:
+        plan: of this configuration.
+        rules: Snakemake's.
+        targets: names of rules and files, as they stand on the command line.
+    """
+    rules = list(rules)
+    names = {rule.name for rule in rules}
+    for target in targets:
+        known = target in names or (plan.root / target).exists()
+        if not known and not any(_exists(plan, found) for found in _matches(rules, target)):
+            return _sentence(plan, names, target)
+    return None
+
+
+def _matches(rules: list[Any], target: str) -> Iterable[Mapping[str, str]]:
+    """The wildcards under which rules would make a file."""
+    for rule in rules:
+        for product in rule.products():
+            if found := product.match(target):
+                yield found.groupdict()
+
+
+def _exists(plan: Plan, wildcards: Mapping[str, str]) -> bool:
+    """Whether what wildcards name is in the plan."""
+    study = wildcards.get("study")
+    if study is not None and study not in plan.studies:
+        return False
+    if "part" in wildcards:
+        return (study, wildcards["run"], wildcards["part"]) in plan.parts
+    if "figure" in wildcards:
+        return wildcards["figure"] in plan.studies[study].figures
+    if "networks" in wildcards:
+        return wildcards["networks"] in plan.network_groups(study)
+    return "dataset" not in wildcards or wildcards["dataset"] in plan.registry
+
+
+def _sentence(plan: Plan, names: set[str], target: str) -> str:
+    parts = Path(target).parts
+    scale = parts[1] if len(parts) > 2 and parts[0] == "results" else ""
+    if scale in SCALES and scale != plan.config.scale:
+        return (
+            f"{target} is of the scale {scale}, and this run is of the scale "
+            f"{plan.config.scale}: add --config scale={scale}."
+        )
+    study = target if scale == "" else (parts[2] if len(parts) > 3 else "")
+    left_out = (plan.root / f"config/studies/{study}.yaml").exists() and study not in plan.studies
+    if study and left_out:
+        return (
+            f"{target}: the study {study} is not among those of this run "
+            f"({', '.join(plan.studies)}): add it to studies in config/config.yaml."
+        )
+    files = [file for study in plan.studies for file in plan.targets(study)]
+    close = difflib.get_close_matches(target, [*names, *files, *plan.artifacts()], n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    if study in plan.studies:
+        there = f"the figures of {study} are {', '.join(plan.studies[study].figures)}"
+    else:
+        there = f"there are {', '.join(['all', 'scorecard', 'plan', *plan.studies])}, and files"
+    return f"Nothing makes {target}{hint}; {there}."
