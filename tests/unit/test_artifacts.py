@@ -140,3 +140,16 @@ def test_show_prints_the_stamp(tmp_path, capsys):
     assert main(["show", str(tmp_path / "missing.parquet")]) == 1
     assert "There is no file" in capsys.readouterr().err
     assert json.loads(json.dumps(artifacts.read_stamp(tmp_path / "t.parquet")))["device"] == "cpu"
+
+
+def test_versions_side_by_side_are_said(tmp_path):
+    frame = pd.DataFrame({"x": [1.0]})
+    versions = [("2.13.0", "2.4.6"), ("2.13.1+cpu", "2.4.1"), ("2.13.0", "2.4.6")]
+    for number, (torch_, numpy_) in enumerate(versions):
+        stamp = {"key": "k", "versions": {"torch": torch_, "numpy": numpy_}}
+        artifacts.write_table(tmp_path / f"sub/{number}.parquet", frame, stamp)
+    assert artifacts.side_by_side(tmp_path) == ""
+    stamp = {"key": "k", "versions": {"torch": "2.14.0", "numpy": "2.4.6"}}
+    artifacts.write_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, stamp)
+    said = artifacts.side_by_side(tmp_path)
+    assert "torch 2.13 (3 files) and 2.14 (1 files)" in said and "numpy" not in said

@@ -185,6 +185,8 @@ def _scorecard(options: argparse.Namespace) -> int:
     if not console.is_terminal:
         console = Console(width=150)
     print_scorecard(artifacts.read_table(card), console)
+    if note := artifacts.side_by_side(folder):
+        console.print(note)
     for name in ("report.html", "scorecard.html"):
         if (folder / name).exists():
             console.print(f"{name.partition('.')[0].capitalize()}: {folder / name}")
@@ -223,6 +225,7 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from replica.artifacts import side_by_side
     from replica.efficiency import current_jobs, progress_lines
     from replica.estimates import hours_left, rates_of
     from replica.launch import NoSlurm, SlurmSilent, job_prefix, queued, running
@@ -231,6 +234,8 @@ def _status(options: argparse.Namespace) -> int:
     jobs = current_jobs(plan)
     for line in [*progress_lines(plan, jobs), *running(plan.root)]:
         print(line)
+    if note := side_by_side(plan.root / plan.results):
+        print(note)
     gpu, cpu = hours_left(plan, rates_of(plan.root), jobs)
     on_gpu = f"{gpu:.1f} GPU hours and " if gpu else ""
     print(f"left: about {on_gpu}{cpu:.1f} hours of one core")

@@ -48,23 +48,15 @@ def _key_in(path: Path) -> str | None:
         return None
 
 
-def has_key(path: Path, key: str | None) -> bool:
-    """Whether a file is there and its stamp or mark carries a key; its data are not read."""
-    try:
-        return path.exists() and (artifacts.read_stamp(path) or {}).get("key") == key
-    except artifacts.CorruptArtifact:
-        return False
-
-
 def current_figures(plan: Plan) -> list[tuple[str, str]]:
     """(study, figure) of every figure whose table is the one that the plan asks for, and drawn."""
     found = []
     for study in plan.studies:
         for figure in plan.studies[study].figures:
             stem = plan.root / f"{plan.results}/{study}/figures/{figure}"
-            if has_key(stem.with_suffix(".parquet"), plan.key("table", study, figure)) and has_key(
-                stem.with_suffix(".svg"), plan.key("plot", study, figure)
-            ):
+            if artifacts.has_key(
+                stem.with_suffix(".parquet"), plan.key("table", study, figure)
+            ) and artifacts.has_key(stem.with_suffix(".svg"), plan.key("plot", study, figure)):
                 found.append((study, figure))
     return found
 
@@ -73,7 +65,7 @@ def current_correlations(plan: Plan) -> list[str]:
     """The table of all trained networks and its page, where they are what the plan asks for."""
     files = [f"{plan.results}/generalization.{ending}" for ending in ("parquet", "html")]
     key = plan.artifacts().get(files[0])
-    return files if all(has_key(plan.root / file, key) for file in files) else []
+    return files if all(artifacts.has_key(plan.root / file, key) for file in files) else []
 
 
 def damaged_data(plan: Plan) -> dict[str, str]:

@@ -295,6 +295,45 @@ def _without_mark(path: Path) -> tuple[bytes, bytes]:
     return shown, text.removesuffix(closing)
 
 
+def has_key(path: Path | str, key: str | None) -> bool:
+    """Whether a file is there and its stamp or mark carries a key; its data are not read."""
+    try:
+        return Path(path).exists() and (read_stamp(path) or {}).get("key") == key
+    except CorruptArtifact:
+        return False
+
+
+def side_by_side(folder: Path) -> str:
+    """A sentence on the libraries of which a folder's artifacts were made with several versions.
+
+    Of torch and numpy a patch release changes no number; other minor versions may. "" where all
+    artifacts of a folder come from one.
+    """
+    counts: dict[str, dict[str, int]] = {name: {} for name in ("torch", "numpy")}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in (".parquet", ".safetensors"):
+            continue
+        try:
+            versions = (read_stamp(path) or {}).get("versions", {})
+        except (CorruptArtifact, OSError):
+            continue
+        for name, found in counts.items():
+            if name in versions:
+                minor = ".".join(versions[name].split(".")[:2])
+                found[minor] = found.get(minor, 0) + 1
+    mixed = [
+        f"{name} " + " and ".join(f"{minor} ({n} files)" for minor, n in sorted(found.items()))
+        for name, found in counts.items()
+        if len(found) > 1
+    ]
+    if not mixed:
+        return ""
+    return (
+        f"Results of different versions stand side by side in {folder}: {'; '.join(mixed)}. "
+        "To make all with one, delete the folder and run again."
+    )
+
+
 def _sealed(stamp: Mapping[str, object], sha256: str) -> str:
     """The text of a stamp with the checksum of the data and one of the stamp itself."""
     text = json.dumps({**stamp, "sha256": sha256}, sort_keys=True)

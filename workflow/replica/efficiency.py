@@ -6,7 +6,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from replica.adoption import has_key
+from replica.artifacts import has_key
 from replica.plan import Plan
 
 COLUMNS = [

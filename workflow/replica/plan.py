@@ -203,13 +203,11 @@ class Plan:
     def is_current(self, path: str) -> bool:
         """Whether an artifact is there with the key that the plan asks for."""
         # Here, because it imports pandas, which a plan of nothing that is made does without.
-        from replica.artifacts import CorruptArtifact, read_stamp
-
-        try:
-            stamp = read_stamp(self.root / path) or {}
-        except (OSError, CorruptArtifact):
+        if not (self.root / path).exists():
             return False
-        return stamp.get("key") == self.artifacts()[path]
+        from replica.artifacts import has_key
+
+        return has_key(self.root / path, self._artifacts[path])
 
     def states(self, part: Part) -> str:
         """The states of a part."""
@@ -517,7 +515,7 @@ class Plan:
 
     def artifacts(self) -> dict[str, str]:
         """Every stamped file of this configuration with the key it must carry."""
-        return self._artifacts
+        return dict(self._artifacts)
 
     @functools.cached_property
     def _artifacts(self) -> dict[str, str]:

@@ -357,7 +357,16 @@ def git_commit(folder: Path = LIBRARY) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the numbers depend on."""
-    packages = ["torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "pillow", "snakemake"]
+    packages = [
+        "torch",
+        "torchvision",
+        "numpy",
+        "scipy",
+        "pandas",
+        "pyarrow",
+        "pillow",
+        "snakemake",
+    ]
     found = {"python": platform.python_version()}
     for package in packages:
         try:

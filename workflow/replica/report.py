@@ -62,11 +62,22 @@ def show_number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4g}"
 
 
-def scorecard_html(card: pd.DataFrame, titles: Mapping[str, str], scale: str) -> str:
-    """The scorecard as one self-contained page; all text from elsewhere is escaped."""
+def scorecard_html(
+    card: pd.DataFrame, titles: Mapping[str, str], scale: str, note: str = ""
+) -> str:
+    """The scorecard as one self-contained page; all text from elsewhere is escaped.
+
+    Args:
+        card: a row a claim.
+        titles: of the papers, by study.
+        scale: for the head.
+        note: a sentence on the whole, such as that of `artifacts.side_by_side`.
+    """
     counts = card["verdict"].value_counts()
     summary = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in MARKS)
     parts = [_HEAD, f"<h1>Scorecard</h1><p>Scale <b>{html.escape(scale)}</b>: {summary}.</p>"]
+    if note:
+        parts.append(f"<p>{html.escape(note)}</p>")
     for study, rows in card.groupby("study", sort=False):
         title = titles.get(str(study), "")
         parts.append(f"<h2>{html.escape(str(study))}: {html.escape(title)}</h2>")

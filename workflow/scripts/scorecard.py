@@ -1,6 +1,7 @@
 """Put the verdicts of all studies into one scorecard."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ with provenance.one_sentence(job.log[0]):
     stamp = provenance.begin(spec={}, key=job.params.key, code="", seeds=[], device="cpu")
     card = pd.concat([artifacts.read_table(path) for path in job.input.claims], ignore_index=True)
     artifacts.write_table(job.output.table, card, stamp.finish())
-    page = report.scorecard_html(card, json.loads(job.params.titles), job.params.scale)
+    note = artifacts.side_by_side(Path(job.output.table).parent)
+    page = report.scorecard_html(card, json.loads(job.params.titles), job.params.scale, note)
     artifacts.write_bytes(job.output.page, page.encode())
     artifacts.mark(job.output.page, key=job.params.key, commit=provenance.git_commit())
