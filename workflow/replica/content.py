@@ -9,14 +9,14 @@ COORDINATES = frozenset(
     [
         "seed", "step", "steps", "epoch", "epochs", "layer", "head", "text", "texts", "position",
         "index", "index2", "i", "j", "class_i", "class_j", "image", "images", "label", "iterate",
-        "features", "draw", "repeats", "weight_id", "h", "kept", "filtered", "K", "L", "N", "n", "m",
-        "d", "r", "k", "S", "T", "eps", "depth", "width", "context", "heads", "mlp", "batch",
-        "hypotheses", "n_obj", "n_min_group", "n_dim", "n_labelled", "inner_layers", "n_runs", "lr",
-        "lambda_w", "lambda_h", "lambda_blocks", "lambda_head", "lambda_fraction", "log2_lambda",
-        "ridge", "feature_scale", "gain", "lam_hat", "lam_map", "p_a", "alpha", "rate", "noise", "norm",
-        "sigma_0", "sigma_b", "train_sigma", "delta", "tolerance", "share", "slope", "setting", "gate",
-        "diverged_at", "bos", "residual", "value_bias", "x1", "x2", "missing_classes", "fairness",
-        "adversarial", "severity",
+        "features", "draw", "repeats", "weight_id", "h", "kept", "filtered", "K", "L", "N", "n",
+        "m", "d", "r", "k", "S", "T", "eps", "depth", "width", "context", "heads", "mlp", "batch",
+        "hypotheses", "n_obj", "n_min_group", "n_dim", "n_labelled", "inner_layers", "n_runs",
+        "lr", "lambda_w", "lambda_h", "lambda_blocks", "lambda_head", "lambda_fraction",
+        "log2_lambda", "ridge", "feature_scale", "gain", "lam_hat", "lam_map", "p_a", "alpha",
+        "rate", "noise", "norm", "sigma_0", "sigma_b", "train_sigma", "delta", "tolerance",
+        "share", "slope", "setting", "gate", "diverged_at", "bos", "residual", "value_bias", "x1",
+        "x2", "missing_classes", "fairness", "adversarial", "severity",
     ]
 )  # fmt: skip
 NO_DATA = "no data"

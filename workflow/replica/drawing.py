@@ -228,6 +228,13 @@ def histogram(ax: Axes, values: pd.Series, **style: object) -> None:
         ax.hist(values, **style)
 
 
+def room_below(ax: Axes, factor: float) -> None:
+    """Let a logarithmic y axis begin at this part of its lower end; an empty one has none."""
+    low = ax.get_ylim()[0]
+    if low > 0:
+        ax.set_ylim(low / factor, None)
+
+
 def all_of(words: pd.Series) -> str:
     """The different words of a column in their order, as `mnist` or `mnist, svhn`."""
     return ", ".join(dict.fromkeys(words.dropna().astype(str)))

@@ -258,7 +258,8 @@ def draw_rec_b4_excess(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             ax.plot(bound.index, bound, color=colour, linestyle="--", label="mean of 2U(C)")
         ax.set(xscale="log", yscale="log", xlabel="samples n", title=BEDS[bed])
         # Room for the legend.
-        ax.set(ylabel=r"excess $U(L(\hat h)) - \min_h U(L(h))$", ylim=(ax.get_ylim()[0] / 20, None))
+        ax.set(ylabel=r"excess $U(L(\hat h)) - \min_h U(L(h))$")
+        drawing.room_below(ax, 20)
         ax.legend(fontsize=5.5, loc="lower left")
         boxes = axes[2 * column + 1]
         sizes = np.sort(rows["n"].unique())
@@ -317,7 +318,7 @@ def draw_rec_b5_fronts(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             xscale="log", yscale="log", xlabel="samples n",
             title=f"{BEDS[bed]}\nR6 violated in {violations} of {len(rows)} samples",
         )  # fmt: skip
-        ax.set(ylim=(ax.get_ylim()[0] / 10, None))
+        drawing.room_below(ax, 10)
         ax.legend(fontsize=5.5, loc="lower left")
         own = points[points["bed"] == bed]
         if bed == "slope":
@@ -908,7 +909,7 @@ def _growth(rows: pd.DataFrame) -> tuple[float, float]:
     """Factor from the smallest to the largest N: of the 95 % quantile, and of the bound; or NaN."""
     quantiles = rows.groupby("n_obj")["max_dev"].quantile(QUANTILE)
     bounds = rows.groupby("n_obj")["bound"].max()
-    if quantiles.empty:
+    if quantiles.empty or not quantiles.iloc[0] or not bounds.iloc[0]:
         return np.nan, np.nan
     return quantiles.iloc[-1] / quantiles.iloc[0], bounds.iloc[-1] / bounds.iloc[0]
 
