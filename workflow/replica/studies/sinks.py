@@ -933,8 +933,8 @@ def claim_c3(tables: Tables) -> Verdict:
 def claim_c4(tables: Tables) -> Verdict:
     """Sinks cost less: closed forms, drawn tokens, trained embeddings."""
     synth, real = tables["rec_c5_cost_synth"], tables["rec_c5_cost_real"]
-    exact = synth[synth["theory_frobenius"].notna()]
-    nuclear = exact[exact["theory_nuclear"].notna()]
+    exact = some(synth[synth["theory_frobenius"].notna()], "closed form")
+    nuclear = some(exact[exact["theory_nuclear"].notna()], "closed form of the nuclear norm")
     # A cell without a solution is a mistake where there is a closed form: NaN, and no agreement.
     error = np.maximum(
         (exact["frobenius"] - exact["theory_frobenius"]).abs().max(skipna=False),
@@ -1187,7 +1187,8 @@ def _ratios(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
         possible = ratios.groupby(["run", "seed", "n", "d"])["ratio"].transform(
             lambda r: r.notna().all()
         )
-        ratios = ratios[possible]
+        # Of no rows `possible` is no column of booleans yet.
+        ratios = ratios[possible.astype(bool)]
     return ratios.dropna(subset="ratio")
 
 
