@@ -105,22 +105,33 @@ def drawn(
         nothing(ax, why)
         return figure
     with warnings.catch_warnings():
-        # Such panels are left without a legend, and say below what they lack.
+        # Such panels are left without a legend and without a logarithmic axis, and say why.
         for message in ("No artists with labels found", "Data has no positive values"):
             warnings.filterwarnings("ignore", message)
         figure = draw(table.replace([np.inf, -np.inf], np.nan), published)
-    words = NONE_CONVERGED if none_converged(table) else NO_DATA
-    for ax in figure.axes:
+        _say_what_lacks(figure, NONE_CONVERGED if none_converged(table) else NO_DATA)
+    return figure
+
+
+def _say_what_lacks(figure: Figure, words: str) -> None:
+    """Put words into panels without a value, and take what matplotlib cannot draw of them."""
+    shown = {ax: _shown(ax) for ax in figure.axes if ax.axison and ax.get_label() != "<colorbar>"}
+    for ax, places in shown.items():
+        if not len(places):
+            nothing(ax, words)
+        elif ax.get_yscale() == "log" and not (places[:, 1] > 0).any():
+            nothing(ax, "nothing above 0")
         legend = ax.get_legend()
         if legend is not None and not legend.get_texts():
             legend.remove()
-        if ax.axison and ax.get_label() != "<colorbar>":
-            shown = _shown(ax)
-            if not len(shown):
-                nothing(ax, words)
-            elif ax.get_yscale() == "log" and not (shown[:, 1] > 0).any():
-                nothing(ax, "nothing above 0")
-    return figure
+    for ax in shown:
+        for column, scale, shared, set_scale in [
+            (0, ax.get_xscale(), ax.get_shared_x_axes(), ax.set_xscale),
+            (1, ax.get_yscale(), ax.get_shared_y_axes(), ax.set_yscale),
+        ]:
+            together = [shown[other] for other in shared.get_siblings(ax) if other in shown]
+            if scale == "log" and not any((places[:, column] > 0).any() for places in together):
+                set_scale("linear")
 
 
 def grid(rows: int, columns: int, **style: object) -> tuple[Figure, np.ndarray]:

@@ -73,7 +73,7 @@ def draw_xi_functions(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     figure, axes = drawing.grid(
         len(levels), len(numbers), figsize=(11, 8), sharex=True, sharey=True
     )
-    ratios = sorted(r for r in curves["ratio"].unique() if r < 1)
+    ratios = sorted(r for r in curves["ratio"].unique() if 0 < r < 1)
     colours = drawing.ordered_colours(len(ratios))
     for (row, p_a), (column, N) in itertools.product(enumerate(levels), enumerate(numbers)):
         ax = axes[row, column]
