@@ -165,9 +165,11 @@ def _shown(ax: Axes) -> np.ndarray:
         else:
             places += [path.vertices for path in collection.get_paths()]
     for patch in ax.patches:
-        # Of a bar its corners: its path is that of a square of size 1.
-        bar = isinstance(patch, Rectangle)
-        places.append(patch.get_bbox().get_points() if bar else patch.get_path().vertices)
+        # Of a bar its corners, both or none: its path is that of a square of size 1.
+        if not isinstance(patch, Rectangle):
+            places.append(patch.get_path().vertices)
+        elif np.isfinite(corners := patch.get_bbox().get_points()).all():
+            places.append(corners)
     for image in ax.images:
         if np.isfinite(np.ma.filled(image.get_array(), np.nan)).any():
             places.append(np.reshape(image.get_extent(), (2, 2)))
