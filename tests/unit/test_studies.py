@@ -313,7 +313,7 @@ def test_the_scorecard_escapes_markup():
 
             return decide(True, value=1.0, published="<i>", tolerance="x < 1", detail="a & b")
 
-    card = report.decide_claims("toy", claims, {"f": pd.DataFrame()}, Study)
+    card = report.decide_claims("toy", claims, {"f": pd.DataFrame({"value": [1.0]})}, Study)
     page = report.scorecard_html(card, {"toy": "<img>"}, "smoke")
     assert "<script>" not in page and "<img>" not in page and "&lt;script&gt;" in page
     assert card.loc[0, "verdict"] == HOLDS

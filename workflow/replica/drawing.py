@@ -6,7 +6,8 @@ markers tell the same series apart in greyscale.
 
 import re
 import textwrap
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -17,10 +18,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from replica.artifacts import atomic
+from replica.content import NO_DATA, NONE_CONVERGED, none_converged, why_nothing
 
 STYLE = Path(__file__).with_name("replica.mplstyle")
 _PALETTE = matplotlib.rc_params_from_file(STYLE, use_default_template=False)[
@@ -82,6 +86,96 @@ def apply_style() -> None:
     plt.style.use(STYLE)
 
 
+def drawn(
+    draw: Callable[[pd.DataFrame, pd.DataFrame], Figure],
+    table: pd.DataFrame,
+    published: pd.DataFrame,
+) -> Figure:
+    """A figure from its table, in which every panel without a value says so.
+
+    Args:
+        draw: the figure's function; it sees NaN in place of infinite values, which have no place
+            on an axis, and no table in which nothing is finite.
+        table: a figure table.
+        published: published numbers of this figure.
+    """
+    if why := why_nothing(table):
+        figure, ax = plt.subplots(figsize=(6, 3))
+        nothing(ax, why)
+        return figure
+    with warnings.catch_warnings():
+        # Such panels are left without a legend and without a logarithmic axis, and say why.
+        for message in ("No artists with labels found", "Data has no positive values"):
+            warnings.filterwarnings("ignore", message)
+        figure = draw(table.replace([np.inf, -np.inf], np.nan), published)
+        _say_what_lacks(figure, NONE_CONVERGED if none_converged(table) else NO_DATA)
+    return figure
+
+
+def _say_what_lacks(figure: Figure, words: str) -> None:
+    """Put words into panels without a value, and take what matplotlib cannot draw of them."""
+    shown = {ax: _shown(ax) for ax in figure.axes if ax.axison and ax.get_label() != "<colorbar>"}
+    for ax, places in shown.items():
+        if not len(places):
+            nothing(ax, words)
+        elif ax.get_yscale() == "log" and not (places[:, 1] > 0).any():
+            nothing(ax, "nothing above 0")
+        legend = ax.get_legend()
+        if legend is not None and not legend.get_texts():
+            legend.remove()
+    for ax in shown:
+        for column, scale, shared, set_scale in [
+            (0, ax.get_xscale(), ax.get_shared_x_axes(), ax.set_xscale),
+            (1, ax.get_yscale(), ax.get_shared_y_axes(), ax.set_yscale),
+        ]:
+            together = [shown[other] for other in shared.get_siblings(ax) if other in shown]
+            if scale == "log" and not any((places[:, column] > 0).any() for places in together):
+                set_scale("linear")
+
+
+def grid(rows: int, columns: int, **style: object) -> tuple[Figure, np.ndarray]:
+    """A figure with rows x columns panels, at least one, and its axes as a matrix.
+
+    Args:
+        rows, columns: as many as a table has something for, and so perhaps 0.
+        style: passed to `plt.subplots`.
+    """
+    return plt.subplots(max(rows, 1), max(columns, 1), squeeze=False, **style)
+
+
+def nothing(ax: Axes, words: str) -> None:
+    """Words in the middle of a panel that has nothing to show."""
+    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", color="0.4")
+
+
+def _shown(ax: Axes) -> np.ndarray:
+    """The finite places (x, y) of what is drawn in a panel, from tables of our own numbers.
+
+    Lines across the whole panel and published numbers are no values of ours.
+    """
+    places = [
+        line.get_xydata()
+        for line in ax.lines
+        if line.get_transform() == ax.transData and line.get_color() != COLOURS["published"]
+    ]
+    for collection in ax.collections:
+        if isinstance(collection, PathCollection):
+            places.append(collection.get_offsets())
+        else:
+            places += [path.vertices for path in collection.get_paths()]
+    for patch in ax.patches:
+        # Of a bar its corners, both or none: its path is that of a square of size 1.
+        if not isinstance(patch, Rectangle):
+            places.append(patch.get_path().vertices)
+        elif np.isfinite(corners := patch.get_bbox().get_points()).all():
+            places.append(corners)
+    for image in ax.images:
+        if np.isfinite(np.ma.filled(image.get_array(), np.nan)).any():
+            places.append(np.reshape(image.get_extent(), (2, 2)))
+    places = np.concatenate([np.empty((0, 2)), *(np.ma.filled(own, np.nan) for own in places)])
+    return places[np.isfinite(places).all(axis=1)]
+
+
 def ordered_colours(count: int) -> list[str]:
     """Colours for an ordered series (layers, depths), from dark to light, readable in grey."""
     # Here, because it takes longer to import than all else that a drawing needs.
@@ -135,10 +229,34 @@ def log_y(ax: Axes) -> None:
         ax.set_yscale("log")
 
 
+def limit(value: float) -> float | None:
+    """The end of an axis that starts at zero; None, which leaves it open, for no length."""
+    return float(value) if np.isfinite(value) and value > 0 else None
+
+
+def histogram(ax: Axes, values: pd.Series, **style: object) -> None:
+    """A histogram of the finite values; nothing where there are none, not even empty bins."""
+    if len(values := values.dropna()):
+        ax.hist(values, **style)
+
+
+def room_below(ax: Axes, factor: float) -> None:
+    """Let a logarithmic y axis begin at this part of its lower end; an empty one has none."""
+    low = ax.get_ylim()[0]
+    if low > 0:
+        ax.set_ylim(low / factor, None)
+
+
+def all_of(words: pd.Series) -> str:
+    """The different words of a column in their order, as `mnist` or `mnist, svhn`."""
+    return ", ".join(dict.fromkeys(words.dropna().astype(str)))
+
+
 def reference_line(ax: Axes, series: str, y: float, label: str | None = None) -> None:
-    """A horizontal line of a closed form."""
-    text = f"{label or LABELS[series]} = {y:.4f}"
-    ax.axhline(y, color=COLOURS[series], linestyle=DASHES[series], linewidth=1.1, label=text)
+    """A horizontal line of a closed form, where it has a finite value."""
+    if np.isfinite(y):
+        text = f"{label or LABELS[series]} = {y:.4f}"
+        ax.axhline(y, color=COLOURS[series], linestyle=DASHES[series], linewidth=1.1, label=text)
 
 
 def published_points(ax: Axes, published: pd.DataFrame, series: str, **marks: object) -> None:
@@ -151,13 +269,16 @@ def published_points(ax: Axes, published: pd.DataFrame, series: str, **marks: ob
 
 
 def matrix(ax: Axes, values: np.ndarray, title: str) -> None:
-    """A matrix as an image, with a scale of its own, symmetric about zero."""
-    limit = np.abs(values).max() or 1.0
+    """A matrix as an image, with a scale of its own, symmetric about zero; none of no numbers."""
+    sizes = np.abs(values[np.isfinite(values)])
+    ax.set_title(title)
+    if not len(sizes):
+        return
+    limit = sizes.max() or 1.0
     image = ax.imshow(values, vmin=-limit, vmax=limit, aspect="auto", rasterized=True)
     ax.grid(False)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    ax.set_title(title)
     ax.figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
 
 

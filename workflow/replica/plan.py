@@ -44,6 +44,8 @@ from replica.specs import (
     load_studies,
 )
 
+# What the script of every drawing calls.
+DRAWING = [f"replica.drawing:{name}" for name in ("drawn", "footer", "footer_text", "save")]
 # What the scripts of these rules compute with; the others need no torch.
 WITH_TORCH = ("train_run", "train_round", "certify", "generalization")
 # Larger files of a pretrained model are weights, which no key waits for.
@@ -346,7 +348,7 @@ class Plan:
             "footer": self.footer(study, figure),
             "published": (self.root / published).read_text() if published else "",
             "style": (self.root / "workflow/replica/replica.mplstyle").read_text(),
-            "code": self.code("plot", study, figure),
+            "code": [self.code("plot", study, figure), *map(code_digest, DRAWING)],
         }
 
     def _claims(self, study: str) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Verdict
+from replica.content import why_nothing
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, Verdict, undecidable
 
 MARKS = {HOLDS: ("✓", "green"), FAILS: ("✗", "red"), UNDECIDABLE: ("?", "yellow")}
 
@@ -22,8 +23,8 @@ def decide_claims(
     Args:
         study: its slug.
         claims: id -> the claim's specification (`statement`, `source`, `figures`).
-        tables: figure id -> figure table. A claim whose table is absent is not decidable, and
-            says so.
+        tables: figure id -> figure table. A claim whose table is absent, or holds nothing finite,
+            is not decidable, and says so.
         module: the study's module.
 
     Returns:
@@ -32,13 +33,8 @@ def decide_claims(
     """
     rows = []
     for claim, spec in claims.items():
-        absent = [figure for figure in spec["figures"] if figure not in tables]
-        if absent:
-            why = f"no table of {', '.join(absent)}: its jobs did not finish"
-            verdict = Verdict(UNDECIDABLE, None, "", "", why)
-        else:
-            needed = {figure: tables[figure] for figure in spec["figures"]}
-            verdict = getattr(module, f"claim_{claim}")(needed)
+        needed = {figure: tables.get(figure) for figure in spec["figures"]}
+        verdict = _verdict(getattr(module, f"claim_{claim}"), needed)
         value = verdict.value
         rows.append(
             {
@@ -55,6 +51,24 @@ def decide_claims(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _verdict(
+    claim: Callable[[Mapping[str, pd.DataFrame]], Verdict],
+    tables: Mapping[str, pd.DataFrame | None],
+) -> Verdict:
+    """What a claim says of its tables; undecidable, with the reason, where they hold nothing."""
+    absent = [figure for figure, table in tables.items() if table is None]
+    if absent:
+        why = f"no table of {', '.join(absent)}: its jobs did not finish"
+        return undecidable(why, published="", tolerance="")
+    for figure, table in tables.items():
+        if why := why_nothing(table):
+            return undecidable(f"{why} in {figure}", published="", tolerance="")
+    try:
+        return claim(tables)
+    except Undecided as why:
+        return undecidable(str(why), published="", tolerance="")
 
 
 def show_number(value: float) -> str:

@@ -15,7 +15,7 @@ with provenance.one_sentence(job.log[0]):
         published = published[published["figure"] == figure]
     drawing.apply_style()
     draw = getattr(import_module(f"replica.studies.{study}"), f"draw_{figure}")
-    drawn = draw(artifacts.read_table(job.input.table), published)
+    drawn = drawing.drawn(draw, artifacts.read_table(job.input.table), published)
     drawing.footer(drawn, drawing.footer_text(job.params.footer))
     drawing.save(drawn, Path(job.output.svg).with_suffix(""))
     for path in (job.output.svg, job.output.pdf):

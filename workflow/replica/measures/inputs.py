@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from replica.verdicts import some
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -46,5 +48,9 @@ def last_step(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_look(table: pd.DataFrame) -> bool:
-    """Whether a figure's table is of the smoke scale, on which no trained run decides a claim."""
-    return table["scale"].iloc[0] == "smoke"
+    """Whether a figure's table is of the smoke scale, on which no trained run decides a claim.
+
+    Raises:
+        Undecided: where the table, or what a claim took of it, has no rows.
+    """
+    return some(table, "rows of the runs that it is about")["scale"].iloc[0] == "smoke"

@@ -6,7 +6,9 @@ figures `ext_*`, and the small networks and data of the laptop scale are ours.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,7 +21,7 @@ from replica import drawing
 from replica.measures.inputs import Inputs, first_look, tidy
 from replica.provenance import stream_seed
 from replica.theory import rfm
-from replica.verdicts import Verdict, decide, undecidable
+from replica.verdicts import Verdict, decide, finite, some, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -213,14 +215,14 @@ def draw_ext_prop_a1(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     axes[1].plot(grid["r"], grid["mc"] - grid["exact"], color=drawing.COLOURS["full"])
     axes[1].set(xlabel="r = xᵀy", ylabel="Monte Carlo - closed form", title="sampling error")
     for (name, rows), dash in zip(
-        table[table["panel"] == "iterates"].groupby("series"), ("-", "--"), strict=True
+        table[table["panel"] == "iterates"].groupby("series"), ("-", "--"), strict=False
     ):
         label = f"from {name.partition('=')[2]}: {int(rows['iterate'].max())} layers"
         axes[2].plot(rows["iterate"], 1 - rows["r"], dash, color="k", label=label)
     axes[2].axhline(0.01, color="0.5", linestyle=":", label="inner product .99")
     axes[2].set(xlabel="layers", ylabel="1 - inner product", yscale="log", title="iterates")
     axes[2].legend()
-    drawing.settings_line(figure, f"{int(grid['features'].iloc[0])} random ReLU features")
+    drawing.settings_line(figure, f"{grid['features'].max():.0f} random ReLU features")
     return figure
 
 
@@ -312,8 +314,8 @@ def draw_ext_thm54(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """A histogram of the random kernels; how far Deep RFM's kernels are from the bound."""
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.2))
     random = table[table["series"] == "random kernels"]
-    axes[0].hist(random["objective"], bins=60, color=drawing.COLOURS["full"])
-    bound = random["bound"].iloc[0]
+    drawing.histogram(axes[0], random["objective"], bins=60, color=drawing.COLOURS["full"])
+    bound = random["bound"].max()
     axes[0].axvline(bound, color="k", linestyle="--", label=f"collapsed kernel: {bound:.6f}")
     axes[0].set(xlabel="Σ_c Y_cᵀ(k + μI)⁻¹kY_c", ylabel="kernels", title="K = 4, n = 5, μ = .5")
     axes[0].legend()
@@ -338,7 +340,7 @@ def table_ext_no_agop(inputs: Inputs) -> pd.DataFrame:
 def draw_ext_no_agop(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """NC1 of the features by layer."""
     figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.2), sharey=True)
-    for ax, (agop, rows) in zip(axes, sorted(table.groupby("agop"), reverse=True), strict=True):
+    for ax, (agop, rows) in zip(axes, sorted(table.groupby("agop"), reverse=True), strict=False):
         _draw_places(ax, rows, "nc1")
         ax.set(title="with AGOP" if agop else "M = I: random features alone", xlabel="layer")
         ax.legend()
@@ -416,10 +418,11 @@ def claim_c3(tables: Tables) -> Verdict:
     """At every valid layer M^½ lowers NC1 and the random features raise it."""
     tables_ = [tables["fig3_deeprfm_relu_metrics"], tables["fig4_deeprfm_cos_metrics"]]
     table = pd.concat([_default(table) for table in tables_])
-    wide = _by_place(table[table["valid"]])
+    wide = some(_by_place(table[table["valid"]]).dropna(), "valid layers with NC1 at all places")
     good = (wide["right"] < wide["base"]) & (wide["full"] > wide["right"])
     share = float(good.mean())
     plain = _by_place(tables["ext_no_agop"].query("agop == False"))
+    plain = some(plain.dropna(), "run without AGOP")
     depth = plain.index.get_level_values("layer")
     first, last = plain[depth == 1], plain[depth == depth.max()]
     failed = [f"{d} layer {l}" for (_, _, d, _, l) in wide.index[~good]][:6]
@@ -446,7 +449,7 @@ def claim_c4(tables: Tables) -> Verdict:
     listed, fits = [], []
     for name in ("fig3_deeprfm_relu_metrics", "fig4_deeprfm_cos_metrics"):
         for (activation, dataset), rows in _by_default(tables[name]):
-            own = rows[(rows["place"] == "right") & rows["valid"]]
+            own = rows[(rows["place"] == "right") & rows["valid"] & (rows["nc1"] > 0)]
             if own["layer"].nunique() < 3:
                 listed.append(f"{activation} {_title(dataset)}: fewer than three valid layers")
                 continue
@@ -457,13 +460,13 @@ def claim_c4(tables: Tables) -> Verdict:
             if activation == "relu":
                 fits.append(fit)
     words = {
-        "value": min((fit.rvalue**2 for fit in fits), default=None),
+        "value": float(np.min([fit.rvalue**2 for fit in fits])) if fits else None,
         "published": "a straight line in logarithmic scale",
         "tolerance": "relu: slope of log10 NC1(M^½X) on depth < 0 and R² > 0.95 over valid layers; "
         "cos reported only: with few features NC1 reaches a plateau",
     }
     relu = {dataset for (_, dataset), _ in _by_default(tables["fig3_deeprfm_relu_metrics"])}
-    if first_look(tables["fig3_deeprfm_relu_metrics"]) or len(fits) < len(relu):
+    if first_look(tables["fig3_deeprfm_relu_metrics"]) or not fits or len(fits) < len(relu):
         return undecidable("; ".join(listed), **words)
     ok = all(fit.slope < 0 and fit.rvalue**2 > 0.95 for fit in fits)
     return decide(ok, detail="; ".join(listed), **words)
@@ -482,6 +485,7 @@ def claim_c5(tables: Tables) -> Verdict:
     detail = f"fall of NC1: {'; '.join([*listed, grams])}"
     if first_look(tables["fig3_deeprfm_relu_metrics"]):
         return undecidable(detail, **words)
+    finite([decay, within], "fall of NC1 or mean within classes")
     return decide(decay <= 1 and frames, detail=detail, **words)
 
 
@@ -489,9 +493,9 @@ def claim_c6(tables: Tables) -> Verdict:
     """Reduction of log NC1 by SVᵀ against that by the ReLU, in the networks of Figure 2."""
     layers = tables["fig2_nc1_layers_main"]
     losses = _final_losses(tables, ["fig10_mlp_nfa", "fig11_resnet_nfa"])
-    pairs = _reductions(layers)
+    pairs = some(_reductions(layers), "networks at the end of training")
     words = {
-        "value": min((R - 2 * max(T, 0) for R, T in pairs.values()), default=None),
+        "value": float(np.min([R - 2 * np.maximum(T, 0) for R, T in pairs.values()])),
         "published": "most of the reduction is between Φ(X) and SVᵀΦ(X)",
         "tolerance": "sums over layers at the end: R = Σ ln(NC1_base/NC1_right) > 0 and "
         "R >= 2 max(T, 0), T = Σ ln(NC1_right/NC1_full); value: the least R - 2 max(T, 0)",
@@ -503,7 +507,7 @@ def claim_c6(tables: Tables) -> Verdict:
     detail = "; ".join(listed)
     if first_look(layers):
         return undecidable(detail, **words)
-    if max(losses[pair] for pair in pairs) > UNDER_TRAINED:
+    if _under_trained(losses[pair] for pair in pairs):
         return undecidable(f"under-trained: {detail}", **words)
     return decide(all(_right_reduces(*pair) for pair in pairs.values()), detail=detail, **words)
 
@@ -519,7 +523,7 @@ def claim_c7(tables: Tables) -> Verdict:
         wanted = [original, *(k for k, v in STANDS_FOR.items() if v == original)]
         if model == "ResNet":
             wanted.append("digits")
-        end = _at_the_end(table[table["dataset"].isin(wanted)])
+        end = some(_at_the_end(table[table["dataset"].isin(wanted)]), f"{model} on {original}")
         nfa = end[end["quantity"] == "nfa_pearson"]["value"]
         dataset, width = end["dataset"].iloc[0], end["width"].iloc[0]
         values.append(nfa.mean())
@@ -531,7 +535,7 @@ def claim_c7(tables: Tables) -> Verdict:
         listed.append(f"{model} on {_title(dataset)} {nfa.mean():.3f} ± {nfa.std():.3f} (trivial "
                       f"{width**-0.5:.3f}, final loss {losses[model, dataset]:.2g})")  # fmt: skip
     words = {
-        "value": float(min(values)),
+        "value": float(np.min(values)),
         "published": "0.74 ± 0.13 (MLP, MNIST), 0.74 ± 0.17 (ResNet, CIFAR-10)",
         "tolerance": "mean over layers and seeds within the published ±; with other data >= 0.4 "
         "and >= 5 / √width; final loss <= 0.1",
@@ -539,7 +543,7 @@ def claim_c7(tables: Tables) -> Verdict:
     detail = "; ".join(listed)
     if first_look(tables["fig10_mlp_nfa"]):
         return undecidable(detail, **words)
-    if max(losses.values()) > UNDER_TRAINED:
+    if _under_trained(losses.values()):
         return undecidable(f"under-trained: {detail}", **words)
     return decide(ok, detail=detail, **words)
 
@@ -549,12 +553,12 @@ def claim_c8(tables: Tables) -> Verdict:
     layers = tables["fig2_nc1_layers_main"]
     losses = _final_losses(tables, ["fig10_mlp_nfa", "fig11_resnet_nfa"])
     full = layers[layers["place"] == "full"]
-    listed, ok, leads, worst = [], True, [], 0.0
+    listed, ok, leads, reached = [], True, [], []
     for (model, dataset), rows in full.groupby(["model", "dataset"]):
-        worst = max(worst, losses[model, dataset])
+        reached.append(losses[model, dataset])
         ends = [rows[rows["epoch"] == e].groupby("layer")["nc2_msd"].mean()
                 for e in (rows["epoch"].min(), rows["epoch"].max())]  # fmt: skip
-        D = np.log10(ends[0]) - np.log10(ends[1])
+        D = np.log10(ends[0].where(ends[0] > 0)) - np.log10(ends[1].where(ends[1] > 0))
         lead = float(D.iloc[-1] - D.iloc[:-1].max())
         ok = ok and bool(D.iloc[-1] > 0 and lead >= 0.3)
         leads.append(lead)
@@ -562,14 +566,14 @@ def claim_c8(tables: Tables) -> Verdict:
         listed.append(f"{model} on {_title(dataset)}: {progress}")
     detail = f"progress of log10 NC2 by layer: {'; '.join(listed)}"
     words = {
-        "value": min(leads),
+        "value": float(np.min(some(leads, "measured NC2"))),
         "published": "strong progress in the last hidden layer only",
         "tolerance": "D_5 > 0 and D_5 - max over l <= 4 of D_l >= 0.3, D_l the fall of log10 NC2; "
         "value: the least lead of layer 5; decided at paper scale",
     }
     if layers["scale"].iloc[0] != "paper":
         return undecidable(f"small networks and data: {detail}", **words)
-    if worst > UNDER_TRAINED:
+    if _under_trained(reached):
         return undecidable(f"under-trained: {detail}", **words)
     return decide(ok, detail=detail, **words)
 
@@ -578,16 +582,20 @@ def claim_c9(tables: Tables) -> Verdict:
     """c6 and a correlation above the trivial one, for three networks on three data sets."""
     layers = pd.concat([tables[f] for f in ("fig7_mlp_nc1", "fig8_resnet_nc1", "fig9_vgg_nc1")])
     names = ["fig10_mlp_nfa", "fig11_resnet_nfa", "fig12_vgg_nfa"]
-    pairs, losses = _reductions(layers), _final_losses(tables, names)
+    pairs = some(_reductions(layers), "networks at the end of training")
+    losses = _final_losses(tables, names)
     end = _at_the_end(pd.concat([tables[name] for name in names]))
     end = end[end["quantity"] == "nfa_pearson"]
     listed, good = [], 0
     for pair, (R, T) in pairs.items():
         own = end[(end["model"] == pair[0]) & (end["dataset"] == pair[1])]
-        mean, trivial = own["value"].mean(), own["width"].iloc[0] ** -0.5
+        where = f"{pair[0]} on {_title(pair[1])}"
+        mean, trivial = own["value"].mean(), some(own, f"correlations of {where}")["width"].iloc[0]
+        trivial **= -0.5
+        finite([R, T, mean], f"reduction or correlation of {where}")
         holds = _right_reduces(R, T) and mean >= 5 * trivial
         good += holds
-        listed.append(f"{pair[0]} on {_title(pair[1])}: R {R:.2f}, T {T:.2f}, NFA {mean:.2f}, loss "
+        listed.append(f"{where}: R {R:.2f}, T {T:.2f}, NFA {mean:.2f}, loss "
                       f"{losses[pair]:.2g} ({'yes' if holds else 'no'})")  # fmt: skip
     words = {
         "value": float(good),
@@ -598,7 +606,7 @@ def claim_c9(tables: Tables) -> Verdict:
     detail = f"{good} of {len(pairs)} pairs; {'; '.join(listed)}"
     if layers["scale"].iloc[0] != "paper":
         return undecidable(f"other networks and data, and fewer: {detail}", **words)
-    if max(losses[pair] for pair in pairs) > UNDER_TRAINED:
+    if _under_trained(losses[pair] for pair in pairs):
         return undecidable(f"under-trained: {detail}", **words)
     return decide(good == 9, detail=detail, **words)
 
@@ -607,9 +615,9 @@ def claim_c10(tables: Tables) -> Verdict:
     """Monte Carlo against the arc-cosine map; strict growth; slow iterates."""
     table = tables["ext_prop_a1"]
     grid = table[table["panel"] == "map"]
-    error = float((grid["mc"] - grid["exact"]).abs().max())
+    error = float(finite((grid["mc"] - grid["exact"]).abs(), "value of the map").max())
     inner = grid[grid["r"] < 1]
-    layers = int(table[table["series"] == "r0=0"]["iterate"].max())
+    layers = int(some(table[table["series"] == "r0=0"], "iterates from 0")["iterate"].max())
     return decide(
         bool(error <= 0.01 and (inner["exact"] > inner["r"]).all() and layers == 57),
         value=error,
@@ -639,11 +647,12 @@ def claim_c11(tables: Tables) -> Verdict:
                 rate, floor = 1.0, lam_hat**2
             falls = np.isfinite(errors).all() and (after <= rate * before + floor).all()
             ends = kind == "fixed point" or errors[-1] <= floor
-            found.append((bool(falls and ends), errors[-1] / errors[0]))
+            found.append((bool(falls and ends), errors[-1] / errors[0] if errors[0] else np.nan))
         verdicts[kind] = all(good for good, _ in found)
         ratios = [ratio for _, ratio in found if np.isfinite(ratio)]
         word = "holds" if verdicts[kind] else "does not hold"
-        listed.append(f"{kind} κ: {word}, last over first error up to {max(ratios):.1e}")
+        largest = max(ratios, default=np.nan)
+        listed.append(f"{kind} κ: {word}, last over first error up to {largest:.1e}")
     one = table[(table["case"] == "λ̂ → 0") & (table["layer"] == 1)]["error"].max()
     linear = table[(table["case"] == "linear map") & (table["layer"] == THM53_LAYERS)]
     stuck = (linear["error"] / linear["n"]).min()
@@ -652,6 +661,9 @@ def claim_c11(tables: Tables) -> Verdict:
     )
     corrected = lines[lines["kappa_kind"] == "corrected"]
     ends = corrected[corrected["layer"] == THM53_LAYERS]["error"]
+    for kind in ("corrected", "fixed point"):
+        finite(lines[lines["kappa_kind"] == kind]["error"], f"error with the {kind} κ")
+    finite([one, stuck], "error with λ̂ → 0 or a linear map")
     return decide(
         bool(verdicts["corrected"] and verdicts["fixed point"] and one < 1e-6 and stuck > 0.1),
         value=float(ends.max()),
@@ -668,8 +680,10 @@ def claim_c12(tables: Tables) -> Verdict:
     """The objective at the collapsed kernel, and at 2,000 others."""
     table = tables["ext_thm54"]
     random = table[table["series"] == "random kernels"]
-    best = table[table["series"] == "collapsed kernel"].iloc[0]
+    finite(random["objective"], "objective of a random kernel")
+    best = some(table[table["series"] == "collapsed kernel"], "collapsed kernel").iloc[0]
     real = table[table["panel"] == "deep_rfm"]
+    finite(real["objective"] / real["bound"], "objective of Deep RFM over its bound")
     gap = abs(best["objective"] - best["bound"])
     largest = float(random["objective"].max())
     near = (real["objective"] / real["bound"]).max()
@@ -854,14 +868,14 @@ def _decays(tables: Tables, only: str | None) -> tuple[float, list[str]]:
                 q = _decay(rows).max()
                 ratios.append(q / limit)
                 listed.append(f"{activation} {_title(dataset)} {q:.2g}")
-    # A ratio that is not a number makes the largest none, and decides against the claim.
-    return float(np.max(ratios)), listed
+    # A ratio that is not a number makes the largest none, and the claim undecidable.
+    return float(np.max(some(ratios, "run of Deep RFM"))), listed
 
 
 def _by_place(table: pd.DataFrame) -> pd.DataFrame:
     """NC1 with a column a place, a row a layer of a run."""
     index = ["activation", "run", "dataset", "seed", "layer"]
-    return table.pivot(index=index, columns="place", values="nc1")
+    return table.pivot(index=index, columns="place", values="nc1").reindex(columns=[*PLACES])
 
 
 def _frames(tables: Tables, only: str | None) -> tuple[bool, float, str]:
@@ -886,7 +900,7 @@ def _frames(tables: Tables, only: str | None) -> tuple[bool, float, str]:
             # Where no valid layer is in the deeper half, the valid ones that there are.
             deepest = (deep if len(deep) else right).groupby("seed")["nc2_msd"].min().max()
             ok = ok and within >= 0.95 and -0.16 <= between <= -0.06
-            least = min(least, within)
+            least = float(np.minimum(least, within))
             if not deepest <= 0.15 * first:
                 missed.append(f"{activation} {_title(dataset)}")
             listed.append(
@@ -1016,9 +1030,12 @@ def _reductions(layers: pd.DataFrame) -> dict[tuple[str, str], tuple[float, floa
     """R and T of c6 at the end of training, means over seeds, by network and data set."""
     found = {}
     for pair, rows in _at_the_end(layers).groupby(["model", "dataset"]):
-        log = np.log(rows.pivot(index=["seed", "layer"], columns="place", values="nc1"))
-        R = (log["base"] - log["right"]).groupby("seed").sum().mean()
-        T = (log["right"] - log["full"]).groupby("seed").sum().mean()
+        nc1 = rows.pivot(index=["seed", "layer"], columns="place", values="nc1")
+        log = np.log(nc1.where(nc1 > 0).reindex(columns=[*LAYER_PLACES]))
+        count = rows["layer"].nunique()
+        # A layer without a value leaves the sum over layers without one.
+        R = (log["base"] - log["right"]).groupby("seed").sum(min_count=count).mean()
+        T = (log["right"] - log["full"]).groupby("seed").sum(min_count=count).mean()
         found[pair] = (float(R), float(T))
     return found
 
@@ -1028,7 +1045,13 @@ def _right_reduces(R: float, T: float) -> bool:
 
 
 def _final_losses(tables: Tables, names: list[str]) -> dict[tuple[str, str], float]:
-    """The largest training loss of a seed at the end, by network and data set."""
+    """The largest training loss of a seed at the end, by network and data set; else NaN."""
     end = _at_the_end(pd.concat([tables[name] for name in names]))
     losses = end[end["quantity"] == "train_loss"]
-    return losses.groupby(["model", "dataset"])["value"].max().to_dict()
+    known = losses.groupby(["model", "dataset"])["value"].max().to_dict()
+    return defaultdict(lambda: math.nan, known)
+
+
+def _under_trained(losses: Iterable[float]) -> bool:
+    """Whether some network has not learnt its training samples, or its loss is not known."""
+    return not all(loss <= UNDER_TRAINED for loss in losses)

@@ -21,7 +21,7 @@ from scipy.stats import t as student
 from replica import drawing
 from replica.measures.inputs import Inputs, first_look, tidy
 from replica.measures.trends import spearman
-from replica.verdicts import Verdict, decide, undecidable
+from replica.verdicts import Verdict, decide, some, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -122,9 +122,9 @@ def draw_fig3_regularization(table: pd.DataFrame, published: pd.DataFrame) -> Fi
     """Total regularisation by depth, and how it is spread over the blocks."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
     total = table[table["panel"] == "total"]
-    model = total["model"].iloc[0]
+    model = table["model"].iloc[0]
     style = _style(model, 0) | {"label": model}
-    drawing.band(left, total, "depth", "value", log=True, **style)
+    drawing.band(left, _shown(total), "depth", "value", log=True, **style)
     drawing.log_y(left)
     _depth_axis(left, total["depth"])
     left.set_ylabel("total regularisation (λ/2)|θ|²")
@@ -163,6 +163,7 @@ def draw_fig_extra_objective(table: pd.DataFrame, published: pd.DataFrame) -> Fi
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4))
     for position, rows in enumerate(_by_template(table)):
         style = _style(rows["model"].iloc[0], position) | {"label": rows["series"].iloc[0]}
+        rows = _shown(rows)
         drawing.band(left, rows, "depth", "objective", log=True, **style)
         bound = rows.groupby("depth")["bound"].first()
         left.plot(bound.index, bound, color=style["color"], linestyle=":", linewidth=1)
@@ -192,7 +193,8 @@ def table_fig_extra_sensitivity(inputs: Inputs) -> pd.DataFrame:
 def draw_fig_extra_sensitivity(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """NC1, NC2, NC3: L-RN1 with two optimisers above, L-RN2 with two last layers below."""
     figure, axes = plt.subplots(2, 3, figsize=(9.5, 5.6), sharex=True)
-    for row, (model, rows) in zip(axes, table.groupby("model", sort=False), strict=True):
+    # A model without runs leaves its row of panels empty.
+    for row, (model, rows) in zip(axes, table.groupby("model", sort=False), strict=False):
         curves = []
         for position, (choice, own) in enumerate(rows.groupby("choice", sort=False)):
             curves.append((own, _style(model, position) | {"label": choice}))
@@ -236,7 +238,8 @@ def claim_c4(tables: Tables) -> Verdict:
     """L-RN2 with λ over depth in all layers; the other reading, eq. 11, is reported."""
     verdict = _falls(tables["fig1_row4_rn2"])
     rows = tables["fig_extra_sensitivity"]
-    other = _falls(rows[rows["choice"] == CHOICES["rn2_head"]])
+    rows = some(rows[rows["choice"] == CHOICES["rn2_head"]], f"run with {CHOICES['rn2_head']}")
+    other = _falls(rows)
     words = (
         f"{verdict.detail}. With {CHOICES['rn2_head']} (eq. 11) it {other.verdict}: {other.detail}"
     )
@@ -323,7 +326,7 @@ def claim_c8(tables: Tables) -> Verdict:
         listed.append(f"{rows['series'].iloc[0]}: {means.iloc[0]:.2f} to {means.iloc[-1]:.2f}")
         if rows["model"].iloc[0] == "L-RN1":
             judged.append(rows)
-    largest = float(np.max([_correlation(rows) for rows in judged]))
+    largest = float(np.max([_correlation(rows) for rows in some(judged, "run of L-RN1")]))
     detail = f"mean ratio from the smallest to the largest depth: {'; '.join(listed)}"
     detail += f"; {_training(table)}"
     words = {
@@ -385,7 +388,7 @@ def _by_template(table: pd.DataFrame) -> list[pd.DataFrame]:
 def _large(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of large depth: from `LARGE` blocks on, or the three largest depths."""
     depths = sorted(table["depth"].unique())
-    first = LARGE if sum(depth >= LARGE for depth in depths) >= 3 else depths[-3:][0]
+    first = LARGE if sum(depth >= LARGE for depth in depths) >= 3 else min(depths[-3:], default=0)
     return table[table["depth"] >= first]
 
 

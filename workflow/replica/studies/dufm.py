@@ -16,7 +16,7 @@ from replica import drawing
 from replica.measures.inputs import Inputs, last_step, tidy
 from replica.measures.outcomes import outcomes
 from replica.theory import dnc
-from replica.verdicts import Verdict, decide, undecidable
+from replica.verdicts import Verdict, decide, finite, some, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 METRICS = {
@@ -146,7 +146,7 @@ def draw_rec_backbone(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         loss = part[part["panel"] == "loss"]
         series = drawing.COLOURS["loss"]
         drawing.band(row[0], loss, "step", "value", log=True, color=series, label="objective")
-        drawing.reference_line(row[0], "dnc", loss["reference"].iloc[0], "L_DNC")
+        drawing.reference_line(row[0], "dnc", loss["reference"].max(), "L_DNC")
         row[0].set(
             xscale="symlog", yscale="log", xlabel="steps", title="objective", ylabel=f"L = {L}"
         )
@@ -251,10 +251,9 @@ def claim_c1(tables: Tables) -> Verdict:
     """Nothing is below L_DNC, and the best run of each depth reaches it."""
     depth = tables["rec_depth"]
     losses = depth[depth["panel"] == "loss"]
-    widths = tables["rec_width"]
-    ends = pd.concat([t[t["panel"] == "outcome"] for t in (depth, widths)])
-    below = min((losses["value"] / losses["reference"] - 1).min(), ends["value"].min(), np.inf)
-    best = depth[depth["panel"] == "outcome"].groupby("L")["value"].min()
+    ends = pd.concat([_outcomes(depth), _outcomes(tables["rec_width"])])
+    below = min((losses["value"] / losses["reference"] - 1).min(), ends["value"].min())
+    best = _outcomes(depth).groupby("L")["value"].min()
     published = "no run below L_DNC; the optimum is reached"
     tolerance = "loss/L_DNC - 1 >= -1e-4 always; best run of each depth <= 0.005"
     found = f"lowest loss/L_DNC - 1 = {below:.2e}; best gap by depth: {_listed(best)}"
@@ -263,6 +262,7 @@ def claim_c1(tables: Tables) -> Verdict:
     if _unsettled(depth, tables):
         reason = f"gradient descent stops before it settles; {found}"
         return undecidable(reason, value=below, published=published, tolerance=tolerance)
+    finite(best, "loss of the best run of a depth")
     return decide(
         bool((best <= 0.005).all()),
         value=below,
@@ -280,8 +280,8 @@ def claim_c2(tables: Tables) -> Verdict:
         "cond(M_l) - 1 < 0.25 for l >= 2, weighted sine < 0.3 and falling"
     )
     table = tables["rec_depth"]
-    runs = pd.concat([table, tables["rec_width"]])
-    runs = runs[(runs["panel"] == "outcome") & (runs["width"] >= 32)]
+    runs = pd.concat([_outcomes(table), _outcomes(tables["rec_width"])])
+    runs = some(runs[runs["width"] >= 32], "runs of width 32 or more")
     share = float(runs["value"].le(AT_OPTIMUM).mean())
     if _unsettled(table, tables):
         reason = f"gradient descent stops before it settles; share so far {share:.2f}"
@@ -309,6 +309,8 @@ def claim_c2(tables: Tables) -> Verdict:
         f"{sine.max():.3f} ({sine.median():.3f}), falling in {falling:.0%}; median loss gap "
         f"{arrived['value'].median():.1e}"
     )
+    if len(arrived):
+        finite([nc1.max(), cond.max(), sine.max()], "metric of the runs that arrived")
     return decide(bool(ok), value=share, published=published, tolerance=tolerance, detail=detail)
 
 
@@ -317,7 +319,7 @@ def claim_c3(tables: Tables) -> Verdict:
     published = "wider is more reliable"
     tolerance = "share at the optimum (width >= 32) minus that at the smallest width >= 0"
     table = tables["rec_width"]
-    runs = table[table["panel"] == "outcome"]
+    runs = _outcomes(table)
     narrow = runs["width"].min()
     at = runs["value"].le(AT_OPTIMUM)
     shares = at.groupby(runs["width"]).mean()
@@ -342,7 +344,7 @@ def claim_c4(tables: Tables) -> Verdict:
     )
     table = tables["rec_backbone"]
     metrics = table[table["panel"] == "metric"]
-    runs = table[table["panel"] == "outcome"]
+    runs = _outcomes(table)
     final = last_step(metrics)
     start = metrics[metrics["step"] == 0]
     nc1 = _largest(final, "nc1_ratio")
@@ -352,13 +354,14 @@ def claim_c4(tables: Tables) -> Verdict:
     cond = _largest(final[final["layer"] >= 2], "cond")
     gap = runs["value"]
     detail = (
-        f"{len(runs)} runs on {', '.join(metrics['dataset'].unique())}; "
+        f"{len(runs)} runs on {drawing.all_of(metrics['dataset'])}; "
         f"nc1_ratio <= {nc1.max():.1e}, at most {falls.max():.1e} of its start; "
         f"cond <= {cond.max():.3f}; "
         f"objective/L_DNC - 1 from {gap.min():.1e} to {gap.max():.1e}"
     )
     if table["scale"].iloc[0] == "smoke":
         return undecidable(detail, value=gap.max(), published=published, tolerance=tolerance)
+    finite([nc1.max(), falls.max(), cond.max()], "metric at the end")
     ok = nc1.max() < 0.05 and falls.max() < 0.1 and cond.max() < 1.5
     ok = ok and gap.notna().all() and gap.between(-1e-4, 0.05).all()
     return decide(
@@ -375,13 +378,18 @@ def claim_c5(tables: Tables) -> Verdict:
     )
     table = tables["rec_threshold"]
     theory = table[table["source"] == "theory_global"]
+    finite(theory["a"], "output of the closed form")
     jumps = []
     for L, rows in theory.groupby("L"):
         below = rows[rows["ratio"] < 1].sort_values("ratio")["a"].iloc[-1]
         above = rows[rows["ratio"] > 1]["a"].max()
         jumps.append(abs(below - (L - 1) / L) < 1e-3 and above == 0)
     gd = table[table["source"] == "gd"]
-    low, middle, high = (gd[np.isclose(gd["ratio"], ratio)] for ratio in (0.8, 1.2, 1.8))
+    low, middle, high = (
+        some(gd[np.isclose(gd["ratio"], ratio)], f"runs at {ratio} of the threshold")
+        for ratio in (0.8, 1.2, 1.8)
+    )
+    finite(gd[["a", "loss"]], "output or loss of gradient descent")
     ideal = (low["L"] - 1) / low["L"]
     low_ok = (low["a"] > ideal - 0.05) & (low["loss"] < 0.5)
     zero = middle["a"].abs() < 1e-2
@@ -457,6 +465,13 @@ def _at_half(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics[distance == distance.groupby(metrics["run"]).transform("min")]
 
 
+def _outcomes(table: pd.DataFrame) -> pd.DataFrame:
+    """How the runs of a figure ended, of which at least one has converged, over an L_DNC > 0."""
+    runs = table[table["panel"] == "outcome"]
+    some(runs["value"].where(runs["reference"] > 0).dropna(), "run converged")
+    return runs
+
+
 def _unsettled(table: pd.DataFrame, tables: Tables) -> bool:
     """Whether the scale is a first look, or most runs have not settled."""
     runs = table[table["panel"] == "outcome"]
@@ -468,7 +483,7 @@ def _draw_gap(ax: Axes, part: pd.DataFrame) -> None:
     gap = loss.assign(gap=loss["value"] - loss["reference"])
     colour = drawing.COLOURS["loss"]
     drawing.band(ax, gap, "step", "gap", log=True, color=colour, label="gradient descent")
-    reference = loss["reference"].iloc[0]
+    reference = loss["reference"].max()
     ax.set(xscale="symlog", yscale="log", title=f"gap to L_DNC = {reference:.5f}")
     ax.set_xlim(0, None)
 

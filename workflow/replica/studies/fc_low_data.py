@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from replica import drawing
 from replica.measures.inputs import Inputs, tidy
 from replica.measures.trends import spearman
-from replica.verdicts import Verdict, decide, undecidable
+from replica.verdicts import Verdict, decide, finite, some, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -352,10 +352,21 @@ def draw_gradient_gate(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
 # Gains
 
 
-def _means(table: pd.DataFrame, heads: Sequence[str] = ("original",)) -> pd.DataFrame:
-    """Mean accuracy over seeds: rows numbers of labels, columns series."""
+def _means(
+    table: pd.DataFrame, series: Sequence[str], heads: Sequence[str] = ("original",)
+) -> pd.DataFrame:
+    """Mean accuracy over seeds: rows numbers of labels that all these series have."""
+    own = _accurate(table, heads)
+    means = own.pivot_table(index="n_labelled", columns="series", values="test_accuracy")
+    means = means.reindex(columns=list(series)).dropna()
+    return some(means, f"number of labels with {', '.join(series)}")
+
+
+def _accurate(table: pd.DataFrame, heads: Sequence[str] = ("original",)) -> pd.DataFrame:
+    """The accuracies of some heads, of which at least one is not 0."""
     own = table[table["head"].isin(heads)]
-    return own.pivot_table(index="n_labelled", columns="series", values="test_accuracy")
+    some(own[own["test_accuracy"] > 0], "network that classifies any image right")
+    return own
 
 
 def _gains(table: pd.DataFrame, before: str = "", after: str = "") -> pd.DataFrame:
@@ -363,10 +374,12 @@ def _gains(table: pd.DataFrame, before: str = "", after: str = "") -> pd.DataFra
 
     T = 0.5 + 2 sqrt((sd_after² + sd_before²) / S), with ddof 1 over S seeds.
     """
-    own = table[table["head"] == "original"]
+    own = _accurate(table)
     if not before:
-        after = next(name for name in own["series"] if name.startswith("FR-"))
+        after = some([s for s in own["series"] if s.startswith("FR-")], "run with FR")[0]
         before = after.removeprefix("FR-")
+    for name in (before, after):
+        some(own[own["series"] == name], f"run of {name}")
     grouped = own.groupby(["series", "n_labelled"])["test_accuracy"].agg(["mean", "var", "count"])
     old, new = grouped.loc[before], grouped.loc[after]
     both = new.add_suffix("_new").join(old.add_suffix("_old"), how="inner")
@@ -492,7 +505,7 @@ def claim_c5(tables: Tables) -> Verdict:
     published = "up to 16 % (page values: 16.7 % at CIFAR10 2k, 16.3 % at CIFAR100 6k)"
     tolerance = "the maximum over CIFAR10 and CIFAR100 is in [13, 20] %"
     table = tables["fig3_relative_gain"]
-    best = table.loc[table["relative_gain"].idxmax()]
+    best = some(table.nlargest(1, "relative_gain"), "relative gain").iloc[0]
     words = (
         f"largest {best['relative_gain']:.1f} % at n = {best['n_labelled']} of {best['dataset']}"
     )
@@ -555,7 +568,7 @@ def claim_c8(tables: Tables) -> Verdict:
     for table in tables.values():
         if _first_look(table):
             return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
-        means = _means(table).dropna()
+        means = _means(table, ["FR-ResNet18", "MLPMixer", "ViT-B16"])
         margin = means["FR-ResNet18"] - means[["MLPMixer", "ViT-B16"]].max(axis=1)
         margins += margin.tolist()
         words.append(f"{_place(table)}: " + _listed(margin))
@@ -580,7 +593,7 @@ def claim_c9(tables: Tables) -> Verdict:
         if _first_look(table):
             return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
         name = table["dataset"].iloc[0]
-        means = _means(table)[METHODS].dropna()
+        means = _means(table, METHODS)
         rank = means.rank(axis=1, ascending=False, method="max")["FR-ResNet18-Entropy"].astype(int)
         words.append(f"{_place(table)}: " + ", ".join(f"{r} (n = {n})" for n, r in rank.items()))
         if figure in ("al_a_cifar10", "al_b_cifar100"):
@@ -605,8 +618,8 @@ def claim_c10(tables: Tables) -> Verdict:
     tolerance += ", and |difference| <= 0.5" if at_scale else ""
     if _first_look(table):
         return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
-    means = _means(table, heads=("original", "extra"))
-    difference = (means["OriginalHead"] - means["ExtraHead"]).dropna()
+    means = _means(table, ["OriginalHead", "ExtraHead"], heads=("original", "extra"))
+    difference = means["OriginalHead"] - means["ExtraHead"]
     ok = difference.min() >= -0.5 and (not at_scale or difference.abs().max() <= 0.5)
     return decide(
         bool(ok),
@@ -649,12 +662,12 @@ def claim_c12(tables: Tables) -> Verdict:
         gains = _gains(table, before, after).iloc[:2]
         ok &= bool((gains["gain"] >= -gains["T"]).all())
         steps += gains["gain"].tolist()
-    means = _means(table)[COMPONENTS].dropna().iloc[:2]
+    means = _means(table, COMPONENTS).iloc[:2]
     for n, row in means.iterrows():
         words.append(f"n = {n}: " + ", ".join(f"{value:.1f}" for value in row))
     return decide(
         ok,
-        value=min(steps),
+        value=float(np.min(steps)),
         published=published,
         tolerance=_with_T(tolerance),
         detail=f"{_place(table)}, in that order, in %; " + "; ".join(words),
@@ -668,7 +681,7 @@ def claim_c13(tables: Tables) -> Verdict:
     table = tables["ablation_c_depth"]
     if _first_look(table):
         return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
-    means = _means(table)[DEPTHS].dropna().iloc[:2]
+    means = _means(table, DEPTHS).iloc[:2]
     trends, words = [], []
     for n, row in means.iterrows():
         trends.append(spearman(range(len(row)), row))
@@ -687,6 +700,9 @@ def claim_c14(tables: Tables) -> Verdict:
     """Parameters of FR against ResNet18, exactly."""
     rows = tables["table_parameters"]
     counts = rows[rows["model"] == "ResNet18, CIFAR10"].set_index("part")["parameters"]
+    parts = ["backbone", "original head", "FR without fc", "fc of FR", "test time"]
+    counts = counts.reindex(parts)
+    finite(counts.where(counts > 0), "count of parameters")
     extra, whole = int(counts["FR without fc"]), int(counts["test time"])
     plain = int(counts["backbone"] + counts["original head"])
     with_fc = 100 * (extra + counts["fc of FR"]) / whole
@@ -703,9 +719,11 @@ def claim_c14(tables: Tables) -> Verdict:
 def claim_c15(tables: Tables) -> Verdict:
     """The gradient of the original head's loss in the backbone."""
     rows = tables["gradient_gate"]
-    own = rows[rows["loss"] == "original"].groupby("gate")["norm"]
-    closed, opened = own.max()[0.0], own.min()[1.0]
-    total = rows[(rows["loss"] == "total") & (rows["gate"] == 0)]["difference"].max()
+    own = rows[rows["loss"] == "original"].set_index("gate")["norm"]
+    closed, opened = (some(own[own.index == gate], f"gradient with m = {gate}") for gate in (0, 1))
+    closed, opened = finite([closed.max(skipna=False), opened.min(skipna=False)], "gradient")
+    total = rows[(rows["loss"] == "total") & (rows["gate"] == 0)]["difference"]
+    total = finite(total, "difference of the sum from CE(z_FR)").max()
     return decide(
         bool(closed == 0 and opened > 0 and total <= 1e-7),
         value=closed,

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 from replica import drawing
@@ -18,7 +19,7 @@ from replica.measures import certified
 from replica.measures.inputs import Inputs, first_look, tidy
 from replica.provenance import stream_seed
 from replica.smoothing import certificates, noncentral
-from replica.verdicts import Verdict, decide, undecidable
+from replica.verdicts import Verdict, decide, finite, some, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -69,15 +70,16 @@ def draw_xi_functions(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """ξ against the distance in units of Cohen's radius; rows p_A, columns N."""
     curves = table[table["panel"] == "curve"]
     numbers, levels = sorted(curves["n_dim"].unique()), sorted(curves["p_a"].unique())
-    figure, axes = plt.subplots(
+    figure, axes = drawing.grid(
         len(levels), len(numbers), figsize=(11, 8), sharex=True, sharey=True
     )
-    ratios = sorted(r for r in curves["ratio"].unique() if r < 1)
+    ratios = sorted(r for r in curves["ratio"].unique() if 0 < r < 1)
     colours = drawing.ordered_colours(len(ratios))
     for (row, p_a), (column, N) in itertools.product(enumerate(levels), enumerate(numbers)):
         ax = axes[row, column]
         own = curves[(curves["p_a"] == p_a) & (curves["n_dim"] == N)]
-        cohen = float(certificates.cohen_radius(own["sigma_0"].iloc[0], p_a))
+        # Without noise there is no radius to divide by.
+        cohen = float(certificates.cohen_radius(own["sigma_0"].max(), p_a)) or np.nan
         for ratio, colour in zip(ratios, colours, strict=True):
             for side, wanted, dash in [("greater", ratio, "-"), ("less", 1 / ratio, "--")]:
                 rows = own[(own["side"] == side) & np.isclose(own["ratio"], wanted)]
@@ -87,7 +89,7 @@ def draw_xi_functions(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         ax.axvline(1, color="0.3", linewidth=0.8, linestyle=":")
         ax.set_title(f"N = {int(N)}, p_A = {p_a:g}")
     lines = published[published["series"].str.startswith("xi_gt")] if len(published) else published
-    if len(lines):
+    if len(lines) and 0.99 in levels and 3072 in numbers:
         ax = axes[levels.index(0.99), numbers.index(3072)]
         ax.plot(
             np.ones(len(lines)), lines["y"], "o", mfc="none", color=drawing.COLOURS["published"]
@@ -146,7 +148,7 @@ def draw_radius_vs_pa(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Radius against Φ⁻¹(p_A), where Cohen's is a straight line; columns N, colours r."""
     rows = table[table["panel"] == "radius"]
     numbers, sigmas = sorted(rows["n_dim"].unique()), (0.25, 0.5)
-    figure, axes = plt.subplots(
+    figure, axes = drawing.grid(
         len(sigmas), len(numbers), figsize=(11, 6), sharex=True, sharey="row"
     )
     rates = sorted(rows["r"].unique())
@@ -200,8 +202,8 @@ def draw_radius_vs_dimension(table: pd.DataFrame, published: pd.DataFrame) -> Fi
     """rho against N at p_A = .99, a panel for each σ_0."""
     rows = table[table["p_a"] == 0.99]
     sigmas, rates = sorted(rows["sigma_0"].unique()), sorted(rows["r"].unique())
-    figure, axes = plt.subplots(1, len(sigmas), figsize=(11, 3.2), sharey=True)
-    for ax, sigma_0 in zip(axes, sigmas, strict=True):
+    figure, (axes,) = drawing.grid(1, len(sigmas), figsize=(11, 3.2), sharey=True)
+    for ax, sigma_0 in zip(axes, sigmas, strict=False):
         for position, rate in enumerate(rates):
             own = rows[(rows["sigma_0"] == sigma_0) & (rows["r"] == rate)].sort_values("n_dim")
             colour = drawing.ordered_colours(len(rates))[position]
@@ -291,9 +293,7 @@ def draw_toy_cone(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     series = ("constant", "input-dependent")
     for ax, name in zip(axes, series, strict=False):
         grid = table[(table["panel"] == "grid") & (table["series"] == name)]
-        image = grid.pivot(index="x2", columns="x1", values="prediction")
-        ax.contourf(image.columns, image.index, image, levels=[-0.5, 0.5, 1.5],
-                    colors=["#cfe3f2", "#f6ddc4"])  # fmt: skip
+        _contours(ax, grid, "prediction", levels=[-0.5, 0.5, 1.5], colors=["#cfe3f2", "#f6ddc4"])
         points = table[(table["panel"] == "test") & (table["series"] == name)]
         for label, mark in [(0, "o"), (1, "^")]:
             own = points[points["label"] == label]
@@ -303,9 +303,8 @@ def draw_toy_cone(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("x_2")
     axes[0].legend(fontsize=7)
     grid = table[(table["panel"] == "grid") & (table["series"] == series[1])]
-    sigma = grid.pivot(index="x2", columns="x1", values="sigma_x")
-    drawn = axes[2].contourf(sigma.columns, sigma.index, sigma, levels=12)
-    figure.colorbar(drawn, ax=axes[2], shrink=0.8)
+    if drawn := _contours(axes[2], grid, "sigma_x", levels=12):
+        figure.colorbar(drawn, ax=axes[2], shrink=0.8)
     axes[2].set(xlabel="x_1", title="σ(x)", aspect="equal")
     accuracy = table[table["panel"] == "accuracy"]
     for i, name in enumerate(series):
@@ -317,7 +316,8 @@ def draw_toy_cone(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         )
     axes[3].set(xlabel="class", title="accuracy (abstain = wrong)", ylim=(0, 1.3), xticks=[0, 1])
     axes[3].legend(fontsize=7, loc="upper right")
-    knn = table[(table["panel"] == "test") & (table["series"] == series[1])].iloc[0]
+    knn = table[(table["panel"] == "test") & (table["series"] == series[1])]
+    knn = knn[["sigma_b", "rate"]].max()
     drawing.settings_line(figure, f"σ_b = {knn['sigma_b']:g}, r = {knn['rate']:g}, MLP 2-20-20-2")
     return figure
 
@@ -349,15 +349,15 @@ def draw_sigma_hist(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
     rates = sorted(first["rate"].unique())
     bins = np.linspace(first["sigma_ratio"].min(), first["sigma_ratio"].max(), 31)
+    own = first
     for position, rate in enumerate(rates):
         own = first[first["rate"] == rate]
-        axes[0].hist(own["sigma_ratio"], bins, histtype="step", linewidth=1.3,
-                     color=drawing.ordered_colours(len(rates))[position],
-                     linestyle=drawing.ordered_dash(position),
-                     label=f"r = {rate:g}, mean {own['sigma_ratio'].mean():.3f}")  # fmt: skip
+        drawing.histogram(axes[0], own["sigma_ratio"], bins=bins, histtype="step", linewidth=1.3,
+                          color=drawing.ordered_colours(len(rates))[position],
+                          linestyle=drawing.ordered_dash(position),
+                          label=f"r = {rate:g}, mean {own['sigma_ratio'].mean():.3f}")  # fmt: skip
     axes[0].set(xlabel="σ(x) / σ_b", ylabel="images", title=str(first["panel"].iloc[0]))
     axes[0].legend()
-    own = first[first["rate"] == rates[-1]]
     labels = sorted(own["label"].unique())
     groups = [own.loc[own["label"] == label, "knn_distance"] for label in labels]
     axes[1].boxplot(groups, tick_labels=[str(int(label)) for label in labels], showfliers=True)
@@ -383,17 +383,18 @@ def draw_cohen_cert_acc_cifar10(table: pd.DataFrame, published: pd.DataFrame) ->
     """Ours, and the published curves as marks."""
     series = sorted(table["series"].unique())
     figure, axes = plt.subplots(1, len(series), figsize=(3.6 * len(series) + 1, 3.4), squeeze=False)
-    dataset = table["dataset"].dropna().iloc[0]
+    dataset = drawing.all_of(table["dataset"])
     for ax, name in zip(axes[0], series, strict=True):
         own = table[table["series"] == name]
         _draw_curve(ax, own, drawing.COLOURS["constant"], "-", f"ours, {dataset}")
         label = "published, CIFAR-10 ResNet110"
         drawing.published_points(ax, published, name, label=label, ms=3)
         sigma, n, alpha = own["sigma_b"].iloc[0], own["n"].max(), own["alpha"].max()
-        ceiling = certificates.radius_ceiling(sigma, int(n), alpha)
-        ax.axvline(
-            ceiling, color="0.3", linestyle=":", linewidth=0.9, label=f"ceiling {ceiling:.3f}"
-        )
+        if np.isfinite(n):
+            ceiling = certificates.radius_ceiling(sigma, int(n), alpha)
+            ax.axvline(
+                ceiling, color="0.3", linestyle=":", linewidth=0.9, label=f"ceiling {ceiling:.3f}"
+            )
         ax.set(xlabel="radius R (l2)", title=f"σ = {sigma:g}", ylim=(0, 1), xlim=(0, None))
         ax.legend(fontsize=6.5)
     axes[0, 0].set_ylabel("certified accuracy A(R)")
@@ -563,8 +564,7 @@ def draw_train_noise_ablation(table: pd.DataFrame, published: pd.DataFrame) -> F
     _draw_series(ax, table)
     ax.set(xlabel="radius R (l2)", ylabel="certified accuracy A(R)", ylim=(0, 1), xlim=(0, None))
     ax.legend()
-    first = table[table["panel"] == "image"].iloc[0]
-    drawing.settings_line(figure, f"σ_b = .25, r = {first['rate']:g}; {_counts(table)}")
+    drawing.settings_line(figure, f"σ_b = .25, r = {table['rate'].max():g}; {_counts(table)}")
     return figure
 
 
@@ -644,6 +644,7 @@ def claim_c1(tables: Tables) -> Verdict:
     rows = tables["xi_functions"]
     rows = rows[(rows["panel"] == "at Cohen's radius") & (rows["side"] == "greater")]
     rows = rows[np.isclose(rows["ratio"], 0.99)].sort_values(["n_dim", "p_a"])
+    finite(rows["xi"], "ξ_> at Cohen's radius")
     excess = rows["xi"].min() - 0.5
     words = " ".join(f"{xi:.4f}" for xi in rows["xi"])
     return decide(
@@ -660,6 +661,7 @@ def claim_c2(tables: Tables) -> Verdict:
     rows = tables["table_dim_thresholds"]
     rows = rows[(rows["form"] == "exact") & (rows["side"] == "lower")]
     rows = rows[rows["n_dim"].isin([64, 784, 3072, 150528])]
+    finite(rows["threshold"].where(rows["threshold"] < 1), "threshold below 1")
     slopes = [
         np.polyfit(np.log(own["n_dim"]), np.log(1 - own["threshold"]), 1)[0]
         for _, own in rows.groupby("p_a")
@@ -676,6 +678,7 @@ def claim_c2(tables: Tables) -> Verdict:
 def claim_c3(tables: Tables) -> Verdict:
     """The retained share of Cohen's radius falls with r, σ_0 and N."""
     table = tables["radius_vs_dimension"]
+    finite(table["rho"], "share of Cohen's radius")
     rises = {}
     axes = ["n_dim", "sigma_0", "r", "p_a"]
     for axis in axes[:3]:
@@ -683,7 +686,7 @@ def claim_c3(tables: Tables) -> Verdict:
         ordered = table.sort_values([*others, axis])
         rises[axis] = ordered.groupby(others)["rho"].diff().max()
     at = table[(table["n_dim"] == 3072) & (table["r"] == 0.01) & (table["p_a"] == 0.99)]
-    at = at.set_index("sigma_0")["rho"]
+    at = finite(at.set_index("sigma_0")["rho"].reindex([0.25, 0.5]), "anchor of the share")
     anchors = abs(at[0.25] - 0.9813) <= 1e-3 and abs(at[0.5] - 0.9306) <= 1e-3
     return decide(
         max(rises.values()) <= 2e-3 and anchors,
@@ -700,12 +703,14 @@ def claim_c4(tables: Tables) -> Verdict:
     """No radius above Cohen's; the worst classifier holds inside the radius and falls outside."""
     table = tables["radius_vs_pa"]
     radii = table[table["panel"] == "radius"]
+    finite(radii[["radius", "cohen_radius"]], "radius")
     below = bool((radii["radius"] <= radii["cohen_radius"]).all())
     attacks = table[table["panel"] == "attack"]
+    finite(attacks["xi"], "ξ of an attack")
     exact = attacks[attacks["kind"] == "exact"]
     inside, outside = exact[exact["share"] < 1], exact[exact["share"] > 1]
     sampled = attacks[attacks["kind"] == "simulation"]
-    errors = ((sampled["xi"] - sampled["expected"]) / sampled["se"]).abs()
+    errors = finite(((sampled["xi"] - sampled["expected"]) / sampled["se"]).abs(), "simulated ξ")
     largest = inside["xi"].max()
     ok = below and largest < 0.5 and outside["xi"].min() > 0.5 and errors.max() <= 4
     return decide(
@@ -733,7 +738,7 @@ def claim_c5(tables: Tables) -> Verdict:
         return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
     words, ok, differences = [], True, []
     for sigma_b, own in images.groupby("sigma_b"):
-        constant, knn = own[own["noise"] == "constant"], own[own["noise"] == "knn"]
+        constant, knn = _of(own, "constant"), _of(own, "knn")
         knn = knn[knn["rate"] == knn["rate"].max()]
         ceiling = certificates.radius_ceiling(sigma_b, int(own["n"].max()), own["alpha"].max())
         at = [0.99 * ceiling, ceiling]
@@ -778,7 +783,7 @@ def claim_c6(tables: Tables) -> Verdict:
     images = images[images["rate"] == images["rate"].max()]
     words, ok, differences = [], True, []
     for sigma_b, own in images.groupby("sigma_b"):
-        knn, mean = own[own["noise"] == "knn"], own[own["noise"] == "knn_mean"]
+        knn, mean = _of(own, "knn"), _of(own, "knn_mean")
         accuracy, accuracy_error = _difference(knn, mean, lambda _, correct: correct.mean())
         radius, radius_error = _difference(knn, mean, certified.average_certified_radius)
         ok &= accuracy >= -accuracy_error and radius >= -radius_error
@@ -803,14 +808,14 @@ def claim_c7(tables: Tables) -> Verdict:
         "holds if lower by more than 1 standard error than both, at all σ_b; does not hold if "
         "higher than one by more than 2; else not decidable (bootstrap inside classes)"
     )
-    images = _images(tables["table_classwise_std"])
+    images = _images(tables["table_classwise_std"], "correct")
     constant = images[(images["noise"] == "constant") & (images["train"] == "base")]
     images = pd.concat([constant, images[images["rate"] == images["rate"].max()]])
     if first_look(images):
         return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
     words, lower, higher, differences = [], True, False, []
     for sigma_b, own in images.groupby("sigma_b"):
-        knn = own[own["noise"] == "knn"]
+        knn = _of(own, "knn")
         label = knn.drop_duplicates("image").sort_values("image")["label"].to_numpy()
 
         # Resampled images come sorted by class.
@@ -820,7 +825,7 @@ def claim_c7(tables: Tables) -> Verdict:
             return certified.classwise_accuracy(correct, classes).std()
 
         for noise in ("constant", "knn_mean"):
-            value, error = _difference(knn, own[own["noise"] == noise], spread, within_classes=True)
+            value, error = _difference(knn, _of(own, noise), spread, within_classes=True)
             lower &= value < -error
             higher |= value > 2 * error
             differences.append(value)
@@ -856,15 +861,16 @@ def claim_c8(tables: Tables) -> Verdict:
         if first_look(images):
             return undecidable(FIRST_LOOK, published=published, tolerance=tolerance)
         for sigma_b, own in images.groupby("sigma_b"):
-            average = {
-                noise: certified.average_certified_radius(rows["radius"], rows["correct"])
-                for noise, rows in own[own["rate"].isin([0, 0.01])].groupby("noise")
-            }
-            ratios.append(average["knn"] / average["constant"])
+            chosen = own[own["rate"].isin([0, 0.01])]
+            knn, constant = (
+                certified.average_certified_radius(rows["radius"], rows["correct"])
+                for rows in (_of(chosen, "knn"), _of(chosen, "constant"))
+            )
+            ratios.append(knn / constant if constant else np.nan)
             words.append(f"{_place(images)} σ_b = {sigma_b:g}: {ratios[-1]:.3f}")
     return decide(
         min(ratios) >= 0.9,
-        value=float(min(ratios)),
+        value=float(np.min(ratios)),
         published=published,
         tolerance=tolerance,
         detail="ratio of ACR: " + "; ".join(dict.fromkeys(words)),
@@ -891,6 +897,7 @@ def claim_c9(tables: Tables) -> Verdict:
 def claim_c10(tables: Tables) -> Verdict:
     """σ(x) is r-semi-elastic on all pairs of certified images."""
     rows = tables["sigma_hist"]
+    finite(rows["sigma_ratio"].where(rows["sigma_ratio"] > 0), "σ(x)")
     largest = rows["elasticity"].max()
     return decide(
         bool(largest <= 1 + 1e-6),
@@ -1030,7 +1037,9 @@ def _summary(own: pd.DataFrame) -> dict[str, float]:
 
 def _draw_curve(ax: Axes, own: pd.DataFrame, colour: str, dash: object, label: str) -> None:
     """Mean over classifiers of A(R), with a band of one standard error over images."""
-    rows = own[own["panel"] == "curve"]
+    rows = own[own["panel"] == "curve"].dropna(subset=["radius", "certified_accuracy"])
+    if rows.empty:
+        return
     grid = np.linspace(0, rows["radius"].max(), 121)
     curves, errors = [], []
     for _, one in rows.groupby(["run", "seed"]):
@@ -1058,8 +1067,8 @@ def _draw_comparison(table: pd.DataFrame) -> Figure:
     """A panel for each σ_b: constant, constant at the mean, and σ(x) by rate."""
     curves = table[table["panel"] == "curve"]
     sigmas = sorted(curves.loc[curves["noise"] != "constant", "sigma_b"].unique())
-    figure, axes = plt.subplots(1, len(sigmas), figsize=(4.2 * len(sigmas) + 1, 3.6), squeeze=False)
-    for ax, sigma_b in zip(axes[0], sigmas, strict=True):
+    figure, axes = drawing.grid(1, len(sigmas), figsize=(4.2 * len(sigmas) + 1, 3.6))
+    for ax, sigma_b in zip(axes[0], sigmas, strict=False):
         # A constant that was chosen for the mean is within a few percent of its σ_b.
         own = curves[(curves["sigma_b"] / sigma_b - 1).abs() < 0.1]
         rates = sorted(own.loc[own["noise"] == "knn", "rate"].unique())
@@ -1083,8 +1092,8 @@ def _draw_comparison(table: pd.DataFrame) -> Figure:
 def _counts(table: pd.DataFrame) -> str:
     rows = table[table["panel"] == "image"]
     return (
-        f"{rows['dataset'].iloc[0]}: {rows['image'].nunique()} test images, "
-        f"{rows['seed'].nunique()} classifiers, n = {int(rows['n'].max())}, "
+        f"{drawing.all_of(table['dataset'])}: {rows['image'].nunique()} test images, "
+        f"{rows['seed'].nunique()} classifiers, n = {rows['n'].max():.0f}, "
         f"α = {rows['alpha'].max():g}; bands: one standard error over images"
     )
 
@@ -1092,8 +1101,9 @@ def _counts(table: pd.DataFrame) -> str:
 def _draw_settings(table: pd.DataFrame, words: str) -> Figure:
     """A panel of certified accuracy for each value of `setting`."""
     settings = list(dict.fromkeys(table["setting"]))
-    figure, axes = plt.subplots(1, len(settings), figsize=(3 + 2.2 * len(settings), 3.4),
-                                sharey=True)  # fmt: skip
+    figure, (axes,) = drawing.grid(
+        1, len(settings), figsize=(3 + 2.2 * len(settings), 3.4), sharey=True
+    )
     for ax, setting in zip(axes, settings, strict=True):
         _draw_series(ax, table[table["setting"] == setting])
         ax.set(xlabel="radius R (l2)", title=setting, ylim=(0, 1), xlim=(0, None))
@@ -1107,7 +1117,8 @@ def _draw_numbers(table: pd.DataFrame, statistics: Sequence[str]) -> Figure:
     """The panel `method` of a table of numbers, printed."""
     rows = table[table["panel"] == "method"]
     figure, ax = plt.subplots(figsize=(9, 0.2 * rows["run"].nunique() + 1.1))
-    _print_table(ax, rows, statistics)
+    if rows["value"].notna().any():
+        _print_table(ax, rows, statistics)
     drawing.settings_line(figure, "mean ± one standard deviation over classifiers")
     return figure
 
@@ -1119,7 +1130,7 @@ def _print_table(ax: Axes, rows: pd.DataFrame, statistics: Sequence[str]) -> Non
     methods = list(dict.fromkeys(zip(numbers["run"], numbers["method"], strict=True)))
     cells = []
     for run, _ in methods:
-        own = numbers[numbers["run"] == run].set_index("statistic")
+        own = numbers[numbers["run"] == run].set_index("statistic").reindex(statistics)
         line = []
         for statistic in statistics:
             mean, std = own.loc[statistic, "mean"], own.loc[statistic, "std"]
@@ -1134,8 +1145,24 @@ def _print_table(ax: Axes, rows: pd.DataFrame, statistics: Sequence[str]) -> Non
     drawn.scale(1, 1.15)
 
 
-def _images(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["panel"] == "image"]
+def _images(table: pd.DataFrame, column: str = "radius") -> pd.DataFrame:
+    """The certified images of a figure, all of which have a value of a column."""
+    images = table[table["panel"] == "image"]
+    finite(images[column], "certified image")
+    return images
+
+
+def _of(images: pd.DataFrame, noise: str) -> pd.DataFrame:
+    """The images that were certified with a kind of noise."""
+    return some(images[images["noise"] == noise], f"images certified with noise {noise}")
+
+
+def _contours(ax: Axes, grid: pd.DataFrame, column: str, **style: object) -> ContourSet | None:
+    """Filled contours of a column over (x1, x2), where there is something to fill."""
+    values = grid.pivot_table(index="x2", columns="x1", values=column, aggfunc="first")
+    if min(values.shape) < 2 or not values.notna().any(axis=None):
+        return None
+    return ax.contourf(values.columns, values.index, values, **style)
 
 
 def _place(images: pd.DataFrame) -> str:

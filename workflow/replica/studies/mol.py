@@ -18,7 +18,7 @@ from replica.measures.inputs import Inputs, first_look, tidy
 from replica.theory import deviations as theory
 from replica.theory import gaussian_groups
 from replica.theory.scalarizations import FAMILIES
-from replica.verdicts import Verdict, decide, undecidable
+from replica.verdicts import Verdict, decide, finite, some, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -99,11 +99,11 @@ def draw_rec_b1_uniform(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         if bed == "gaussian":
             _bound(ax, rows, "n", "bound_vc", "VC, half-planes", "-.")
             _bound(ax, rows, "n", "bound_rademacher", "empirical Rademacher", ":")
-        N = rows["n_obj"].iloc[0]
+        N = rows["n_obj"].max()
         ax.set(
             xscale="log", yscale="log", xlabel="samples n",
             title=f"{BEDS[bed]}{': error' if objective == 'error' else ''}\n"
-            f"|H| = {rows['hypotheses'].iloc[0]}, N = {N}",
+            f"|H| = {rows['hypotheses'].max()}, N = {N}",
             ylabel=DEVIATION,
         )  # fmt: skip
         ax.legend(fontsize=6)
@@ -127,8 +127,8 @@ def draw_rec_b1_uniform(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     )  # fmt: skip
     axes[3].set(
         xscale="log", xlabel="objectives N", ylim=(0, None),
-        ylabel=f"samples n until {DEVIATION} ≤ {sizes['tolerance'].iloc[0]:g}",
-        title=f"with probability {100 * (1 - sizes['delta'].iloc[0]):g} %",
+        ylabel=f"samples n until {DEVIATION} ≤ {sizes['tolerance'].max():g}",
+        title=f"with probability {100 * (1 - sizes['delta'].max()):g} %",
     )  # fmt: skip
     axes[3].legend(fontsize=6)
     _plain_ticks(axes[2], sorted(rows["n_obj"].unique()))
@@ -190,11 +190,10 @@ def table_rec_b3_scalarizations(inputs: Inputs) -> pd.DataFrame:
 def draw_rec_b3_scalarizations(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """The gap over the bound, by the number of scalarizations and by n."""
     beds = [bed for bed in ("random", "gaussian") if bed in set(table["bed"])]
-    figure, axes = plt.subplots(1, 2 * len(beds), figsize=(14, 3.6), sharey=True)
+    figure, (axes,) = drawing.grid(1, 2 * len(beds), figsize=(14, 3.6), sharey=True)
     for column, bed in enumerate(beds):
         rows = table[table["bed"] == bed]
-        sizes = np.sort(rows["n"].unique())
-        middle = sizes[len(sizes) // 2]
+        middle = _middle(rows["n"])
         largest = rows["S"].max()
         for ax, x, chosen in [
             (axes[column], "S", rows[rows["n"] == middle]),
@@ -242,7 +241,7 @@ def table_rec_b4_excess(inputs: Inputs) -> pd.DataFrame:
 def draw_rec_b4_excess(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Mean and 95 % quantile with the bound by n; boxes over weights."""
     beds = list(dict.fromkeys(table["panel"]))
-    figure, axes = plt.subplots(1, 2 * len(beds), figsize=(14, 3.6))
+    figure, (axes,) = drawing.grid(1, 2 * len(beds), figsize=(14, 3.6))
     for column, bed in enumerate(beds):
         ax, rows = axes[2 * column], table[table["panel"] == bed]
         for family, own in rows.groupby("family", sort=False):
@@ -259,14 +258,16 @@ def draw_rec_b4_excess(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             ax.plot(bound.index, bound, color=colour, linestyle="--", label="mean of 2U(C)")
         ax.set(xscale="log", yscale="log", xlabel="samples n", title=BEDS[bed])
         # Room for the legend.
-        ax.set(ylabel=r"excess $U(L(\hat h)) - \min_h U(L(h))$", ylim=(ax.get_ylim()[0] / 20, None))
+        ax.set(ylabel=r"excess $U(L(\hat h)) - \min_h U(L(h))$")
+        drawing.room_below(ax, 20)
         ax.legend(fontsize=5.5, loc="lower left")
         boxes = axes[2 * column + 1]
         sizes = np.sort(rows["n"].unique())
         linear = rows[rows["family"] == "linear"]
-        by_weight = linear.groupby(["n", "weight_id"])["excess"].mean()
+        by_weight = linear.groupby(["n", "weight_id"], as_index=False)["excess"].mean()
         boxes.boxplot(
-            [by_weight[n] for n in sizes], widths=0.6, flierprops={"markersize": 2},
+            [by_weight.loc[by_weight["n"] == n, "excess"] for n in sizes],
+            widths=0.6, flierprops={"markersize": 2},
             medianprops={"color": FAMILY_COLOURS["linear"]},
         )  # fmt: skip
         boxes.set_xticks(range(1, len(sizes) + 1), sizes, rotation=45, fontsize=6)
@@ -317,13 +318,13 @@ def draw_rec_b5_fronts(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             xscale="log", yscale="log", xlabel="samples n",
             title=f"{BEDS[bed]}\nR6 violated in {violations} of {len(rows)} samples",
         )  # fmt: skip
-        ax.set(ylim=(ax.get_ylim()[0] / 10, None))
+        drawing.room_below(ax, 10)
         ax.legend(fontsize=5.5, loc="lower left")
         own = points[points["bed"] == bed]
         if bed == "slope":
             own = own[own["slope"] == 0]
         _scatter(axes[1, column], own)
-        title = f"n = {own['n'].iloc[0]}" + (", s = 0" if bed == "slope" else "")
+        title = f"n = {own['n'].max()}" + (", s = 0" if bed == "slope" else "")
         axes[1, column].set(title=title)
         words = ("error", "DP gap") if bed in ("gaussian", "flat") else ("L₁", "L₂")
         axes[1, column].set(xlabel=words[0], ylabel=words[1])
@@ -402,14 +403,15 @@ def draw_rec_b7_fairness(table: pd.DataFrame, published: pd.DataFrame) -> Figure
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.6))
     points = table[table["panel"] == "points"]
     sizes = np.sort(points["n"].unique())
-    for ax, n in zip(axes[:2], [sizes[0], sizes[-1]], strict=True):
+    ends = sizes[[0, -1]] if len(sizes) else sizes
+    for ax, n in zip(axes, ends, strict=False):
         own = points[points["n"] == n]
         _scatter(ax, own, "err", "dp_gap")
         ax.set(title=f"{PROJECTED}, n = {n}", xlabel="error", ylabel="DP gap")
     axes[0].legend(fontsize=6)
-    own = points[points["n"] == sizes[-1]]
-    _scatter(axes[2], own, "rob_err", "dp_gap")
-    axes[2].set(title=f"{PROJECTED}, n = {sizes[-1]}", xlabel="robust error", ylabel="DP gap")
+    n = points["n"].max()
+    _scatter(axes[2], points[points["n"] == n], "rob_err", "dp_gap")
+    axes[2].set(title=f"{PROJECTED}, n = {n}", xlabel="robust error", ylabel="DP gap")
     _distances(axes[3], table[table["panel"] == "distances"])
     axes[3].legend(fontsize=6)
     _setting(figure, table[table["panel"] == "distances"], f"; {BANDS}")
@@ -442,8 +444,8 @@ def draw_rec_b8_robust_digits(table: pd.DataFrame, published: pd.DataFrame) -> F
     points = table[(table["panel"] == "points") & (table["seed"] == table["seed"].min())]
     points = points[points["n"] == _middle(points["n"])]
     _scatter(axes[2], points, "clean_err", "dp_gap")
-    n = int(points["n"].iloc[0])
-    axes[2].set(title=f"{PROJECTED}, one sample, n = {n}", xlabel="error", ylabel="DP gap")
+    n = points["n"].max()
+    axes[2].set(title=f"{PROJECTED}, one sample, n = {n:.0f}", xlabel="error", ylabel="DP gap")
     axes[2].legend(fontsize=6)
     rows = table[table["panel"] == "distances"]
     _distances(axes[3], rows)
@@ -464,8 +466,8 @@ def draw_rec_b8_robust_digits(table: pd.DataFrame, published: pd.DataFrame) -> F
     drawing.settings_line(
         figure,
         f"{OURS}; {networks['model_id'].nunique()} networks × {sets} trainings on "
-        f"{networks['dataset'].iloc[0]}, {draws} samples of each size, "
-        f"δ = {rows['delta'].iloc[0]}; all deviations within C in {within:.0f} % of the "
+        f"{drawing.all_of(networks['dataset'])}, {draws} samples of each size, "
+        f"δ = {rows['delta'].max()}; all deviations within C in {within:.0f} % of the "
         f"samples; {BANDS}",
     )
     return figure
@@ -543,6 +545,8 @@ def claim_c1(tables: Tables) -> Verdict:
     few = _too_few(rows, CASE) or _too_few(many, CASE, FEWEST_GROWTH)
     if few or many["n_obj"].nunique() < 2:
         return undecidable(f"too few objectives or repetitions; {detail}", **words)
+    _known(rows, "violated", bound="bound")
+    finite([observed, bound], "growth with N")
     return decide(_passes(rows, CASE) and observed <= 1.1 * bound, detail=detail, **words)
 
 
@@ -557,6 +561,7 @@ def claim_c2(tables: Tables) -> Verdict:
         if rows.empty:
             listed.append(f"{OBJECTIVES[estimator]} was not estimated")
             continue
+        _known(rows, "max_dev", "violated", bound="bound")
         share, _ = _violations(rows, keys)
         passed.append(_passes(rows, keys))
         worst = max(worst, share)
@@ -581,6 +586,8 @@ def claim_c2(tables: Tables) -> Verdict:
 def claim_c3(tables: Tables) -> Verdict:
     """R2: all scalarizations with one C."""
     table = tables["rec_b3_scalarizations"]
+    _known(table, "max_ratio")
+    some(table[table["max_ratio"] > 0], "gap above 0")
     rows = table.assign(violated=(table["max_ratio"] > 1 + ROUNDING).astype(float))
     keys = ["bed", "family", "S", "n"]
     worst, _ = _violations(rows, keys)
@@ -605,6 +612,7 @@ def claim_c3(tables: Tables) -> Verdict:
 def claim_c4(tables: Tables) -> Verdict:
     """R3: excess of the minimisers of scalarizations."""
     table = tables["rec_b4_excess"]
+    _known(table, "excess", bound="bound")
     above = table.assign(violated=(table["excess"] > table["bound"] + ROUNDING).astype(float))
     # Of a repetition all weights hold together.
     keys = ["bed", "family", "n"]
@@ -631,6 +639,7 @@ def claim_c5(tables: Tables) -> Verdict:
     """R4: every truly Pareto-optimal hypothesis has an empirical one near it."""
     table = tables["rec_b5_fronts"]
     rows = table[table["panel"] == "distances"]
+    _known(rows, "violation", "e_fwd", bound="two_c")
     rows = rows.assign(violated=(rows["violation"] > ROUNDING).astype(float))
     keys = ["series", "n"]
     worst, _ = _violations(rows, keys)
@@ -652,13 +661,14 @@ def claim_c5(tables: Tables) -> Verdict:
 def claim_c6(tables: Tables) -> Verdict:
     """R5: but not vice versa."""
     observed = tables["rec_b6_counterexample"].query("panel == 'observed'")
-    off = (observed["p_hat"] - observed["p_exact"]).abs() / observed["se"]
+    off = finite((observed["p_hat"] - observed["p_exact"]).abs() / observed["se"], "observed share")
     last = observed[observed["n"] == observed["n"].max()]
-    rest = (last["p_hat"] - last["p_limit"]).abs().max()
+    rest = finite((last["p_hat"] - last["p_limit"]).abs(), "limit of the share").max()
     listed = ", ".join(f"{row.p_hat:.4f} for m = {row.m:.0f}" for row in last.itertuples())
     table = tables["rec_b5_fronts"]
     rows = table[table["panel"] == "distances"]
     flat = rows[(rows["bed"] == "flat") | (rows["slope"] == 0)]
+    _known(flat, "e_fwd", "e_bwd")
     kept, words_of = [], []
     for series, own in flat.groupby("series", sort=False):
         quantiles = own.groupby("n")[["e_fwd", "e_bwd"]].quantile(0.9)
@@ -693,6 +703,7 @@ def claim_c7(tables: Tables) -> Verdict:
     """R6: every empirically Pareto-optimal hypothesis is weakly 2C-optimal."""
     table = tables["rec_b5_fronts"]
     rows = table[table["panel"] == "distances"]
+    _known(rows, "weak_violation", "event", bound="two_c")
     rows = rows.assign(violated=(rows["weak_violation"] > ROUNDING).astype(float))
     keys = ["series", "n"]
     worst, _ = _violations(rows, keys)
@@ -788,10 +799,10 @@ def _m_name(rows: pd.DataFrame) -> pd.Series:
     return "m = " + rows["m"].astype(int).astype(str)
 
 
-def _middle(sizes: pd.Series) -> int:
-    """The middle one of the sample sizes."""
+def _middle(sizes: pd.Series) -> float:
+    """The middle one of the sample sizes; NaN where there are none."""
     ordered = np.sort(sizes.unique())
-    return ordered[len(ordered) // 2]
+    return ordered[len(ordered) // 2] if len(ordered) else np.nan
 
 
 def _deviation(ax: Axes, rows: pd.DataFrame, x: str) -> None:
@@ -887,22 +898,26 @@ def _setting(figure: Figure, table: pd.DataFrame, more: str = "") -> None:
     repeats = "repeats" if "repeats" in table and table["repeats"].notna().any() else "seed"
     own = table[repeats].max() if repeats == "repeats" else None
     counts = table.groupby("bed")["seed"].nunique() if own is None else pd.Series([own])
-    shown = sorted({int(count) for count in counts})
+    shown = sorted({f"{count:.0f}" for count in counts}, key=float)
     drawing.settings_line(
         figure,
-        f"{OURS}; {' or '.join(map(str, shown))} repetitions, δ = {table['delta'].iloc[0]:g}{more}",
+        f"{OURS}; {' or '.join(shown)} repetitions, δ = {table['delta'].max():g}{more}",
     )
 
 
 def _growth(rows: pd.DataFrame) -> tuple[float, float]:
-    """Factor from the smallest to the largest N: of the 95 % quantile, and of the bound."""
+    """Factor from the smallest to the largest N: of the 95 % quantile, and of the bound; or NaN."""
     quantiles = rows.groupby("n_obj")["max_dev"].quantile(QUANTILE)
     bounds = rows.groupby("n_obj")["bound"].max()
+    if quantiles.empty or not quantiles.iloc[0] or not bounds.iloc[0]:
+        return np.nan, np.nan
     return quantiles.iloc[-1] / quantiles.iloc[0], bounds.iloc[-1] / bounds.iloc[0]
 
 
 def _line_fit(x: pd.Series, y: pd.Series) -> tuple[float, float, float]:
-    """Slope, intercept and R² of a line."""
+    """Slope, intercept and R² of a line; NaN of fewer than two points. NaN is no point."""
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
     if len(x) < 2:
         return np.nan, np.nan, np.nan
     slope, intercept = np.polyfit(x, y, 1)
@@ -945,6 +960,18 @@ def _listed(slopes: dict[str, float], others: dict[str, str]) -> str:
 
 def _rule() -> str:
     return "violated in a share of at most δ + 3√(δ(1-δ)/B) of B samples at each n"
+
+
+def _known(rows: pd.DataFrame, *columns: str, bound: str | None = None) -> None:
+    """Check that some columns hold numbers throughout, and that their bound is above 0.
+
+    Raises:
+        Undecided: where they do not: what is NaN violates no bound.
+    """
+    for column in columns:
+        finite(rows[column], f"value of {column}")
+    if bound:
+        finite(rows[bound].where(rows[bound] > 0), f"positive {bound}")
 
 
 def _violations(rows: pd.DataFrame, keys: list[str]) -> tuple[float, str]:

@@ -19,7 +19,7 @@ from replica import drawing
 from replica.measures.inputs import Inputs, first_look, tidy
 from replica.measures.trends import spearman
 from replica.theory import sinks as theory
-from replica.verdicts import Verdict, decide, undecidable
+from replica.verdicts import Verdict, decide, finite, some, undecidable
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -66,7 +66,7 @@ def draw_rec_c1_rates(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     longest = heads[(heads["T"] == _standard_length(heads)) & (heads["eps"] == EPSILON)]
     own = _first_model(longest)
     _bars_by(axes[0], own, "input", {"sink_rate": "sink", "diag_rate": "diagonal"}, 100, INPUTS)
-    others = longest[longest["series"] != own["series"].iloc[0]]
+    others = longest.drop(own.index)
     for shift, column, name in [(-0.2, "sink_rate", "sink"), (0.2, "diag_rate", "diagonal")]:
         # Each other model is a point beside the bar of its input.
         means = others.groupby(["series", "input"], as_index=False)[column].mean()
@@ -151,8 +151,8 @@ def draw_rec_c2_switch(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     whole = own["rho_layer"].median()
     axes[0].set(
         xlabel="importance α_1 of a head", ylabel="output of the head, |o_t| / |x_t|",
-        title=f"{own['series'].iloc[0]}: Spearman {rho:.2f},\nhard switches {hard:.0f} % of heads, "
-        f"whole layers {whole:.2f}", ylim=(0, None),
+        title=f"{drawing.all_of(own['series'])}: Spearman {rho:.2f},\nhard switches "
+        f"{hard:.0f} % of heads, whole layers {whole:.2f}", ylim=(0, None),
     )  # fmt: skip
     axes[0].legend(fontsize=6)
     rows = table[table["panel"] == "rows"]
@@ -266,7 +266,8 @@ def table_rec_c4_smoothing(inputs: Inputs) -> pd.DataFrame:
     at = ["run", "seed", "layer", "head", "text"]
     dense = rows[rows["variant"] == "dense"].set_index(at)["relmu_out"]
     after = rows.merge(dense.rename("relmu_dense").reset_index(), on=at, how="left")
-    after["dense_more"] = (after["relmu_dense"] < after["relmu_out"]).astype(float)
+    both = after[["relmu_dense", "relmu_out"]].notna().all(axis=1)
+    after["dense_more"] = (after["relmu_dense"] < after["relmu_out"]).astype(float).where(both)
     return tidy(inputs, "heads", after, _model(after))
 
 
@@ -275,8 +276,9 @@ def draw_rec_c4_smoothing(table: pd.DataFrame, published: pd.DataFrame) -> Figur
     figure, axes = plt.subplots(1, 4, figsize=(13.5, 3.6))
     every = table[table["variant"] == "original"]
     for position, (series, rows) in enumerate(every.groupby("series", sort=False)):
-        axes[0].hist(
-            rows["relmu_dense"] - rows["relmu_out"], bins=40, density=True, histtype="step",
+        drawing.histogram(
+            axes[0], rows["relmu_dense"] - rows["relmu_out"],
+            bins=40, density=True, histtype="step",
             color=drawing.COLOURS["uniform" if position == 0 else "published"], label=series if
             position == 0 else None, linewidth=1.4 if position == 0 else 0.5,
         )  # fmt: skip
@@ -361,7 +363,8 @@ def draw_rec_c5_cost_synth(table: pd.DataFrame, published: pd.DataFrame) -> Figu
         )  # fmt: skip
     axes[0, 0].legend(fontsize=6)
     for pattern in PATTERNS:
-        m = sorted(O["m"].unique())[len(O["m"].unique()) // 2]
+        lengths = sorted(O["m"].unique())
+        m = lengths[len(lengths) // 2] if lengths else np.nan
         rows = O[(O["m"] == m) & (O["pattern"] == pattern)].sort_values("n")
         _cost_line(axes[0, 2], rows, "n", "frobenius", pattern, f"{pattern}, bed O")
         axes[0, 2].plot(rows["n"], rows["theory_frobenius"], "k:", linewidth=1)
@@ -425,7 +428,7 @@ def draw_rec_c5_cost_real(table: pd.DataFrame, published: pd.DataFrame) -> Figur
         ax.axhline(1, color="black", linestyle=":")
         ax.set(xlabel=label, ylabel="cost of diagonal / sink (median over texts)")
         ax.legend(fontsize=6)
-    n = max(ns)
+    n = ratios["n"].max()
     for pattern in PATTERNS:
         rows = table[(table["n"] == n) & (table["pattern"] == pattern)]
         rows = rows.groupby(["seed", "layer"], as_index=False)["frobenius"].median()
@@ -665,10 +668,13 @@ def draw_rec_c10_overmixing(table: pd.DataFrame, published: pd.DataFrame) -> Fig
     first = _first_model(table)
     names = {"none": "as it is", "no_bos": "without BOS", "sinks": "strongest sinks off"}
     shown = [name for name in names if name in set(first["ablation"])]
-    figure, axes = plt.subplots(1, len(shown) + 1, figsize=(3.4 * len(shown) + 3.6, 3.5))
+    figure, (axes,) = drawing.grid(1, len(shown) + 1, figsize=(3.4 * len(shown) + 3.6, 3.5))
+    image = None
     top = first["delta_norm"].quantile(0.95)
     for ax, name in zip(axes, shown, strict=False):
         grid = first[first["ablation"] == name].groupby(["layer", "position"])["delta_norm"].mean()
+        if not grid.notna().any():
+            continue
         image = ax.imshow(
             grid.unstack(), aspect="auto", cmap="viridis", vmin=0, vmax=top, origin="lower",
             extent=(0.5, first["position"].max() + 0.5, 0.5, first["layer"].max() + 0.5),
@@ -676,7 +682,8 @@ def draw_rec_c10_overmixing(table: pd.DataFrame, published: pd.DataFrame) -> Fig
         ax.grid(False)
         ax.set(title=names[name], xlabel="position", ylabel="before layer")
         ax.set_yticks(sorted(first["layer"].unique()))
-    figure.colorbar(image, ax=axes[len(shown) - 1], label="|Δx| / mean |x|", extend="max")
+    if image is not None:
+        figure.colorbar(image, ax=axes[len(shown) - 1], label="|Δx| / mean |x|", extend="max")
     place = first["position"].max() // 4 + 1
     for position, name in enumerate(shown):
         rows = first[(first["ablation"] == name) & (first["position"] > place)]
@@ -808,8 +815,8 @@ def draw_rec_d_identities(table: pd.DataFrame, published: pd.DataFrame) -> Figur
         axes[2].plot(
             own["theory"], places, linestyle="none", marker="|", markersize=9, color="black"
         )
+        axes[2].set_yticks(np.arange(len(own)) + 0.15, own["series"])
     axes[2].plot([], [], "k|", label="|HA| / √(n-1)")
-    axes[2].set_yticks(np.arange(len(own)) + 0.15, own["series"])
     axes[2].set(title="D5", xlabel="μ(AX) / μ(X)")
     axes[2].legend(fontsize=6)
     drawing.settings_line(figure, OURS)
@@ -827,6 +834,9 @@ def claim_c1(tables: Tables) -> Verdict:
     # Queries of pretrained models have biases, for which alignment is not needed.
     heads = heads[heads["task"] == "LM"]
     rows = table[(table["panel"] == "rows") & (table["row_kind"] == "plain")]
+    finite(sets["feasible"], "answer of a linear program")
+    some(heads[["margin_sink", "nu"]].dropna(), "head of a language model with a margin")
+    some(rows["sinks_at_zero"].dropna(), "run of TC")
     agree = float((sets["feasible"] == sets["condition"]).mean())
     own = heads[heads["margin_sink"] > 0]
     against = int((own["nu"] == 0).sum()) + int(rows["sinks_at_zero"].sum())
@@ -878,9 +888,10 @@ def claim_c2(tables: Tables) -> Verdict:
 def claim_c3(tables: Tables) -> Verdict:
     """A sink is a switch: D4, the rows of TC, and the heads of language models."""
     d4 = tables["rec_d_identities"].query("panel == 'D4'")
+    sizes = finite(d4[["x", "value"]].where(d4[["x", "value"]] > 0), "output of D4")
     slopes = [
         np.polyfit(np.log(rows["x"]), np.log(rows["value"]), 1)[0]
-        for _, rows in d4.groupby("series")
+        for _, rows in sizes.groupby(d4["series"])
     ]
     table = tables["rec_c2_switch"]
     rows = table[(table["panel"] == "rows") & (table["row_kind"] == "plain")]
@@ -913,6 +924,7 @@ def claim_c3(tables: Tables) -> Verdict:
         return undecidable(f"runs of a few steps; {detail}", **words)
     if not {softmax, relu} <= set(mean.index):
         return undecidable(f"softmax or ReLU is not among the runs; {detail}", **words)
+    finite([mean.loc[softmax, "switched"], mean.loc[relu, "idle"]], "share of the rows of TC")
     holds = 0.98 <= min(slopes) and max(slopes) <= 1.02
     holds &= mean.loc[softmax, "switched"] >= 0.95 and mean.loc[relu, "idle"] >= 0.95
     return decide(bool(holds), detail=detail, **words)
@@ -921,10 +933,10 @@ def claim_c3(tables: Tables) -> Verdict:
 def claim_c4(tables: Tables) -> Verdict:
     """Sinks cost less: closed forms, drawn tokens, trained embeddings."""
     synth, real = tables["rec_c5_cost_synth"], tables["rec_c5_cost_real"]
-    exact = synth[synth["theory_frobenius"].notna()]
-    nuclear = exact[exact["theory_nuclear"].notna()]
+    exact = some(synth[synth["theory_frobenius"].notna()], "closed form")
+    nuclear = some(exact[exact["theory_nuclear"].notna()], "closed form of the nuclear norm")
     # A cell without a solution is a mistake where there is a closed form: NaN, and no agreement.
-    error = max(
+    error = np.maximum(
         (exact["frobenius"] - exact["theory_frobenius"]).abs().max(skipna=False),
         (nuclear["nuclear"] - nuclear["theory_nuclear"]).abs().max(skipna=False),
     )
@@ -940,8 +952,9 @@ def claim_c4(tables: Tables) -> Verdict:
         means = ", ".join(f"{ratio:.2f} at m = {m:g}" for m, ratio in ratios.items())
         used = f"{len(ratios_of[ratios_of['m'] == 0])} draws"
         listed.append(f"bed {bed} ({used}): {means}, above 1 from m = {crossed.index.min():g} on")
-    lm = real[real["task"] == "LM"]
-    median = _ratios(lm, "frobenius").groupby(["layer", "n"])["ratio"].median().unstack()
+    lm = some(real[real["task"] == "LM"], "costs in a language model")
+    ratios = some(_ratios(lm, "frobenius"), "ratio of costs in a language model")
+    median = ratios.groupby(["layer", "n"])["ratio"].median().unstack()
     later = median[median.index >= 2]
     first_n, last_n = median.columns.min(), median.columns.max()
     above = bool((later > 1).all(axis=None))
@@ -1014,6 +1027,8 @@ def claim_c5(tables: Tables) -> Verdict:
         return undecidable(f"runs of a few steps; {detail}", **words)
     if alone.empty or other.empty:
         return undecidable(f"an architecture is not among the runs; {detail}", **words)
+    finite(alone, "mass or R² without MLP")
+    finite(mixed[["sink_mass", "diag_mass"]], "mass of MIX")
     diagonal = (alone["diag_mass"] > 0.5) & (alone["sink_mass"] < 0.1) & (alone["r2_self"] > 0.9)
     sink = mixed["sink_mass"] > 0.5 > mixed["diag_mass"]
     return decide(bool(diagonal.all() and sink), detail=detail, **words)
@@ -1039,6 +1054,7 @@ def claim_c5_tw(tables: Tables) -> Verdict:
     }
     if first_look(table) or rows.empty:
         return undecidable(f"runs of a few steps, or none; {detail}", **words)
+    finite(mean[["sink_mass", "diag_mass"]], "mass of TW")
     holds = mean["sink_mass"] > max(0.5, mean["diag_mass"])
     return decide(bool(holds), detail=detail, **words)
 
@@ -1051,6 +1067,7 @@ def claim_c6(tables: Tables) -> Verdict:
         .groupby("series")["value"]
         .agg(["min", "max"])
     )
+    d5 = finite(d5.reindex(["uniform", "pure sink", "diagonal"]), "ratio of D5")
     table = tables["rec_c9_oversmoothing"]
     forced = table[(table["panel"] == "random") & (table["net"] == "SAN + skip")]
     forced = forced[forced["pattern"] != "own"]
@@ -1105,7 +1122,7 @@ def _panels(inputs: Inputs, **parts: tuple[pd.DataFrame, pd.Series]) -> pd.DataF
 
 def _first_model(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the first model, ours: layers of different models are no series."""
-    return rows[rows["series"] == rows["series"].iloc[0]]
+    return rows[rows["series"].isin(rows["series"].head(1))]
 
 
 def _model(rows: pd.DataFrame) -> pd.Series:
@@ -1164,20 +1181,22 @@ def _ratios(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
     Of drawn tokens only where they are for every m: the means are over the same draws then.
     """
     at = [name for name in ("run", "seed", "layer", "text", "n", "d", "m") if name in rows]
-    wide = rows.pivot(index=at, columns="pattern", values=norm)
+    wide = rows.pivot(index=at, columns="pattern", values=norm).reindex(columns=[*PATTERNS])
     ratios = (wide["diagonal"] / wide["sink"]).rename("ratio").reset_index()
     if "m" in rows:
         possible = ratios.groupby(["run", "seed", "n", "d"])["ratio"].transform(
             lambda r: r.notna().all()
         )
-        ratios = ratios[possible]
+        # Of no rows `possible` is no column of booleans yet.
+        ratios = ratios[possible.astype(bool)]
     return ratios.dropna(subset="ratio")
 
 
 def _standard_length(heads: pd.DataFrame) -> int:
     """64 as in Gu et al. 2025, or the largest length below."""
-    lengths = heads["T"].unique()
-    return int(max(length for length in lengths if length <= max(64, min(lengths))))
+    lengths = heads["T"].dropna().unique()
+    longest = max(64, min(lengths, default=64))
+    return int(max((length for length in lengths if length <= longest), default=longest))
 
 
 def _smoothing_name(table: pd.DataFrame) -> pd.Series:
