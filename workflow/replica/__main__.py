@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from replica.specs import SCALES, ConfigError, read_yaml, schemas
+from replica.configuration import CONFIG_FILE, ConfigError, read_settings, split_entries
+from replica.specs import SCALES, load_config, schemas
 
 if TYPE_CHECKING:
     from replica.plan import Plan
@@ -23,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     show = commands.add_parser("show", help="print where an artifact came from, and its data")
     show.add_argument("file", type=Path)
     card = commands.add_parser("scorecard", help="print the verdicts of a scale")
-    card.add_argument("scale", choices=SCALES)
+    card.add_argument(
+        "named", metavar="scale", nargs="?", choices=SCALES, help="the same as --scale"
+    )
     check = commands.add_parser(
         "check", help="name results that are damaged or were made by other code or settings"
     )
@@ -39,15 +42,26 @@ def main(arguments: list[str] | None = None) -> int:
     status = commands.add_parser("status", help="how far a scale is, and what is in the queue")
     used = commands.add_parser("efficiency", help="memory and time of each job, asked and used")
     ahead = commands.add_parser("plan", help="jobs, hours and memory that each study will take")
-    for command in (check, adopt, start, status, used, ahead):
-        command.add_argument("--scale", choices=SCALES, help="not that of config/config.yaml")
+    for command in (card, check, adopt, start, status, used, ahead):
+        command.add_argument("--scale", choices=SCALES, help=f"not that of {CONFIG_FILE}")
         command.add_argument(
-            "--config", nargs="+", default=[], metavar="KEY=VALUE", help="as Snakemake takes it"
+            "--config",
+            nargs="*",
+            action="extend",
+            default=[],
+            metavar="KEY=VALUE",
+            help=f"laid over {CONFIG_FILE}, as Snakemake does it; a value is YAML",
+        )
+        command.add_argument(
+            "--settings", default="", metavar="LINE", help="the same in one line; what make uses"
         )
     start.add_argument("arguments", nargs="*", help="targets and options for Snakemake")
     schema = commands.add_parser("schema", help="write the JSON schemas of the configuration")
     schema.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
+    # A terminal that is not UTF-8 has no sign for every sign that is printed.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
     try:
         return {
             "show": _show,
@@ -87,7 +101,9 @@ def _scorecard(options: argparse.Namespace) -> int:
     from replica.report import print_scorecard
 
     console = Console()
-    folder = Path("results", options.scale)
+    options.scale = options.named or options.scale
+    settings = read_settings(Path.cwd(), _entries(options))
+    folder = Path("results", load_config(settings.values, settings.source).scale)
     # Without a terminal the width is unknown; a table of 80 columns cannot be read.
     if not console.is_terminal:
         console = Console(width=150)
@@ -117,8 +133,7 @@ def _adopt(options: argparse.Namespace) -> int:
 def _launch(options: argparse.Namespace) -> int:
     from replica.launch import launch
 
-    config = [*([f"scale={options.scale}"] if options.scale else []), *options.config]
-    return launch(_plan(options), config, options.arguments, slurm=options.slurm)
+    return launch(_plan(options), _entries(options), options.arguments, slurm=options.slurm)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -155,20 +170,16 @@ def _print_plan(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> "Plan":
-    import yaml
-    from snakemake.utils import update_config
-
     from replica.plan import make_plan
 
-    values = read_yaml(Path("config/config.yaml"))
-    if options.scale:
-        values["scale"] = options.scale
-    for entry in options.config:
-        key, equals, value = entry.partition("=")
-        if not equals:
-            raise ConfigError(f"--config {entry}: expected key=value.")
-        update_config(values, {key: yaml.safe_load(value)})
-    return make_plan(Path.cwd(), values)
+    settings = read_settings(Path.cwd(), _entries(options))
+    return make_plan(Path.cwd(), settings.values, settings.source)
+
+
+def _entries(options: argparse.Namespace) -> list[str]:
+    """The `key=value` entries of a command, the later ones over the earlier ones."""
+    scale = [f"scale={options.scale}"] if options.scale else []
+    return [*scale, *options.config, *split_entries(options.settings)]
 
 
 def _schema(options: argparse.Namespace) -> int:

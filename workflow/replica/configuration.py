@@ -8,14 +8,14 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 from yaml.constructor import ConstructorError
 from yaml.reader import Reader
 
 CONFIG_FILE = "config/config.yaml"
-COMMAND_LINE = "the command line"
+COMMAND_LINE = "Command line"
 EXAMPLE = "'overrides={low_rank: {fig6: {lr: 0.05}}}'"
 
 
@@ -31,8 +31,8 @@ class ConfigError(ValueError):
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """The core schema of YAML 1.2: 1e9 is a number, 010 is ten, and `no` and `on` are words."""
 
-    yaml_implicit_resolvers: dict = {}
-    yaml_constructors: dict = {}
+    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_constructors: ClassVar[dict] = {}
 
 
 def _integer(text: str) -> int:
@@ -256,11 +256,11 @@ def parse_entries(entries: Iterable[str]) -> dict[str, Any]:
         found = re.fullmatch(r"(?s)([A-Za-z_]\w*)=(.*)", entry)
         if not found:
             raise ConfigError(
-                f"The command line: {entry!r} is no key=value; put quotes around an entry with "
+                f"{COMMAND_LINE}: {entry!r} is no key=value; put quotes around an entry with "
                 f"spaces, for example {EXAMPLE}."
             )
         try:
-            value = parse_yaml(found[2], f"The command line: {found[1]}={found[2]}")
+            value = parse_yaml(found[2], f"{COMMAND_LINE}: {entry}")
         except ConfigError as error:
             sentence = str(error).removesuffix(".")
             raise ConfigError(
@@ -285,11 +285,11 @@ def lay_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 # Names the place where the value at a path of keys was given.
-Origin = Callable[..., str]
+Source = Callable[..., str]
 
 
 def in_the_file(*path: Any) -> str:
-    """The `Origin` of settings that were all given in the user's file."""
+    """The `Source` of settings that were all given in the user's file."""
     return CONFIG_FILE
 
 
@@ -307,7 +307,7 @@ class Settings(NamedTuple):
         """All of them together."""
         return functools.reduce(lay_over, (values for _, values in self.layers), {})
 
-    def origin(self, *path: Any) -> str:
+    def source(self, *path: Any) -> str:
         """Where the value at a path of keys was given: the highest layer that has most of it."""
         depths = [_depth(values, path) for _, values in self.layers]
         top = max(range(len(depths)), key=lambda i: (depths[i], i))

@@ -65,7 +65,7 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
             if slurm:
                 raise
         _refuse_beside_snakemake(plan.root)
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         command = [sys.executable, "-m", "snakemake"]
         _stop_leftover_processes(plan.root)
         _clear_results_folder(plan)
@@ -110,7 +110,9 @@ def queued(prefix: str) -> list[str]:
     """
     command = ["squeue", "--noheader", "--me", "--format=%i %j"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=True
+        )
     except FileNotFoundError:
         raise NoSlurm(
             "There is no squeue here: start a cluster run on a login node of Slurm."
@@ -207,7 +209,7 @@ def _clear_results_folder(plan: Plan) -> None:
 
 
 def _already(holder: Path) -> str:
-    who = holder.read_text() if holder.exists() else "another process"
+    who = holder.read_text(encoding="utf-8") if holder.exists() else "another process"
     return f"A reproduction runs in this folder already ({who}); wait for it, or stop it."
 
 

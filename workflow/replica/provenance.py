@@ -182,7 +182,7 @@ def _member(module: str, name: str) -> tuple[str, str | None]:
 def parse(module: str) -> _Module:
     """The top level of a module of this package."""
     result = _Module()
-    tree = _syntax_tree(_file(module).read_text())
+    tree = _syntax_tree(_file(module).read_text(encoding="utf-8"))
     for statement in _statements(tree):
         if isinstance(statement, ast.Import):
             for alias in statement.names:
@@ -235,7 +235,7 @@ def _source(module: str, name: str) -> str:
 
 @functools.cache
 def _script_text(script: Path | str) -> str:
-    return _text(_syntax_tree(Path(script).read_text()).body)
+    return _text(_syntax_tree(Path(script).read_text(encoding="utf-8")).body)
 
 
 def _text(statements: list[ast.stmt]) -> str:
@@ -267,10 +267,10 @@ def git_commit(folder: Path = LIBRARY) -> str:
     """The commit of the checkout, with `+` if it has changes; "unknown" outside of git."""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(command, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return answer.stdout.strip()
+    return answer.stdout.decode(errors="replace").strip()
 
 
 def versions() -> dict[str, str]:
@@ -371,14 +371,14 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
         return
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     terminal = os.dup(2)
-    with open(log, "w", buffering=1) as handle:
+    with open(log, "w", encoding="utf-8", buffering=1) as handle:
         os.dup2(handle.fileno(), 2)
         print(f"{START_UP}: {time.process_time():.3f} CPU seconds", file=sys.stderr)
         try:
             yield
         except Exception as error:
             traceback.print_exc()
-            os.write(terminal, f"{type(error).__name__}: {error} (log: {log})\n".encode())
+            os.write(terminal, f"{type(error).__name__}: {error} (log: {log})\n".encode(errors="replace"))
             raise SystemExit(1) from None
         finally:
             print(f"{IN_ALL}: {time.process_time():.3f} CPU seconds", file=sys.stderr)

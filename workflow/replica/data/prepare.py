@@ -100,7 +100,7 @@ def load(card: Path | str) -> Dataset:
         CorruptArtifact: an array is missing, damaged, or not of the size on the card.
     """
     path = Path(card)
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     arrays = {}
     for name, facts in content["arrays"].items():
         file = path.with_name(f"{name}.npy")
