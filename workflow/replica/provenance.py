@@ -378,7 +378,9 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
             yield
         except Exception as error:
             traceback.print_exc()
-            os.write(terminal, f"{type(error).__name__}: {error} (log: {log})\n".encode(errors="replace"))
+            os.write(
+                terminal, f"{type(error).__name__}: {error} (log: {log})\n".encode(errors="replace")
+            )
             raise SystemExit(1) from None
         finally:
             print(f"{IN_ALL}: {time.process_time():.3f} CPU seconds", file=sys.stderr)
