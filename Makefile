@@ -1,28 +1,52 @@
 # make            environment, reproduction at the scale of config/config.yaml, report
+# make help       this list
 # make test       the tests
 # make slurm      the same on a Slurm cluster; make status, make efficiency: how it goes, what it used
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes
 # make SCALE=smoke / SCALE=paper    another scale;  make CONFIG='seeds=3'    another setting
+# make CONFIG='seeds=3 overrides={low_rank: {fig6: {lr: 0.05}}}'    several; with status, slurm, ... too
+# make PYTHON=python3.12            the Python of the environment
 
 PYTHON ?= python3
-SCALE ?= $(shell sed -n 's/^scale: *//p' config/config.yaml)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all slurm status efficiency bench profile reliability test lint schema clean
+# A misspelt name would otherwise start a run with other settings than the user means.
+KNOWN := PYTHON SCALE CONFIG SHELL MAKEFLAGS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+ifneq ($(filter-out $(KNOWN),$(GIVEN)),)
+$(error make knows no $(filter-out $(KNOWN),$(GIVEN)); there are SCALE, CONFIG and PYTHON, \
+	and a setting is given as CONFIG='seeds=3')
+endif
+
+# What the user says goes through the environment and in quotes: neither make nor the shell reads it.
+unexport CONFIG SCALE
+export REPLICA_SCALE := $(value SCALE)
+export REPLICA_SETTINGS := $(value CONFIG)
+SETTINGS := $(if $(REPLICA_SCALE),--scale "$$REPLICA_SCALE") --settings "$$REPLICA_SETTINGS"
+
+# What the modules of a cluster say of another Python does not reach this one.
+export PYTHONPATH := $(CURDIR)/workflow
+unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT PYTHONEXECUTABLE
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
+
+.PHONY: all help slurm status efficiency bench profile reliability test lint schema clean
 
 # The same command starts a run and goes on after a crash of whatever kind.
 all: .venv/installed
-	@python -m replica launch --scale $(SCALE) $(if $(CONFIG),--config $(CONFIG))
-	@python -m replica scorecard $(SCALE)
+	@python -m replica launch $(SETTINGS)
+	@python -m replica scorecard $(SETTINGS)
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 slurm: .venv/installed
-	@python -m replica launch --slurm --scale $(SCALE) $(if $(CONFIG),--config $(CONFIG))
-	@python -m replica scorecard $(SCALE)
+	@python -m replica launch --slurm $(SETTINGS)
+	@python -m replica scorecard $(SETTINGS)
 
 status efficiency: .venv/installed
-	@python -m replica $@ --scale $(SCALE)
+	@python -m replica $@ $(SETTINGS)
 
 .venv/installed: envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -49,7 +73,7 @@ bench: .venv/installed
 
 # Half an hour at the laptop scale; in a clone, with nothing else on the machine
 profile: .venv/installed
-	@python benchmarks/reproduction.py $(SCALE)
+	@python benchmarks/reproduction.py $(if $(REPLICA_SCALE),"$$REPLICA_SCALE")
 
 # Breaks everything on purpose and writes what was tried
 reliability: .venv/installed

@@ -6,6 +6,7 @@
 #   snakemake --config scale=paper studies=[low_rank] seeds=3
 
 import gc
+import sys
 
 from snakemake.utils import min_version
 
@@ -13,9 +14,8 @@ min_version("9.0")
 # Rules, jobs and the plan are hundreds of thousands of objects that all stay: looking for waste
 # among them took a quarter of a dry run.
 gc.set_threshold(100_000, 50, 50)
-
-
-configfile: "config/config.yaml"
+# A terminal that is not UTF-8 has no sign for every sign that is printed; jobs inherit this.
+sys.stdout.reconfigure(errors="replace")
 
 
 report: "workflow/report/workflow.rst"

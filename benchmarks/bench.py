@@ -87,7 +87,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{next(iter(names), platform.machine())}, {os.cpu_count()} cores"
 
@@ -126,7 +126,7 @@ def peak_mib(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     # Unlike ru_maxrss this begins anew with the program: nothing is left of who started it.
     status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     peaks = [int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")]
     return peaks[0] if peaks else provenance.peak_memory_mib()
 

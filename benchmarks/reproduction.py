@@ -94,11 +94,11 @@ def jobs(folder: Path) -> pd.DataFrame:
     for path in (folder / ".snakemake/metadata").rglob("*"):
         if not path.is_file():
             continue
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         if not record.get("log"):
             continue
         log = folder / record["log"][0]
-        lines = log.read_text().splitlines()
+        lines = log.read_text(encoding="utf-8").splitlines()
         found = {
             word: float(line.split()[-3])
             for word in (START_UP, IN_ALL)
@@ -145,7 +145,7 @@ def reproduce(folder: Path, scale: str) -> tuple[float, Watched]:
     environment = {**psutil.Process().environ(), "PYTHONPATH": str(folder / "workflow")}
     ended, found = threading.Event(), []
     began = time.monotonic()
-    with open(folder / "make.log", "w") as log:
+    with open(folder / "make.log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         arguments = (psutil.Process(process.pid), ended)
         thread = threading.Thread(target=lambda: found.append(watch(*arguments)))
@@ -162,7 +162,7 @@ def reproduce(folder: Path, scale: str) -> tuple[float, Watched]:
 def main() -> None:
     """Reproduce, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scale", choices=["smoke", "laptop"])
+    parser.add_argument("scale", nargs="?", default="laptop", choices=["smoke", "laptop"])
     parser.add_argument("--folder", type=Path, help="an empty folder, which is kept")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp()) / "project"

@@ -107,7 +107,10 @@ def dry_run(scale: str, seeds: int) -> tuple[float, float, int]:
     Raises:
         RuntimeError: Snakemake failed; says what it said.
     """
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as said:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as said,
+    ):
         command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
         command += ["--snakefile", str(bench.ROOT / "Snakefile"), "--directory", folder]
         command += ["--profile", str(bench.ROOT / "profiles/default")]

@@ -61,7 +61,7 @@ def pytest_sessionfinish(session, exitstatus):
     if not path or exitstatus:
         return
     rows = "\n".join(f"| {what} | {number} |" for what, number in sorted(COUNTS.items()))
-    Path(path).write_text(PAGE.format(rows=rows))
+    Path(path).write_text(PAGE.format(rows=rows), encoding="utf-8")
 
 
 PAGE = """# Reliability

@@ -48,7 +48,7 @@ def start(project: Path, *arguments: str, config: list[str] | None = None) -> su
     environment = os.environ | {"PYTHONPATH": str(project / "workflow")}
     command = [sys.executable, "-m", "replica", "launch", "--slurm", "--scale", "smoke"]
     settings = ["--config", *config] if config else []
-    with open(project / "said.txt", "a") as said:
+    with open(project / "said.txt", "a", encoding="utf-8") as said:
         return subprocess.Popen(
             [*command, *settings, "--", *arguments, *QUICK],
             cwd=project, env=environment, stdout=said, stderr=subprocess.STDOUT,

@@ -12,7 +12,9 @@ from project import ROOT
 
 COMMANDS = [
     line
-    for block in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for block in re.findall(
+        r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     for line in block.strip().splitlines()
 ]
 
@@ -43,6 +45,7 @@ def test_the_command_works(clone, command):
         small = command.removesuffix(" SCALE=paper") + " SCALE=smoke"
         command = small.replace("make slurm", "make -n slurm")
     command = command.replace("laptop", "smoke")
+    # For the commands without make, which finds the copy's library by itself.
     environment = os.environ | {"PYTHONPATH": str(clone / "workflow")}
     answer = subprocess.run(
         command, shell=True, cwd=clone, env=environment, text=True, capture_output=True, timeout=600

@@ -34,10 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _main(arguments: list[str] | None) -> int:
     from replica import refusals
-    from replica.specs import SCALES, ConfigError
+    from replica.configuration import ConfigError
+    from replica.specs import SCALES
 
     parser = _parser(SCALES)
     options = parser.parse_args(arguments)
+    # A terminal that is not UTF-8 has no sign for every sign that is printed.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
     if options.command is None:
         parser.print_help()
         return 2
@@ -68,7 +72,9 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     show.add_argument("file", type=Path, help="an artifact, a drawing or a page, or a folder")
     show.add_argument("--json", action="store_true", help="only the stamp, as JSON")
     card = command("scorecard", _scorecard, "print the verdicts of a scale")
-    card.add_argument("scale", choices=scales)
+    card.add_argument(
+        "named", metavar="scale", nargs="?", choices=scales, help="the same as --scale"
+    )
     check = command(
         "check", _check, "name results that are damaged or were made by other code or settings"
     )
@@ -84,10 +90,18 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     status = command("status", _status, "how far a scale is, what runs, what is in the queue")
     used = command("efficiency", _efficiency, "memory and time of each job, asked and used")
     ahead = command("plan", _print_plan, "jobs, hours and memory that each study will take")
-    for configured in (check, adopt, start, status, used, ahead):
+    for configured in (card, check, adopt, start, status, used, ahead):
         configured.add_argument("--scale", choices=scales, help="not that of config/config.yaml")
         configured.add_argument(
-            "--config", nargs="+", default=[], metavar="KEY=VALUE", help="as Snakemake takes it"
+            "--config",
+            nargs="*",
+            action="extend",
+            default=[],
+            metavar="KEY=VALUE",
+            help="laid over config/config.yaml, as Snakemake does it; a value is YAML",
+        )
+        configured.add_argument(
+            "--settings", default="", metavar="LINE", help="the same in one line; what make uses"
         )
     start.add_argument("arguments", nargs="*", help="targets and options for Snakemake")
     schema = command("schema", _schema, "write the JSON schemas of the configuration")
@@ -168,18 +182,22 @@ def _scorecard(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from replica import artifacts
+    from replica.configuration import read_settings
     from replica.report import print_scorecard
+    from replica.specs import load_config
 
     console = Console()
     _in_project()
-    folder = Path("results", options.scale)
+    options.scale = options.named or options.scale
+    settings = read_settings(Path.cwd(), _entries(options))
+    scale = load_config(settings.values, settings.source).scale
+    folder = Path("results", scale)
     card = folder / "scorecard.parquet"
     if not card.exists():
         there = [path.parent.name for path in sorted(Path("results").glob("*/scorecard.parquet"))]
         hint = f" (there is one of {', '.join(there)})" if there else ""
         raise FileNotFoundError(
-            f"There is no scorecard of the scale {options.scale} yet{hint}: "
-            f"run make SCALE={options.scale} first."
+            f"There is no scorecard of the scale {scale} yet{hint}: run make SCALE={scale} first."
         )
     # Without a terminal the width is unknown; a table of 80 columns cannot be read.
     if not console.is_terminal:
@@ -220,8 +238,7 @@ def _adopt(options: argparse.Namespace) -> int:
 def _launch(options: argparse.Namespace) -> int:
     from replica.launch import launch
 
-    config = [*([f"scale={options.scale}"] if options.scale else []), *options.config]
-    return launch(_plan(options), config, options.arguments, slurm=options.slurm)
+    return launch(_plan(options), _entries(options), options.arguments, slurm=options.slurm)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -274,22 +291,20 @@ def _print_plan(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> "Plan":
-    import yaml
-    from snakemake.utils import update_config
-
+    from replica.configuration import read_settings
     from replica.plan import make_plan
-    from replica.specs import ConfigError, read_yaml
 
     _in_project()
-    values = read_yaml(Path("config/config.yaml"))
-    if options.scale:
-        values["scale"] = options.scale
-    for entry in options.config:
-        key, equals, value = entry.partition("=")
-        if not equals:
-            raise ConfigError(f"--config {entry}: expected key=value.")
-        update_config(values, {key: yaml.safe_load(value)})
-    return make_plan(Path.cwd(), values)
+    settings = read_settings(Path.cwd(), _entries(options))
+    return make_plan(Path.cwd(), settings.values, settings.source)
+
+
+def _entries(options: argparse.Namespace) -> list[str]:
+    """The `key=value` entries of a command, the later ones over the earlier ones."""
+    from replica.configuration import split_entries
+
+    scale = [f"scale={options.scale}"] if options.scale else []
+    return [*scale, *options.config, *split_entries(options.settings)]
 
 
 def _schema(options: argparse.Namespace) -> int:

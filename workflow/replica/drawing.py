@@ -320,8 +320,9 @@ def save(fig: Figure, stem: Path) -> None:
         with atomic(stem.with_suffix(f".{ending}")) as temporary:
             fig.savefig(temporary, format=ending, metadata=dates)
             if ending == "svg":
-                text = temporary.read_text()
-                temporary.write_text(_PATHS.sub(lambda path: _shorten(path.group()), text))
+                text = temporary.read_text(encoding="utf-8")
+                text = _PATHS.sub(lambda path: _shorten(path.group()), text)
+                temporary.write_text(text, encoding="utf-8")
     plt.close(fig)
 
 

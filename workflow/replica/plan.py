@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from replica import kinds
+from replica.configuration import Source, in_the_file
 from replica.costs import (
     Cost,
     certification_cost,
@@ -39,9 +40,11 @@ from replica.specs import (
     PretrainedSpec,
     RunSpec,
     StudySpec,
+    did_you_mean,
     expand,
     load_config,
     load_studies,
+    where_given,
 )
 
 # What the script of every drawing calls.
@@ -346,8 +349,8 @@ class Plan:
         return {
             "table": self.key("table", study, figure),
             "footer": self.footer(study, figure),
-            "published": (self.root / published).read_text() if published else "",
-            "style": (self.root / "workflow/replica/replica.mplstyle").read_text(),
+            "published": (self.root / published).read_text(encoding="utf-8") if published else "",
+            "style": (self.root / "workflow/replica/replica.mplstyle").read_text(encoding="utf-8"),
             "code": [self.code("plot", study, figure), *map(code_digest, DRAWING)],
         }
 
@@ -548,32 +551,35 @@ class Plan:
         return expected
 
 
-def make_plan(root: Path | str, values: dict[str, Any]) -> Plan:
+def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_file) -> Plan:
     """Validate the configuration and lay out every job.
 
     Args:
         root: the project's folder.
         values: the user's configuration, from `config/config.yaml` and the command line.
+        source: names which of them a value is from.
 
     Raises:
         ConfigError: one sentence for the user.
     """
     root = Path(root)
-    config = load_config(values)
+    config = load_config(values, source)
     registry = load_registry(root / "config/datasets.yaml")
     available = load_studies(root / "config/studies")
     chosen = list(available) if config.studies == "all" else list(config.studies)
-    for slug in [*chosen, *config.overrides]:
-        if slug not in available:
+    named = [*(("studies", slug) for slug in chosen), *(("overrides", s) for s in config.overrides)]
+    for path in named:
+        if path[1] not in available:
             raise ConfigError(
-                f"config/config.yaml: the study {slug!r} does not exist; "
-                f"there are {', '.join(available)}."
+                f"{source(*path)}: {path[0]}: the study {path[1]!r} does not exist"
+                f"{did_you_mean(path[1], available)}; there are {', '.join(available)}."
             )
     for slug, changes in config.overrides.items():
         for run in changes:
             if run not in available[slug].runs:
                 raise ConfigError(
-                    f"config/config.yaml: overrides.{slug}.{run}: there is no such run; "
+                    f"{source('overrides', slug, run)}: overrides.{slug}.{run}: there is no such "
+                    f"run{did_you_mean(run, available[slug].runs)}; "
                     f"there are {', '.join(available[slug].runs)}."
                 )
     figures = {f: study for study in available.values() for f in study.figures}
@@ -581,32 +587,34 @@ def make_plan(root: Path | str, values: dict[str, Any]) -> Plan:
         if extra not in figures or not figures[extra].figures[extra].extra:
             off = [name for name, study in figures.items() if study.figures[name].extra]
             raise ConfigError(
-                f"config/config.yaml: extras: {extra!r} is no figure that is off by default; "
-                f"there are {', '.join(off)}."
+                f"{source('extras')}: extras: {extra!r} is no figure that is off by default"
+                f"{did_you_mean(extra, off)}; there are {', '.join(off)}."
             )
     studies = {slug: available[slug].without_extras(config.extras) for slug in chosen}
     specs: dict[tuple[str, str], RunSpec] = {}
     for slug, study in studies.items():
         _check_functions(study)
         for template in study.runs:
-            for run, spec in expand(study, template, config).items():
+            for run, spec in expand(study, template, config, source).items():
                 for dataset in datasets_of(spec):
                     if dataset not in registry:
+                        key = next(k for k in kinds.DATASETS if getattr(spec, k, None) == dataset)
+                        where = where_given(study, template, config, source, key)
                         raise ConfigError(
-                            f"config/studies/{slug}.yaml: runs.{template}: the data set "
-                            f"{dataset!r} is not in config/datasets.yaml; "
-                            f"there are {', '.join(registry)}."
+                            f"{where}: the data set {dataset!r} is not in config/datasets.yaml"
+                            f"{did_you_mean(dataset, registry)}; there are {', '.join(registry)}."
                         )
                 specs[slug, run] = spec
     specs = _needed(studies, specs)
-    specs, left_out = _with_models(root, config, specs)
+    specs, left_out = _with_models(root, config, specs, source)
     # What starts from another run comes after it: each part points to the one of its base.
     parts: dict[tuple[str, str, str], Part] = {}
     for (slug, run), spec in sorted(specs.items(), key=lambda item: _starts_from_a_run(item[1])):
+        where = where_given(studies[slug], run.partition("-")[0], config, source)
         if isinstance(spec, CertificationSpec):
-            found = _certifications(slug, run, spec, specs, parts)
+            found = _certifications(slug, run, spec, specs, parts, where)
         else:
-            base = _pretraining(slug, run, spec, parts) if _starts_from_a_run(spec) else None
+            base = _pretraining(slug, run, spec, parts, where) if _starts_from_a_run(spec) else None
             found = _split(slug, run, spec, base)
         parts |= {(slug, run, part.part): part for part in found}
     # In the order of the files again.
@@ -639,7 +647,7 @@ def _files(folder: Path) -> list[tuple[str, int | str]]:
 
 
 def _with_models(
-    root: Path, config: Config, specs: dict[tuple[str, str], RunSpec]
+    root: Path, config: Config, specs: dict[tuple[str, str], RunSpec], source: Source
 ) -> tuple[dict[tuple[str, str], RunSpec], tuple[str, ...]]:
     """The runs without those of pretrained models that are not there, and a sentence on them."""
     models = {name: s.model for name, s in specs.items() if isinstance(s, PretrainedSpec)}
@@ -648,17 +656,17 @@ def _with_models(
     here = config.pretrained_dir and root / config.pretrained_dir
     if here and not here.is_dir():
         raise ConfigError(
-            f"config/config.yaml: pretrained_dir = {config.pretrained_dir!r}: there is no such "
-            "folder; name one with a folder for each model, or null."
+            f"{source('pretrained_dir')}: pretrained_dir = {config.pretrained_dir!r}: there is no "
+            "such folder; name one with a folder for each model, or null."
         )
     missing = {
         n: m for n, m in models.items() if not here or not (here / m / "config.json").exists()
     }
     if here and len(missing) == len(models):
         raise ConfigError(
-            f"config/config.yaml: pretrained_dir = {config.pretrained_dir!r} has none of the "
-            f"folders {', '.join(dict.fromkeys(models.values()))} with a config.json; put a model "
-            "there, as transformers saves it, or set pretrained_dir to null."
+            f"{source('pretrained_dir')}: pretrained_dir = {config.pretrained_dir!r} has none of "
+            f"the folders {', '.join(dict.fromkeys(models.values()))} with a config.json; put a "
+            "model there, as transformers saves it, or set pretrained_dir to null."
         )
     if not missing:
         return specs, ()
@@ -693,10 +701,9 @@ def _split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]
 
 
 def _pretraining(
-    study: str, run: str, spec: LowDataSpec, parts: dict[tuple[str, str, str], Part]
+    study: str, run: str, spec: LowDataSpec, parts: dict[tuple[str, str, str], Part], where: str
 ) -> Part:
     """The one job of the run whose weights a run starts from."""
-    where = f"config/studies/{study}.yaml: runs.{run.partition('-')[0]}"
     found = [part for (s, r, _), part in parts.items() if (s, r) == (study, spec.pretrained)]
     if len(found) != 1 or not getattr(found[0].spec, "keep_weights", False):
         raise ConfigError(
@@ -712,9 +719,9 @@ def _certifications(
     spec: CertificationSpec,
     specs: dict[tuple[str, str], RunSpec],
     parts: dict[tuple[str, str, str], Part],
+    where: str,
 ) -> list[Part]:
     """One job a slice of the images, and where the classifiers have a job a seed, a seed."""
-    where = f"config/studies/{study}.yaml: runs.{run.partition('-')[0]}"
     base = specs.get((study, spec.base_run))
     if not isinstance(base, NoisyClassifierSpec):
         there = [name for (slug, name), s in specs.items()

@@ -245,7 +245,7 @@ def _member(module: str, name: str) -> tuple[str, str | None]:
 def parse(module: str) -> _Module:
     """The top level of a module of this package."""
     result = _Module()
-    tree = _syntax_tree(_file(module).read_text())
+    tree = _syntax_tree(_file(module).read_text(encoding="utf-8"))
     for statement in _statements(tree):
         if isinstance(statement, ast.Import):
             for alias in statement.names:
@@ -317,7 +317,7 @@ class _WithoutModules(ast.NodeTransformer):
 
 @functools.cache
 def _script_text(script: Path | str) -> str:
-    return _text(_syntax_tree(Path(script).read_text()).body)
+    return _text(_syntax_tree(Path(script).read_text(encoding="utf-8")).body)
 
 
 def _text(statements: list[ast.stmt]) -> str:
@@ -349,10 +349,10 @@ def git_commit(folder: Path = LIBRARY) -> str:
     """The commit of the checkout, with `+` if it has changes; "unknown" outside of git."""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(command, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return answer.stdout.strip()
+    return answer.stdout.decode(errors="replace").strip()
 
 
 def versions() -> dict[str, str]:
@@ -462,7 +462,7 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
         return
     try:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
-        handle = open(log, "w", buffering=1)  # noqa: SIM115 - the block below closes it
+        handle = open(log, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - the block below closes it
     except OSError as error:
         os.write(2, f"{refusals.sentence(error)} (log: {log})\n".encode())
         last_words.say(refusals.sentence(error))
@@ -482,7 +482,7 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
             if isinstance(error, OSError) and error.errno in refusals.REASONS:
                 sentence = refusals.sentence(error)
             last_words.say(sentence)
-            os.write(terminal, f"{sentence} (log: {log})\n".encode())
+            os.write(terminal, f"{sentence} (log: {log})\n".encode(errors="replace"))
             raise SystemExit(1) from None
         finally:
             _to_log(f"{IN_ALL}: {time.process_time():.3f} CPU seconds")

@@ -5,15 +5,17 @@ reported as one sentence that names the file, the key, what was given and what i
 """
 
 import difflib
+import functools
 import itertools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveFloat,
@@ -21,6 +23,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
+
+from replica.configuration import ConfigError, Source, in_the_file, read_yaml
+from replica.places import Folder, Place
 
 Scale = Literal["smoke", "laptop", "paper"]
 SCALES: tuple[str, ...] = get_args(Scale)
@@ -36,10 +42,6 @@ Origin = Literal[
 Status = Literal["published", "scaled", "reconstructed"]
 Lambdas = PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-
-
-class ConfigError(ValueError):
-    """The configuration is wrong; the message is one sentence for the user."""
 
 
 class Strict(BaseModel):
@@ -1089,6 +1091,13 @@ class RunTemplate(Strict):
     origin: dict[Origin, list[str]]
 
     @model_validator(mode="after")
+    def _grids_are_lists(self) -> "RunTemplate":
+        for scale in SCALES:
+            if wrong := _not_a_grid((getattr(self, scale) or {}).get("grid", {})):
+                raise ValueError(f"{scale}.{wrong}")
+        return self
+
+    @model_validator(mode="after")
     def _every_value_has_an_origin(self) -> "RunTemplate":
         given = set(self.paper) | set(self.paper.get("grid", {}))
         named = list(itertools.chain.from_iterable(self.origin.values()))
@@ -1112,6 +1121,14 @@ class RunTemplate(Strict):
                 merged["grid"] = {k: v for k, v in merged["grid"].items() if k not in layer}
             merged |= layer
         return merged
+
+
+def _not_a_grid(grid: Any) -> str:
+    """What is wrong with a grid, in words; "" where it is one."""
+    if not isinstance(grid, dict):
+        return f"grid = {_shown(grid)} must be keys with lists of values"
+    wrong = [key for key, listed in grid.items() if not isinstance(listed, list) or not listed]
+    return f"grid.{wrong[0]} must be a list with at least one value" if wrong else ""
 
 
 class FigureSpec(Strict):
@@ -1186,11 +1203,19 @@ class Cluster(Strict):
     extra: Plain = Field(default="", description="further options of sbatch, e.g. --qos=long")
 
 
+def _listed(value: Any) -> Any:
+    """One word stands for a list of it; `all` is a word of its own."""
+    return [value] if isinstance(value, str) and value != "all" else value
+
+
+Listed = BeforeValidator(_listed)
+
+
 class Config(Strict):
     """`config/config.yaml`, and what `--config` puts over it."""
 
     scale: Scale = Field(default="laptop", description="smoke, laptop or paper")
-    studies: list[Name] | Literal["all"] = Field(
+    studies: Annotated[Annotated[list[Name], Field(min_length=1)] | Literal["all"], Listed] = Field(
         default="all", description="slugs of the studies to make, or all"
     )
     seeds: PositiveInt | None = Field(
@@ -1206,39 +1231,24 @@ class Config(Strict):
         default=30.0, description="seconds between two checkpoints of a training"
     )
     cluster: Cluster = Cluster()
-    data_dir: str = Field(default="data", description="downloads and prepared data sets")
-    mirrors: list[str] = Field(
+    data_dir: Folder = Field(default="data", description="downloads and prepared data sets")
+    mirrors: Annotated[list[Place], Listed] = Field(
         default=[], description="folders or http(s) addresses tried before the official ones"
     )
-    pretrained_dir: str | None = Field(
+    pretrained_dir: Folder | None = Field(
         default=None, description="folder with a folder for each pretrained language model"
     )
-    extras: list[Name] = Field(default=[], description="figures to make that are off by default")
+    extras: Annotated[list[Name], Listed] = Field(
+        default=[], description="figures to make that are off by default"
+    )
     overrides: dict[Name, dict[Name, dict[str, Any]]] = Field(
         default={}, description="study -> run -> key -> value, laid over the study's file"
     )
 
 
-# The parser in C, where PyYAML was built with it, takes a tenth of the time.
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file; a syntax error becomes a `ConfigError` with the line."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER)
-    except FileNotFoundError:
-        raise ConfigError(f"There is no file {path}.") from None
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        line = f", line {place.line + 1}" if place else ""
-        problem = getattr(error, "problem", error)
-        raise ConfigError(f"{path}{line}: not valid YAML ({problem}).") from None
-
-
-def load_config(values: dict[str, Any], origin: str = "config/config.yaml") -> Config:
+def load_config(values: dict[str, Any], source: Source = in_the_file) -> Config:
     """Validate the user's configuration (file and command line together)."""
-    return validate(Config, values, origin)
+    return validate(Config, values, source)
 
 
 def load_studies(folder: Path) -> dict[str, StudySpec]:
@@ -1253,13 +1263,12 @@ def load_studies(folder: Path) -> dict[str, StudySpec]:
 
 
 def expand(
-    study: StudySpec, run: str, config: Config, origin: str | None = None
+    study: StudySpec, run: str, config: Config, source: Source = in_the_file
 ) -> dict[str, RunSpec]:
     """The validated runs of a template at the configured scale: {full name: spec}.
 
     A grid {width: [8, 16]} of the run `sweep` gives `sweep-width8` and `sweep-width16`.
     """
-    where = f"{origin or f'config/studies/{study.study}.yaml'}: runs.{run} at scale {config.scale}"
     settings = study.runs[run].settings(config.scale)
     if settings is None:
         return {}
@@ -1267,46 +1276,73 @@ def expand(
     settings |= changes
     if config.seeds is not None:
         settings["seeds"] = config.seeds
-    grid = {k: v for k, v in settings.pop("grid", {}).items() if k not in changes}
-    for key, listed in grid.items():
-        if not isinstance(listed, list) or not listed:
-            raise ConfigError(f"{where}: grid.{key} must be a list with at least one value.")
+    where = functools.partial(where_given, study, run, config, source)
+    grid = settings.pop("grid", {})
+    if wrong := _not_a_grid(grid):
+        raise ConfigError(f"{where('grid')}: {wrong}.")
+    grid = {k: v for k, v in grid.items() if k not in changes}
     runs = {}
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
         suffix = "".join(f"-{key}{value}" for key, value in point.items())
         # It becomes a file name, and words of a command.
         if not re.fullmatch(r"[A-Za-z0-9_.+-]*", suffix):
-            raise ConfigError(f"{where}: grid: {suffix[1:]!r} cannot be a part of a file name.")
+            raise ConfigError(
+                f"{where('grid')}: grid: {suffix[1:]!r} cannot be a part of a file name."
+            )
         runs[run + suffix] = validate_run({**settings, **point}, where)
     return runs
 
 
-def validate_run(values: dict[str, Any], where: str) -> RunSpec:
+def where_given(study: StudySpec, run: str, config: Config, source: Source, *path: Any) -> str:
+    """Where the value at a path of keys of a run was given: in its study's file, or over it.
+
+    A sentence about the run as a whole (no path) names both.
+    """
+    file = f"config/studies/{study.study}.yaml: runs.{run} at scale {config.scale}"
+    changes = config.overrides.get(study.study, {}).get(run, {})
+    if path == ("seeds",) and config.seeds is not None:
+        return f"{source('seeds')}: seeds, for {study.study}.{run}"
+    if changes and (not path or path[0] in changes):
+        overrides = f"overrides.{study.study}.{run}"
+        given = source("overrides", study.study, run, *path)
+        return f"{given}: {overrides}" if path else f"{file} with {overrides} ({given})"
+    return file
+
+
+def validate_run(values: dict[str, Any], where: str | Source) -> RunSpec:
     """Validate one run; `where` opens the sentence of an error."""
     kind = values.get("kind")
     if kind not in RUN_KINDS:
-        raise ConfigError(f"{where}: kind = {kind!r} is not one of {', '.join(RUN_KINDS)}.")
+        opening = where if isinstance(where, str) else where("kind")
+        raise ConfigError(f"{opening}: kind = {_shown(kind)} is not one of {', '.join(RUN_KINDS)}.")
     return validate(RUN_KINDS[kind], values, where)
 
 
-def validate(model: type[BaseModel], values: Any, where: str) -> Any:
+def validate(model: type[BaseModel], values: Any, where: str | Source) -> Any:
     """Validate `values` against `model`.
+
+    Args:
+        model: what is allowed.
+        values: what was given.
+        where: opens the sentence of an error, or gives its opening for the path of a key.
 
     Raises:
         ConfigError: one sentence: where, which key, what was given, what is allowed.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected keys with values, got {values!r}.")
+        opening = where if isinstance(where, str) else where()
+        raise ConfigError(f"{opening}: expected keys with values, got {_shown(values)}.")
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_sentence(model, error)}") from None
+        # A union reports each of its members; the deepest report is the one that got furthest.
+        first = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
+        opening = where if isinstance(where, str) else where(*first["loc"])
+        raise ConfigError(f"{opening}: {_sentence(model, first)}") from None
 
 
-def _sentence(model: type[BaseModel], error: ValidationError) -> str:
-    # A union reports each of its members; the deepest report is the one that got furthest.
-    first = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
+def _sentence(model: type[BaseModel], first: ErrorDetails) -> str:
     # Members of a union put their type into the path; the user knows keys only.
     key = ".".join(
         str(part) for part in first["loc"] if not re.search(r"constrained|\[", str(part))
@@ -1314,14 +1350,25 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         allowed = sorted(_keys(model, first["loc"][:-1]))
-        close = difflib.get_close_matches(str(first["loc"][-1]), allowed, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = did_you_mean(str(first["loc"][-1]), allowed)
         return f"unknown key {key}{hint}; allowed here: {', '.join(allowed)}."
     if first["type"] == "missing":
         return f"the key {key} is missing."
     if not key:
         return f"{message}."
-    return f"{key} = {first['input']!r} is not allowed: {_lower(message)}."
+    return f"{key} = {_shown(first['input'])} is not allowed: {_lower(message)}."
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The name that is meant, in brackets; "" where none is close."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _shown(value: Any) -> str:
+    """A value in the words of YAML."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    return words.get(repr(value), repr(value))
 
 
 def _keys(model: Any, path: tuple[Any, ...]) -> set[str]:

@@ -2,7 +2,9 @@
 
 import os
 import sys
+from pathlib import Path
 
+from replica.configuration import CONFIG_FILE, read_settings
 from replica.kinds import reader, training_settings
 from replica.last_words import listen
 from replica.plan import make_plan, server_modules, server_of
@@ -10,14 +12,24 @@ from replica.specs import ConfigError
 from replica.starter import fork_scripts
 from replica.targets import asked_for, unknown_target
 
+# Snakemake's own `configfile:` takes the last of two equal keys, ends in tracebacks, and leaves the
+# values within braces of `--config` as text. So the words of its command line are read here, and
+# mean the same as those of `python -m replica`.
+given = workflow.config_settings
 try:
-    plan = make_plan(workflow.basedir, config)
+    settings = read_settings(
+        Path(workflow.basedir), given.config_args or [], given.configfiles
+    )
+    plan = make_plan(workflow.basedir, settings.values, settings.source)
 except ConfigError as error:
     # One sentence, not a traceback: the user has to mend the configuration.
     sys.exit(f"Configuration: {error}")
 
-# Scripts find places in it, which are in no parameter: to name another re-runs nothing.
+# Scripts and the report see the settings as they were understood. Places are in no parameter of a
+# rule: to name another re-runs nothing.
+config.clear()
 config.update(plan.config.model_dump(mode="json"))
+workflow.configfiles.insert(0, os.path.join(workflow.basedir, CONFIG_FILE))
 # For the front page of the report; `replica launch` names there what did not finish.
 config["missing"] = os.environ.get("REPLICA_MISSING", "").split()
 if "--report" in sys.argv:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from replica.configuration import ConfigError, read_yaml
 from replica.places import Place
-from replica.specs import ConfigError, Strict, read_yaml, validate
+from replica.specs import Strict, validate
 
 Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 # A file name becomes a path below the data folder: it may not climb out of it.
@@ -220,8 +221,6 @@ def load_registry(path: Path | str) -> dict[str, DatasetEntry]:
         ConfigError: one sentence with the file, the key, what was given and what is allowed.
     """
     entries = read_yaml(Path(path))
-    if not isinstance(entries, dict):
-        raise ConfigError(f"{path}: expected data sets by name, got {entries!r}.")
     registry = {}
     for name, entry in entries.items():
         fields = {"name": name, **entry} if isinstance(entry, dict) else entry

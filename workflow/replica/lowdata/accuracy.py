@@ -48,7 +48,7 @@ def measure_low_data(
                         more = {"metric": "corrupted_accuracy", "detail": detail, "value": value}
                         rows.append(own | more)
     words = "pairs of " if spec.pairs else ""
-    words += json.loads(Path(card).read_text())["dataset"]
+    words += json.loads(Path(card).read_text(encoding="utf-8"))["dataset"]
     if spec.classes is not None:
         words += ", classes {} to {}".format(*spec.classes)
     return pd.DataFrame(rows).assign(run=run, dataset=words)[MEASURE]
