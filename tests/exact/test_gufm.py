@@ -62,7 +62,7 @@ def test_gradient_descent_on_all_variables_ends_there_and_collapsed(loss, bias, 
     free = torch.randn(K * n, d, generator=generator, dtype=torch.float64).requires_grad_()
     c = torch.zeros(K, dtype=torch.float64, requires_grad=bias)
     variables = [W, free, c] if bias else [W, free]
-    optimiser = torch.optim.LBFGS(variables, max_iter=3000, tolerance_grad=1e-11,
+    optimiser = torch.optim.LBFGS(variables, max_iter=400, tolerance_grad=1e-9,
                                   tolerance_change=0, line_search_fn="strong_wolfe")  # fmt: skip
 
     def objective():
