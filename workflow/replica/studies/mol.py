@@ -586,8 +586,6 @@ def claim_c2(tables: Tables) -> Verdict:
 def claim_c3(tables: Tables) -> Verdict:
     """R2: all scalarizations with one C."""
     table = tables["rec_b3_scalarizations"]
-    _known(table, "max_ratio")
-    some(table[table["max_ratio"] > 0], "gap above 0")
     rows = table.assign(violated=(table["max_ratio"] > 1 + ROUNDING).astype(float))
     keys = ["bed", "family", "S", "n"]
     worst, _ = _violations(rows, keys)
@@ -606,13 +604,14 @@ def claim_c3(tables: Tables) -> Verdict:
     }
     if _too_few(rows, keys):
         return undecidable(f"too few repetitions; {detail}", **words)
+    _known(rows, "max_ratio")
+    some(rows[rows["max_ratio"] > 0], "gap above 0")
     return decide(_passes(rows, keys), detail=detail, **words)
 
 
 def claim_c4(tables: Tables) -> Verdict:
     """R3: excess of the minimisers of scalarizations."""
     table = tables["rec_b4_excess"]
-    _known(table, "excess", bound="bound")
     above = table.assign(violated=(table["excess"] > table["bound"] + ROUNDING).astype(float))
     # Of a repetition all weights hold together.
     keys = ["bed", "family", "n"]
@@ -632,6 +631,7 @@ def claim_c4(tables: Tables) -> Verdict:
     }
     if _too_few(rows, keys) or not slopes or NO_SLOPE in others.values():
         return undecidable(f"too few sample sizes or repetitions; {detail}", **words)
+    _known(table, "excess", bound="bound")
     return decide(_passes(rows, keys) and words["value"] <= -0.35, detail=detail, **words)
 
 
@@ -639,7 +639,6 @@ def claim_c5(tables: Tables) -> Verdict:
     """R4: every truly Pareto-optimal hypothesis has an empirical one near it."""
     table = tables["rec_b5_fronts"]
     rows = table[table["panel"] == "distances"]
-    _known(rows, "violation", "e_fwd", bound="two_c")
     rows = rows.assign(violated=(rows["violation"] > ROUNDING).astype(float))
     keys = ["series", "n"]
     worst, _ = _violations(rows, keys)
@@ -655,6 +654,7 @@ def claim_c5(tables: Tables) -> Verdict:
     absent = {"gaussian", "convex", "flat", "slope"} - set(rows["bed"])
     if _too_few(rows, keys) or not slopes or NO_SLOPE in others.values() or absent:
         return undecidable(f"too few beds, sample sizes or repetitions; {detail}", **words)
+    _known(rows, "violation", "e_fwd", bound="two_c")
     return decide(_passes(rows, keys) and words["value"] <= -0.3, detail=detail, **words)
 
 
@@ -668,7 +668,6 @@ def claim_c6(tables: Tables) -> Verdict:
     table = tables["rec_b5_fronts"]
     rows = table[table["panel"] == "distances"]
     flat = rows[(rows["bed"] == "flat") | (rows["slope"] == 0)]
-    _known(flat, "e_fwd", "e_bwd")
     kept, words_of = [], []
     for series, own in flat.groupby("series", sort=False):
         quantiles = own.groupby("n")[["e_fwd", "e_bwd"]].quantile(0.9)
@@ -696,6 +695,7 @@ def claim_c6(tables: Tables) -> Verdict:
     few = _too_few(flat, ["series", "n"]) or observed["repeats"].min() < FEWEST_SHARE
     if few or len(kept) < 2:
         return undecidable(f"too few flat beds, sample sizes or repetitions; {detail}", **words)
+    _known(flat, "e_fwd", "e_bwd")
     return decide(bool(off.max() <= 3 and rest <= 0.03 and all(kept)), detail=detail, **words)
 
 
@@ -703,7 +703,6 @@ def claim_c7(tables: Tables) -> Verdict:
     """R6: every empirically Pareto-optimal hypothesis is weakly 2C-optimal."""
     table = tables["rec_b5_fronts"]
     rows = table[table["panel"] == "distances"]
-    _known(rows, "weak_violation", "event", bound="two_c")
     rows = rows.assign(violated=(rows["weak_violation"] > ROUNDING).astype(float))
     keys = ["series", "n"]
     worst, _ = _violations(rows, keys)
@@ -719,6 +718,7 @@ def claim_c7(tables: Tables) -> Verdict:
     }
     if _too_few(rows, keys):
         return undecidable(f"too few repetitions; {detail}", **words)
+    _known(rows, "weak_violation", "event", bound="two_c")
     holds = _passes(rows, keys) and within["violated"].sum() == 0
     return decide(bool(holds), detail=detail, **words)
 
@@ -915,14 +915,17 @@ def _growth(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def _line_fit(x: pd.Series, y: pd.Series) -> tuple[float, float, float]:
-    """Slope, intercept and R² of a line; NaN of fewer than two points. NaN is no point."""
+    """Slope, intercept and R² of a line; NaN of fewer than two points. NaN is no point.
+
+    R² is 0 where all y are equal: there is nothing to explain.
+    """
     known = np.isfinite(x) & np.isfinite(y)
     x, y = x[known], y[known]
     if len(x) < 2:
         return np.nan, np.nan, np.nan
     slope, intercept = np.polyfit(x, y, 1)
     spread = np.sum((y - np.mean(y)) ** 2)
-    fit = 1 - np.sum((y - intercept - slope * x) ** 2) / spread if spread else np.nan
+    fit = 1 - np.sum((y - intercept - slope * x) ** 2) / spread if spread else 0.0
     return float(slope), float(intercept), float(fit)
 
 
