@@ -59,9 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
     schema = commands.add_parser("schema", help="write the JSON schemas of the configuration")
     schema.add_argument("folder", type=Path)
     options = parser.parse_args(arguments)
-    # A terminal that is not UTF-8 has no sign for every sign that is printed.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
     try:
         return {
             "show": _show,
@@ -194,4 +191,7 @@ def _schema(options: argparse.Namespace) -> int:
 if __name__ == "__main__":
     # A plan is hundreds of thousands of objects that all stay: do not look for waste among them.
     gc.set_threshold(100_000, 50, 50)
+    # A terminal that is not UTF-8 has no sign for every sign that is printed.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
     sys.exit(main())
