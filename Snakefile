@@ -6,6 +6,7 @@
 #   snakemake --config scale=paper studies=[low_rank] seeds=3
 
 import gc
+import os
 import sys
 
 from snakemake.utils import min_version
@@ -14,8 +15,8 @@ min_version("9.0")
 # Rules, jobs and the plan are hundreds of thousands of objects that all stay: looking for waste
 # among them took a quarter of a dry run.
 gc.set_threshold(100_000, 50, 50)
-# A terminal that is not UTF-8 has no sign for every sign that is printed; jobs inherit this.
-sys.stdout.reconfigure(errors="replace")
+# A terminal that is not UTF-8 has no sign for every sign that a job prints: it prints a ? for it.
+os.environ.setdefault("PYTHONIOENCODING", ":replace")
 
 
 report: "workflow/report/workflow.rst"

@@ -320,4 +320,7 @@ def _schema(options: argparse.Namespace) -> int:
 if __name__ == "__main__":
     # A plan is hundreds of thousands of objects that all stay: do not look for waste among them.
     gc.set_threshold(100_000, 50, 50)
+    # A terminal that is not UTF-8 has no sign for every sign that is printed.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
     sys.exit(main())
