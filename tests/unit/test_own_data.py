@@ -416,6 +416,8 @@ def test_folders_in_folders_of_classes(tmp_path):
         ({"pets": ["cat/1.png", "cat/2.png"]}, "what there is: cat"),
         ({"pets": ["1.png", "2.png"]}, "what there is: 1.png, 2.png"),
         ({"pets": []}, "what there is: nothing"),
+        ({"pets": ["train_images/1.png", "test_images/2.png"]}, "needs a folder for each of two or more"),
+        ({"pets": ["train/1.png", "test/2.png", "more/3.png"]}, "the folder more is neither"),
         ({"pets": ["train/1.png", "test/2.png"]}, "needs a folder for each of two or more classes"),
         ({"pets": ["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dog/1.png"]}, "the folder val is neither"),
         ({"pets": ["train/cat/1.png", "train/dog/1.png", "more/cat/1.png"]}, "the folder more is neither"),
@@ -429,11 +431,11 @@ def test_folders_that_do_not_fit(tmp_path, files, words):
     assert words in refusal(tmp_path, "image_folder", archives, classes=classes)
 
 
-def test_a_class_may_be_called_train(tmp_path):
-    data = prepared(
-        tmp_path, "image_folder", {"a.zip": zipped(pets("bus/1.png", "train/1.png"))}, classes=2
-    )
-    assert data.card["classes"] == ["bus", "train"]
+@pytest.mark.parametrize("names", [["bus", "train"], ["cat", "test_tube", "train_station"]])
+def test_a_class_may_be_called_train(tmp_path, names):
+    members = pets(*(f"{name}/1.png" for name in names))
+    data = prepared(tmp_path, "image_folder", {"a.zip": zipped(members)}, classes=len(names))
+    assert data.card["classes"] == names
 
 
 def test_held_out_needs_train_and_no_test(tmp_path):
