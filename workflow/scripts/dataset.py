@@ -9,5 +9,4 @@ from replica.data.registry import DatasetEntry
 job = snakemake
 with provenance.one_sentence(job.log[0]):
     entry = DatasetEntry.model_validate(job.params.entry)
-    raw, folder = Path(job.input.receipt).parent, Path(job.output.card).parent
-    prepare_dataset(entry, raw, folder, job.params.key)
+    prepare_dataset(entry, Path(job.input.receipt).parent, Path(job.output.card).parent)
