@@ -162,7 +162,7 @@ def test_broken_idx_files(tmp_path, data, words):
 # ------------------------------------------------------------------------------ labels
 
 
-def labelled(label, **more):
+def labelled_texts(label, **more):
     return {"train.parquet": parquet(text=["a", "b", "c", "d"], label=label), **more}
 
 
@@ -182,12 +182,12 @@ def labelled(label, **more):
 )
 def test_labels_of_any_type_that_is_whole(tmp_path, label, numbers):
     if numbers is None:
-        said = refusal(tmp_path, "text_table", labelled(label), classes=2)
+        said = refusal(tmp_path, "text_table", labelled_texts(label), classes=2)
         assert "row 0 (counted from 0): the label 5 is not in 0..1" in said.replace(
             "np.int64(5)", "5"
         )
         return
-    data = prepared(tmp_path, "text_table", labelled(label), classes=2)
+    data = prepared(tmp_path, "text_table", labelled_texts(label), classes=2)
     assert data.array("train.labels").tolist() == numbers
     assert data.array("train.labels").dtype == np.int64
 
@@ -212,13 +212,13 @@ def test_labels_of_any_type_that_is_whole(tmp_path, label, numbers):
     ],
 )  # fmt: skip
 def test_labels_that_are_none_are_named(tmp_path, label, words):
-    said = refusal(tmp_path, "text_table", labelled(label), classes=2)
+    said = refusal(tmp_path, "text_table", labelled_texts(label), classes=2)
     assert words in said and ("train.parquet" in said or "toy: the class" in said)
 
 
 def test_names_of_classes_are_numbered_alike_in_all_splits(tmp_path):
     test = parquet(text=["x", "y"], label=pa.array(["pos", "neg"]).dictionary_encode())
-    files = labelled(["neg", "pos", "pos", "neg"], **{"test.parquet": test})
+    files = labelled_texts(["neg", "pos", "pos", "neg"], **{"test.parquet": test})
     data = prepared(tmp_path, "text_table", files, classes=2)
     assert data.card["classes"] == ["neg", "pos"]
     assert data.array("test.labels").tolist() == [1, 0]
@@ -230,7 +230,7 @@ def test_names_of_classes_are_numbered_alike_in_all_splits(tmp_path):
 
 def test_names_that_train_does_not_have(tmp_path):
     test = parquet(text=["x", "y", "z"], label=["pos", "neg", "neutral"])
-    files = labelled(["neg", "pos", "pos", "neg"], **{"test.parquet": test})
+    files = labelled_texts(["neg", "pos", "pos", "neg"], **{"test.parquet": test})
     said = refusal(tmp_path, "text_table", files, classes=2)
     assert "test.parquet (test), row 2 (counted from 0): the label 'neutral' is none" in said
     assert "'neg', 'pos'" in said
@@ -240,19 +240,19 @@ def test_names_that_train_does_not_have(tmp_path):
 
 def test_names_and_numbers_do_not_mix(tmp_path):
     test = parquet(text=["x", "y"], label=[0, 1])
-    files = labelled(["neg", "pos", "pos", "neg"], **{"test.parquet": test})
+    files = labelled_texts(["neg", "pos", "pos", "neg"], **{"test.parquet": test})
     assert "are words, those of" in refusal(tmp_path, "text_table", files, classes=2)
 
 
 def test_names_of_the_registry_stand_on_the_card_beside_numbers(tmp_path):
-    data = prepared(tmp_path, "text_table", labelled([0, 1, 1, 0]), classes=["no", "yes"])
+    data = prepared(tmp_path, "text_table", labelled_texts([0, 1, 1, 0]), classes=["no", "yes"])
     assert data.card["classes"] == ["no", "yes"]
-    said = refusal(tmp_path, "text_table", labelled([0, 0, 0, 0]), classes=["no", "yes"])
+    said = refusal(tmp_path, "text_table", labelled_texts([0, 0, 0, 0]), classes=["no", "yes"])
     assert "the class 'yes' has no samples in train" in said
 
 
 def test_labels_without_a_number_of_classes(tmp_path):
-    assert "under `classes`" in refusal(tmp_path, "text_table", labelled([0, 1, 1, 0]))
+    assert "under `classes`" in refusal(tmp_path, "text_table", labelled_texts([0, 1, 1, 0]))
 
 
 # ------------------------------------------------------------------------------ tables
@@ -416,6 +416,8 @@ def test_folders_in_folders_of_classes(tmp_path):
         ({"pets": ["cat/1.png", "cat/2.png"]}, "what there is: cat"),
         ({"pets": ["1.png", "2.png"]}, "what there is: 1.png, 2.png"),
         ({"pets": []}, "what there is: nothing"),
+        ({"pets": ["train_images/1.png", "test_images/2.png"]}, "needs a folder for each of two or more"),
+        ({"pets": ["train/1.png", "test/2.png", "more/3.png"]}, "the folder more is neither"),
         ({"pets": ["train/1.png", "test/2.png"]}, "needs a folder for each of two or more classes"),
         ({"pets": ["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dog/1.png"]}, "the folder val is neither"),
         ({"pets": ["train/cat/1.png", "train/dog/1.png", "more/cat/1.png"]}, "the folder more is neither"),
@@ -429,11 +431,11 @@ def test_folders_that_do_not_fit(tmp_path, files, words):
     assert words in refusal(tmp_path, "image_folder", archives, classes=classes)
 
 
-def test_a_class_may_be_called_train(tmp_path):
-    data = prepared(
-        tmp_path, "image_folder", {"a.zip": zipped(pets("bus/1.png", "train/1.png"))}, classes=2
-    )
-    assert data.card["classes"] == ["bus", "train"]
+@pytest.mark.parametrize("names", [["bus", "train"], ["cat", "test_tube", "train_station"]])
+def test_a_class_may_be_called_train(tmp_path, names):
+    members = pets(*(f"{name}/1.png" for name in names))
+    data = prepared(tmp_path, "image_folder", {"a.zip": zipped(members)}, classes=len(names))
+    assert data.card["classes"] == names
 
 
 def test_held_out_needs_train_and_no_test(tmp_path):
@@ -802,6 +804,24 @@ def test_what_a_data_set_does_not_hold_is_said(tmp_path):
         DataError, match=r"The data set prepared is not prepared: there is no .*none.json"
     ):
         load(tmp_path / "prepared/none.json")
+
+
+def test_runs_say_that_a_data_set_is_of_another_kind(tmp_path, root):
+    from replica.data import words
+    from replica.data.splits import labelled, standardised
+    from replica.models.networks import training_samples
+
+    texts = prepared(tmp_path, "text_table", labelled_texts([0, 1, 1, 0]), classes=2)
+    digits = load_registry(root / "config/datasets.yaml")["digits"]
+    images = load(prepare_dataset(digits, tmp_path, tmp_path / "digits"))
+    for use, found, missing in [
+        (lambda: training_samples(texts, None, None), "train.text", "train.images"),
+        (lambda: labelled(texts, "train", 255), "train.text", "train.images"),
+        (lambda: standardised(texts, 2), "train.text", "train.images"),
+        (lambda: list(words.texts(images, "train")), "train.images", "train.text"),
+    ]:
+        with pytest.raises(DataError, match=rf"holds no {missing}, it holds {found}"):
+            use()
 
 
 @pytest.mark.parametrize(

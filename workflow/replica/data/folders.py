@@ -49,9 +49,15 @@ def _split_folders(
         if len(inner) == 1 and nested and len(words[inner[0]]) != 1:
             place = inner[0]
             continue
-        # A class may be called `train`: it holds images, and beside it is no `test`.
-        named = {split for own in words.values() for split in own}
-        if len(named) > 1 or any(words[path] for path in nested):
+        # Splits hold folders. A class may be called `train`, or train_station beside test_tube; but
+        # `train` beside `test` are splits, and so are folders that all have such a word.
+        alone = {each for path, own in words.items() if path.name.isalnum() for each in own}
+        several = len({each for own in words.values() for each in own}) > 1
+        if (
+            any(words[path] for path in nested)
+            or len(alone) > 1
+            or (several and all(words.values()))
+        ):
             return _of_splits(entry, archive, folder, split, words)
         return [(split, place)]
 
