@@ -1,6 +1,7 @@
 # make            environment, reproduction at the scale of config/config.yaml, report
 # make help       this list
-# make test       the tests
+# make check      lint, and the tests of single functions and exact values: two minutes
+# make test       all tests, with whole workflows, faults and a cluster: twenty minutes
 # make slurm      the same on a Slurm cluster; make status, make efficiency: how it goes, what it used
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes
@@ -31,7 +32,7 @@ export PYTHONPATH := $(CURDIR)/workflow
 unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT PYTHONEXECUTABLE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
 
-.PHONY: all help slurm status efficiency bench profile reliability test lint schema clean
+.PHONY: all help slurm status efficiency bench profile reliability check test lock lint schema clean
 
 # The same command starts a run and goes on after a crash of whatever kind.
 all: .venv/installed
@@ -65,8 +66,17 @@ lint: .venv/installed
 	lint-imports --no-cache
 	snakemake --lint --config scale=smoke
 
-test: .venv/installed lint
-	pytest
+check: .venv/installed lint
+	pytest -n auto tests/unit tests/exact
+
+# What runs whole workflows has all cores to itself
+test: check
+	pytest tests/workflow tests/faults tests/cluster
+
+# The lock, with one version of each package for every Python where there is one
+lock:
+	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+		--no-header --quiet envs/requirements.in -o envs/requirements.txt
 
 bench: .venv/installed
 	@python benchmarks/bench.py

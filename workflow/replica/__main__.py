@@ -39,9 +39,6 @@ def _main(arguments: list[str] | None) -> int:
 
     parser = _parser(SCALES)
     options = parser.parse_args(arguments)
-    # A terminal that is not UTF-8 has no sign for every sign that is printed.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
     if options.command is None:
         parser.print_help()
         return 2
