@@ -307,8 +307,11 @@ def test_null_means_the_same_from_a_file_and_from_the_command_line(project):
 # ------------------------------------------------------------------ python -m replica
 
 
-def test_the_scale_of_a_command_is_that_of_the_file_unless_given(project, monkeypatch, capsys):
+def test_the_scale_of_a_command_is_that_of_the_file_unless_given(
+    root, project, monkeypatch, capsys
+):
     monkeypatch.chdir(project)
+    (project / "workflow").symlink_to(Path(root, "workflow"))
     file = project / "config/config.yaml"
     text = file.read_text(encoding="utf-8")
     for line in ["scale: smoke  # mine", "scale : 'smoke'", '"scale": smoke']:
@@ -340,8 +343,11 @@ def test_the_scorecard_knows_its_scale(project, monkeypatch, words):
     monkeypatch.chdir(project)
     monkeypatch.setattr("replica.artifacts.read_table", shown.append)
     monkeypatch.setattr("replica.report.print_scorecard", lambda table, console: None)
-    assert main(["scorecard", *words]) == 0
     scale = "smoke" if words else "laptop"
+    card = project / f"results/{scale}/scorecard.parquet"
+    card.parent.mkdir(parents=True)
+    card.write_bytes(b"")
+    assert main(["scorecard", *words]) == 0
     assert [str(path) for path in shown] == [f"results/{scale}/scorecard.parquet"]
 
 

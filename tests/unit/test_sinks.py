@@ -460,7 +460,8 @@ def test_the_models_that_are_there_are_probed(root, tmp_path):
     assert len(runs) == 4 and all("gpt2" in run or "opt-125m" in run for run in runs)
     assert "pythia-14m" in plan.left_out[0] and "gpt2," not in plan.left_out[0]
     part = next(part for (_, run, _), part in plan.parts.items() if run.endswith("modelgpt2"))
-    assert plan.cards(part)[-1] == str(tmp_path / "gpt2/config.json")
+    # Where the model lies is no input: its contents are in the key.
+    assert plan.cards(part) == ["data/prepared/topics/card.json"]
     key = plan.key("train", "sinks", part.run, "all")
     (tmp_path / "gpt2/model.safetensors").write_bytes(b"other weights")
     plan = make_plan(root, plan.config.model_dump())

@@ -276,7 +276,10 @@ def lay_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         old = merged.get(key)
         both = isinstance(old, dict) and isinstance(value, dict)
-        merged[key] = lay_over(old, value) if both else value
+        if both:
+            merged[key] = lay_over(old, value)
+        elif value != {} or key not in merged:
+            merged[key] = value
     return merged
 
 

@@ -159,7 +159,7 @@ def _serves(folder: Path) -> bool:
         return False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile("w", encoding="utf-8", dir=folder):
             return True
     except OSError:
         return False
