@@ -311,7 +311,7 @@ def test_the_scale_of_a_command_is_that_of_the_file_unless_given(
     root, project, monkeypatch, capsys
 ):
     monkeypatch.chdir(project)
-    (project / "workflow").symlink_to(Path(root, "workflow"))
+    (project / "workflow").symlink_to(root / "workflow")
     file = project / "config/config.yaml"
     text = file.read_text(encoding="utf-8")
     for line in ["scale: smoke  # mine", "scale : 'smoke'", '"scale": smoke']:

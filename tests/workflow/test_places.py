@@ -11,6 +11,8 @@ import pytest
 from project import call, copy_project, planned, snakemake
 
 FIGURE = "results/smoke/dufm/figures/rec_backbone.svg"
+# Another run on the same data
+OTHER = "results/smoke/low_rank/measures/fig2_bottom/all.parquet"
 CARD = "data/prepared/drawn/card"
 CHAIN = {
     ("train_run", "dufm/runs/rec_backbone/all"), ("measure_run", "dufm/measures/rec_backbone/all"),
@@ -29,8 +31,8 @@ def drawn(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("own data")
     project, mirror = copy_project(root, folder / "project"), folder / "my sets"
     mirror.mkdir()
-    images = np.random.default_rng(0).integers(0, 256, (600, 8, 8), dtype=np.uint8)
-    labels = np.arange(600, dtype=np.uint8) % 10
+    images = np.random.default_rng(0).integers(0, 256, (2000, 8, 8), dtype=np.uint8)
+    labels = (np.arange(2000) % 10).astype(np.uint8)
     files = {"train-images.gz": idx(images), "train-labels.gz": idx(labels)}
     for name, data in files.items():
         (mirror / name).write_bytes(data)
@@ -42,36 +44,37 @@ def drawn(root, tmp_path_factory):
     registry.write_text(registry.read_text(encoding="utf-8") + entry, encoding="utf-8")
     config = project / "config/config.yaml"
     text = config.read_text(encoding="utf-8")
-    text = text.replace("overrides: {}", "overrides: {dufm: {rec_backbone: {dataset: drawn}}}")
+    text = text.replace(
+        "overrides: {}",
+        "overrides: {dufm: {rec_backbone: {dataset: drawn}}, low_rank: {fig2_bottom: {dataset: drawn}}}",
+    )
     text = text.replace("scale: laptop", "scale: smoke")
     config.write_text(text.replace("mirrors: []", f"mirrors: ['{mirror}']"), encoding="utf-8")
-    snakemake(project, FIGURE)
+    snakemake(project, FIGURE, OTHER)
     return project
 
 
 def test_another_place_re_runs_nothing(drawn):
-    assert planned(drawn, FIGURE) == set()
+    assert planned(drawn, FIGURE, OTHER) == set()
     # Other mirrors, other addresses, another title and licence, other spellings of the folder.
     registry = drawn / "config/datasets.yaml"
     before = registry.read_text(encoding="utf-8")
     text = before.replace("title: Drawn\n", "title: Other words\n  urls: ['http://127.0.0.1:9']\n")
     registry.write_text(text.replace("licence: mine", "licence: yours"), encoding="utf-8")
     for place in ("mirrors=[]", f"data_dir={drawn}/data", "data_dir=./data//"):
-        answer = snakemake(drawn, "-n", FIGURE, config=(place,))
+        answer = snakemake(drawn, "-n", FIGURE, OTHER, config=(place,))
         assert "Nothing to be done" in answer.stdout + answer.stderr, place
     registry.write_text(before, encoding="utf-8")
     # Moved, and gone.
     (drawn / "data").rename(drawn / "elsewhere")
     for place in ("data_dir=elsewhere", "data_dir=nowhere"):
-        answer = snakemake(drawn, "-n", FIGURE, config=(place,))
+        answer = snakemake(drawn, "-n", FIGURE, OTHER, config=(place,))
         assert "Nothing to be done" in answer.stdout + answer.stderr, place
     (drawn / "elsewhere").rename(drawn / "data")
 
 
 def test_a_changed_run_fetches_anew_and_re_runs_itself_alone(drawn):
     """The data are gone and come back: what was made of them before stays as it is."""
-    stem = drawn / "results/smoke/dufm/runs/rec_width-width16/all.safetensors"
-    snakemake(drawn, str(stem.relative_to(drawn)))
     shutil.rmtree(drawn / "data")
     config = drawn / "config/config.yaml"
     before = config.read_text(encoding="utf-8")
@@ -82,11 +85,11 @@ def test_a_changed_run_fetches_anew_and_re_runs_itself_alone(drawn):
         ("fetch_dataset", "data/raw/drawn/receipt.json"),
         ("prepare_dataset", f"{CARD}.json"),
     }
-    found = planned(drawn, FIGURE)
+    found = planned(drawn, FIGURE, OTHER)
     assert {job for job in found if job[0] not in ("fetch_dataset", "prepare_dataset")} == CHAIN
     assert {rule for rule, _ in found} >= {rule for rule, _ in fetched}
-    snakemake(drawn, FIGURE)
-    assert planned(drawn, FIGURE) == set()
+    snakemake(drawn, FIGURE, OTHER)
+    assert planned(drawn, FIGURE, OTHER) == set()
     assert call(drawn, "replica", "check", "--config", "studies=dufm").returncode == 0
 
 
