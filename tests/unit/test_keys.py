@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from replica.data.prepare import DataError, cards_with, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry
 from replica.plan import make_plan
 from replica.specs import Config
@@ -139,3 +140,14 @@ def test_captions_say_what_was_run(root):
     for slug, study in plan.studies.items():
         for figure in study.figures:
             assert "{" not in plan.title(slug, figure)
+
+
+def test_data_of_other_code_are_not_read(root, tmp_path):
+    """A folder that is shared may hold data that another version has prepared."""
+    entry = load_registry(root / "config/datasets.yaml")["cone"]
+    card = prepare_dataset(entry, tmp_path, tmp_path / "prepared/cone", "key of today")
+    assert cards_with({"cone": "key of today"}, str(tmp_path)) == {"cone": card}
+    with pytest.raises(DataError, match=r"cone/card.json was prepared by other code.*data_dir"):
+        cards_with({"cone": "another key"}, str(tmp_path))
+    with pytest.raises(DataError, match="digits is not prepared"):
+        cards_with({"digits": "a key"}, str(tmp_path))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from replica import artifacts
 from replica.data.prepare import verify
+from replica.data.registry import card_path
 from replica.plan import Plan
 
 
@@ -69,12 +70,15 @@ def current_correlations(plan: Plan) -> list[str]:
 
 
 def damaged_data(plan: Plan) -> dict[str, str]:
-    """Cards of prepared data sets that do not match their arrays: path -> why."""
+    """Cards of the plan's data sets that do not match their arrays: path -> why."""
     wrong = {}
-    for card in sorted((plan.root / plan.config.data_dir).glob("prepared/*/card.json")):
+    for name in sorted({name for part in plan.parts.values() for name in part.datasets}):
+        card = plan.root / card_path(plan.config.data_dir, name)
+        if not card.exists():
+            continue
         try:
             verify(card)
-        except (artifacts.CorruptArtifact, FileNotFoundError, ValueError, KeyError):
+        except (artifacts.CorruptArtifact, ValueError, KeyError):
             wrong[os.path.relpath(card, plan.root)] = "damaged"
     return wrong
 

@@ -4,8 +4,6 @@ Functions are named as `module:function`: the plan imports none of them, and whe
 no key.
 """
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from replica.specs import RunSpec
@@ -102,11 +100,3 @@ def datasets_of(spec: RunSpec) -> list[str]:
     """The data sets that a run names, its images first."""
     named = [getattr(spec, key, None) for key in DATASETS]
     return [name for name in named if name]
-
-
-def card_paths(datasets: Iterable[str], config: Mapping[str, Any]) -> dict[str, Path]:
-    """The cards of data sets by name, in the folder that the configuration names.
-
-    Where the data are is no part of a run: another folder re-runs nothing.
-    """
-    return {name: Path(config["data_dir"], "prepared", name, "card.json") for name in datasets}

@@ -26,9 +26,9 @@ from replica.costs import (
     measuring_minutes,
     training_cost,
 )
-from replica.data.registry import READERS, DatasetEntry, load_registry
+from replica.data.registry import READERS, DatasetEntry, card_path, load_registry
 from replica.generalization.kinds import keeps_networks
-from replica.kinds import FUNCTIONS, card_paths, datasets_of, measured_only, training_settings
+from replica.kinds import FUNCTIONS, datasets_of, measured_only, training_settings
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
     CertificationSpec,
@@ -188,8 +188,11 @@ class Plan:
 
     def cards(self, part: Part) -> list[str]:
         """The cards of the data sets that a part needs, its images first."""
-        paths = card_paths(part.datasets, {"data_dir": self.config.data_dir})
-        return [str(path) for path in paths.values()]
+        return [str(card_path(self.config.data_dir, name)) for name in part.datasets]
+
+    def dataset_keys(self, part: Part) -> dict[str, str]:
+        """The keys of the data sets that a part reads, by name, its images first."""
+        return {name: self.key("dataset", name) for name in part.datasets}
 
     def cards_for(self, parts: Iterable[Part], made: str) -> list[str]:
         """The cards that the job of an artifact waits for: none once it is made.
@@ -258,7 +261,7 @@ class Plan:
         """The same as a parameter of the job: what `measure_networks` takes, with plain specs."""
         return [
             {"study": study, "run": part.run, "spec": training_settings(part.spec),
-             "states": self.states(part), "datasets": part.datasets}
+             "states": self.states(part), "datasets": self.dataset_keys(part)}
             for part in self.network_groups(study)[group]
         ]  # fmt: skip
 

@@ -29,7 +29,7 @@ rule certify:
         code=code("train"),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
-        datasets=lambda wildcards: part_of(wildcards).datasets,
+        datasets=lambda wildcards: plan.dataset_keys(part_of(wildcards)),
         base=lambda wildcards: part_of(wildcards).base.spec.model_dump(mode="json"),
         slice=lambda wildcards: part_of(wildcards).slice,
         # Counts outlive the job: more draws go on from fewer.

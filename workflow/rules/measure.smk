@@ -30,6 +30,6 @@ rule measure_run:
         reader=lambda wildcards: reader(part_of(wildcards).spec),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
-        datasets=lambda wildcards: part_of(wildcards).datasets,
+        datasets=lambda wildcards: plan.dataset_keys(part_of(wildcards)),
     script:
         "../scripts/measure.py"

@@ -33,7 +33,7 @@ rule train_run:
         code=code("train"),
         spec=lambda wildcards: training_settings(part_of(wildcards).spec),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
-        datasets=lambda wildcards: part_of(wildcards).datasets,
+        datasets=lambda wildcards: plan.dataset_keys(part_of(wildcards)),
         # Not declared as an output: Snakemake deletes outputs before each attempt.
         checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",
     script:
@@ -73,7 +73,7 @@ rule train_round:
         code=code("train"),
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
-        datasets=lambda wildcards: part_of(wildcards).datasets,
+        datasets=lambda wildcards: plan.dataset_keys(part_of(wildcards)),
         stage=lambda wildcards: part_of(wildcards).stage,
         checkpoint=lambda wildcards: f"results/checkpoints/{key('train')(wildcards)}.safetensors",
     script:

@@ -1,8 +1,8 @@
 """Measure the trained networks of a study."""
 
 from replica import artifacts, provenance
+from replica.data.prepare import cards_with
 from replica.generalization.table import measure_networks
-from replica.kinds import card_paths
 from replica.specs import validate_run
 
 job = snakemake
@@ -16,5 +16,6 @@ with provenance.one_sentence(job.log[0]):
     )
     parts = [{**part, "spec": validate_run(part["spec"], part["run"])} for part in job.params.parts]
     for part in parts:
-        part["card"] = next(iter(card_paths(part.pop("datasets"), job.config).values()), None)
+        cards = cards_with(part.pop("datasets"), job.config["data_dir"])
+        part["card"] = next(iter(cards.values()), None)
     artifacts.write_table(job.output.table, measure_networks(parts, job.threads), stamp.finish())

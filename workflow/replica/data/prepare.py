@@ -9,6 +9,7 @@ on the card.
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from replica.artifacts import CorruptArtifact, atomic, write_bytes
 from replica.data.parts import Arrays, Content, DataError
-from replica.data.registry import READERS, DatasetEntry, matches
+from replica.data.registry import READERS, DatasetEntry, card_path, matches
 from replica.provenance import function
 
 __all__ = ["DataError", "Dataset", "load", "prepare_dataset", "verify", "write"]
@@ -141,6 +142,29 @@ def load(card: Path | str) -> Dataset:
             raise _damaged(file, path)
         arrays[name] = array
     return Dataset(content, arrays)
+
+
+def cards_with(keys: Mapping[str, str], data_dir: str) -> dict[str, Path]:
+    """The cards of data sets by name.
+
+    Where the data are is no part of a run: another folder re-runs nothing. What they are is, and a
+    folder may hold data that other code has prepared.
+
+    Args:
+        keys: of the jobs that prepare the data sets, by name.
+        data_dir: of the configuration.
+
+    Raises:
+        DataError: a data set is not prepared, or by other code, or of another entry.
+    """
+    cards = {name: card_path(data_dir, name) for name in keys}
+    for name, card in cards.items():
+        if load(card).card.get("key") != keys[name]:
+            raise DataError(
+                f"{card} was prepared by other code or from another entry of config/datasets.yaml: "
+                "delete it and run the same command again, or name another folder as data_dir."
+            )
+    return cards
 
 
 def verify(card: Path | str) -> None:

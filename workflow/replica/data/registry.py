@@ -207,6 +207,11 @@ def split_of_files(entry: DatasetEntry) -> dict[str, str]:
     return found
 
 
+def card_path(data_dir: str, name: str) -> Path:
+    """Where the card of a prepared data set lies."""
+    return Path(data_dir, "prepared", name, "card.json")
+
+
 def matches(path: Path, checksum: str) -> bool:
     """Whether a file has the checksum `md5:...` or `sha256:...`."""
     kind, _, expected = checksum.partition(":")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from replica import artifacts, provenance
-from replica.kinds import card_paths
+from replica.data.prepare import cards_with
 from replica.tables import packed
 from replica.training.checkpoint import Checkpoint
 from replica.training.devices import device_for
@@ -82,7 +82,7 @@ def started(
     provenance.require_memory(snakemake.resources.mem_mb, names.run)
     with device_for(config["device"], gpu_slots, config["jobs_per_gpu"]) as device:
         stamp = provenance.begin_job(params, str(device))
-        cards = card_paths(params.datasets, config)
+        cards = cards_with(params.datasets, config["data_dir"])
         base = next(iter(snakemake.input.base), None)
         job = Job(
             study=names.study,
