@@ -1,6 +1,6 @@
 # make            environment, reproduction at the scale of config/config.yaml, report
 # make help       this list
-# make check      lint, and the tests of single functions and exact values: two minutes
+# make check      lint, and the quick tests of single functions and exact values: two minutes
 # make test       all tests, with whole workflows, faults and a cluster: twenty minutes
 # make slurm      the same on a Slurm cluster; make status, make efficiency: how it goes, what it used
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
@@ -67,10 +67,11 @@ lint: .venv/installed
 	snakemake --lint --config scale=smoke
 
 check: .venv/installed lint
-	pytest -n auto tests/unit tests/exact
+	pytest -n auto -m "not slow" --hypothesis-profile quick tests/unit tests/exact
 
 # What runs whole workflows has all cores to itself
-test: check
+test: .venv/installed lint
+	pytest -n auto tests/unit tests/exact
 	pytest tests/workflow tests/faults tests/cluster
 
 # The lock, with one version of each package for every Python where there is one

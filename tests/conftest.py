@@ -10,6 +10,8 @@ from project import copy_project, snakemake
 
 # A machine that is busy is slow: a deadline per example would be a timed test.
 settings.register_profile("replica", deadline=None, derandomize=True)
+# `make check` looks at the first of the examples only.
+settings.register_profile("quick", settings.get_profile("replica"), max_examples=15)
 settings.load_profile("replica")
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -205,6 +205,7 @@ def test_what_an_ablation_drops(drop, kinds):
     assert [type(layer).__name__ for layer in refiner.layers] == kinds
 
 
+@pytest.mark.slow
 def test_the_tables_without_training():
     table = parameters().set_index(["model", "part"])["parameters"]
     assert table["ResNet18, CIFAR10", "FR without fc"] == 41_408

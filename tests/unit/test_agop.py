@@ -240,6 +240,7 @@ def test_single_precision_agrees_as_long_as_it_is_valid(cards):
     assert (ratio[valid] - 1).abs().max() < 0.05
 
 
+@pytest.mark.slow
 def test_figures_and_claims_from_runs_laid_out_as_at_paper_scale(cards, tmp_path):
     """A job a seed, two scales of M, the official variant; tables through Parquet."""
     small = dict(images=120, width=48, depth=4, seeds=2, drawn=2)

@@ -74,6 +74,7 @@ def test_a_power_law_is_recovered(bench):
         bench.power_law(sizes, [0, 0, 0, 1])
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_process_is_its_own(bench):
     torch.ones(2**26).sum()
     mine = bench.peak_mib(bench.CPU)
@@ -111,6 +112,7 @@ def rows(device, threads):
 """
 
 
+@pytest.mark.slow
 def test_a_failure_is_named_and_the_others_are_kept(bench, monkeypatch, tmp_path, capsys):
     (tmp_path / "good_one.py").write_text(GOOD)
     (tmp_path / "broken_one.py").write_text(BROKEN)
@@ -135,6 +137,7 @@ def test_a_failure_is_named_and_the_others_are_kept(bench, monkeypatch, tmp_path
     assert figures.draw_benchmarks(table[table["quantity"] == bench.FAILED])
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_a_failure(bench):
     table = bench.measured_or_failed("x", 1, measure=_killed)
     assert table["quantity"].tolist() == [bench.FAILED] and "BrokenProcessPool" in table["case"][0]

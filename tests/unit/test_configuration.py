@@ -419,6 +419,7 @@ def test_make_help_prints_the_head(made):
 # ------------------------------------------------------------------ Snakemake
 
 
+@pytest.mark.slow
 def test_snakemake_reads_the_settings_as_we_do(root, tmp_path):
     """Its own parser would leave null and numbers within braces as text, and dies of such files."""
     project = copy_project(root, tmp_path / "copy")
@@ -470,6 +471,7 @@ def test_what_snakemake_and_make_read_is_ascii(root):
             assert path.read_bytes().isascii(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", ["zh_CN.GBK", "en_US.ISO-8859-1"])
 def test_everything_runs_in_a_locale_that_is_not_utf_8(root, tmp_path, locale):
     language, _, encoding = locale.partition(".")

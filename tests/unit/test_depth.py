@@ -75,6 +75,7 @@ def test_the_slope_of_a_power_law_is_its_exponent(power):
         assert listed.to_numpy().tolist() == [list(astuple(found))]
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_slope_covers_it_as_often_as_it_says():
     generator = np.random.default_rng(0)
     covered = 0

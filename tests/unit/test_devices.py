@@ -46,6 +46,7 @@ def test_a_job_of_a_whole_device_shares_it_with_nobody(tmp_path):
         assert (small, whole) == (0, 1)
 
 
+@pytest.mark.slow
 def test_many_processes_never_share_a_slot(tmp_path):
     """Eight processes on two devices of one slot: each notes when it came and when it left."""
     script = (

@@ -117,6 +117,7 @@ def test_the_command_prints_every_study(root, plans, monkeypatch, capsys):
     assert all(study in said for study in [*plans["paper"].studies, f"{total:,}"])
 
 
+@pytest.mark.slow
 def test_the_rule_prints_every_study_and_runs_no_other_job(root, tmp_path, plans):
     project = copy_project(root, tmp_path / "project")
     answer = snakemake(project, "plan")

@@ -225,6 +225,7 @@ def test_mistakes_on_the_command_line_are_sentences(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_show_tells_our_artifacts_from_other_files(tmp_path):
     import pandas as pd
 

@@ -288,6 +288,7 @@ def test_a_run_keeps_logits_and_sets_and_is_the_same_twice(digits):
     assert set(table["dataset"]) == {"digits"}
 
 
+@pytest.mark.slow
 def test_a_network_learns_digits(digits):
     own = spec(n=[200], steps=900, refiner={"width": 16}, seeds=1, gate=0.0,
                network={**SMALL, "widths": [8, 16, 16], "blocks": [1, 1, 1]})  # fmt: skip
@@ -296,6 +297,7 @@ def test_a_network_learns_digits(digits):
     assert right.min() > 0.8
 
 
+@pytest.mark.slow
 def test_the_network_compiles_whole_and_computes_the_same():
     """What a GPU would be given, traced here without one: one graph, the same gradients."""
     own = spec(refiner={"width": 4}, mean=[0.5], std=[0.2])
@@ -334,6 +336,7 @@ def test_a_stopped_run_goes_on_and_ends_as_undisturbed(digits, tmp_path, network
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "parts"),
     [

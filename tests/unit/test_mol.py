@@ -249,6 +249,7 @@ def power(exponent):
     return lambda n: 0.2 * (64 / n) ** exponent
 
 
+@pytest.mark.slow
 def test_c5():
     found = mol.claim_c5(fronts())
     assert found.verdict == HOLDS and found.value == pytest.approx(-0.5)
@@ -263,6 +264,7 @@ def test_c5():
     assert mol.claim_c5(fronts(scale="smoke")).verdict == UNDECIDABLE
 
 
+@pytest.mark.slow
 def test_c6():
     found = mol.claim_c6(fronts())
     assert found.verdict == HOLDS and found.value == pytest.approx(50 / 51)
@@ -299,6 +301,7 @@ def test_c7():
     assert mol.claim_c7(fronts(scale="smoke")).verdict == UNDECIDABLE
 
 
+@pytest.mark.slow
 def test_c8():
     found = mol.claim_c8(fronts())
     assert found.verdict == HOLDS and found.value == pytest.approx(-0.5)
@@ -471,6 +474,7 @@ def test_samples_of_a_size_do_not_depend_on_the_other_sizes():
         pd.testing.assert_frame_equal(*rows)
 
 
+@pytest.mark.slow
 def test_the_smoke_scale_decides_nothing_and_draws_everything(smoke, root, tmp_path):
     from replica import drawing
 

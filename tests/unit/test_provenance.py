@@ -139,6 +139,7 @@ def test_comments_docstrings_and_white_space_do_not_count(package):
     assert package("pkg.top:entry", low=("np.sqrt(x) * RATE", "( np.sqrt( x )*RATE )")) == before
 
 
+@pytest.mark.slow
 def test_statements_are_found_without_looking_at_expressions():
     for text in [BLOCKS, *(path.read_text() for path in provenance.LIBRARY.rglob("*.py"))]:
         tree = provenance._syntax_tree(text)

@@ -224,6 +224,7 @@ def test_passages_are_distinct_and_of_one_class(cards):
     assert all(len(text) <= 200 or " " not in text for text in texts)
 
 
+@pytest.mark.slow
 def test_the_paper_path_runs_on_reviews(root, real_data, tmp_path):
     entry = load_registry(root / "config/datasets.yaml")["imdb_table"]
     card = prepare_dataset(entry, real_data / "imdb", tmp_path / "imdb_table")

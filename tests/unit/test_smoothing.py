@@ -703,6 +703,7 @@ def test_counts_are_artifacts(cards, base, tmp_path):
     assert stamp["key"] == "k" and torch.equal(back["counts"], states["counts"])
 
 
+@pytest.mark.slow
 def test_on_real_images_the_mean_noise_is_five_percent_above(real_data, root, tmp_path):
     """Claim c9, on CIFAR-10 as JPEG: the follow-up's constants are 1.05 to 1.06 times sigma_b."""
     (tmp_path / "raw").mkdir()

@@ -163,6 +163,7 @@ def test_signals_to_the_group_end_jobs_and_leave_the_server(script, tmp_path):
     assert asking.communicate(timeout=30)[0] == "-15\n"
 
 
+@pytest.mark.slow
 def test_the_plain_server_has_no_torch():
     """Jobs that draw, judge or read arrays import no torch, and what they need is there at once."""
     modules = server_modules(["dufm", "sinks", "mol"])["plain"]
@@ -172,6 +173,7 @@ def test_the_plain_server_has_no_torch():
     assert said.stdout.strip() == "['seaborn', 'replica.studies.sinks']"
 
 
+@pytest.mark.slow
 def test_the_torch_server_leaves_the_gpu_alone():
     """A fork cannot use CUDA where its parent has touched it."""
     modules = server_modules([])["torch"]

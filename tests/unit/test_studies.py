@@ -233,6 +233,7 @@ def test_minibatches_of_a_stack_are_those_of_one_plain_loop_a_seed(root, digits)
             )
 
 
+@pytest.mark.slow
 def test_the_paper_path_runs_on_cifar10_images(root, real_data, tmp_path):
     """A few steps of ResNet20 with its head on real CIFAR-10 (JPEG) images, on a CPU."""
     from replica.data.fetch import fetch_dataset
@@ -290,6 +291,7 @@ def test_the_style_has_the_palette_of_seaborn_without_importing_it():
     assert set(colours) <= {*seaborn.color_palette("colorblind").as_hex(), "#000000", "#555555"}
 
 
+@pytest.mark.slow
 def test_a_drawing_has_labels_and_the_same_bytes_twice(tmp_path):
     drawing.apply_style()
     table = low_rank.table_fig3_left_loss_ratio(closed("fig3_left_loss_ratio"))

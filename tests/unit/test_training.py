@@ -251,6 +251,7 @@ def test_two_classes_reach_the_closed_form():
     assert ((gap >= -1e-4) & (gap <= 0.003)).all()
 
 
+@pytest.mark.slow
 def test_fifteen_classes_and_seven_layers_go_below_dnc():
     """K 15, L 7, λ .002, n 1, width 30, lr .1, 25,000 steps: all of 6 below L_DNC, best <= .09."""
     params = dufm.initialise(
