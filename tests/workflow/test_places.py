@@ -79,7 +79,7 @@ def test_a_changed_run_fetches_anew_and_re_runs_itself_alone(drawn):
     config = drawn / "config/config.yaml"
     before = config.read_text(encoding="utf-8")
     config.write_text(
-        before.replace("dataset: drawn}", "dataset: drawn, lr: 0.013}"), encoding="utf-8"
+        before.replace("dataset: drawn}", "dataset: drawn, lr: 0.013}", 1), encoding="utf-8"
     )
     fetched = {
         ("fetch_dataset", "data/raw/drawn/receipt.json"),
