@@ -337,10 +337,10 @@ def test_scales_studies_and_seeds_compose(finished):
             ["low_rnk", "there are agop, depth, dufm, fc_low_data, idrs, low_rank"],
         ),
         (["sclae=smoke"], ["unknown key sclae", "did you mean scale?"]),
-        (["seeds=[1]"], ["seeds = ['1']", "integer"]),
+        (["seeds=[1]"], ["seeds = [1]", "integer"]),
         (
             ["overrides={low_rank: {fig6: {width: -1}}}"],
-            ["runs.fig6", "width =", "-1", "greater than 0"],
+            ["overrides.low_rank.fig6", "width = -1", "greater than 0"],
         ),
         (["overrides={low_rank: {fig9: {width: 1}}}"], ["fig9", "there is no such run", "fig6"]),
     ],
