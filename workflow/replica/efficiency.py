@@ -105,8 +105,7 @@ def _files(plan: Plan) -> dict[tuple[str, str, str], list[str]]:
         if part.rule == "train_round":
             made.append(plan.labelled(part))
         if plan.measured(part):
-            measures = f"{base}/measures/{part.stem}.parquet"
-            files[part.study, "measure_run", part.stem] = [measures]
+            files[part.study, "measure_run", part.stem] = [plan.measures(part)]
     for study in plan.studies:
         for figure in plan.studies[study].figures:
             stem = f"{plan.results}/{study}/figures/{figure}"

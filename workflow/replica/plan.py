@@ -166,7 +166,7 @@ class Plan:
         trained = [part.stem for part in parts if part.rule != "certify"]
         return {
             "histories": [f"{base}/runs/{stem}.history.parquet" for stem in trained],
-            "measures": [f"{base}/measures/{part.stem}.parquet" for part in parts],
+            "measures": [self.measures(part) for part in parts],
         }
 
     def figure_files(self, study: str) -> list[str]:
@@ -538,7 +538,7 @@ class Plan:
                 expected[self.labelled(job)] = key
             if self.measured(job):
                 measure = self.key("measure", study, run, part)
-                expected[f"{base}/measures/{job.stem}.parquet"] = measure
+                expected[self.measures(job)] = measure
         for slug, study in self.studies.items():
             for figure in study.figures:
                 key = self.key("table", slug, figure)
