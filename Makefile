@@ -1,7 +1,7 @@
 # make            environment, reproduction at the scale of config/config.yaml, report
 # make help       this list
 # make check      lint, and the quick tests of single functions and exact values: two minutes
-# make test       all tests, with whole workflows, faults and a cluster: twenty minutes
+# make test       all tests, with whole workflows, faults and a cluster: half an hour
 # make slurm      the same on a Slurm cluster; make status, make efficiency: how it goes, what it used
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes
@@ -30,6 +30,8 @@ SETTINGS := $(if $(REPLICA_SCALE),--scale "$$REPLICA_SCALE") --settings "$$REPLI
 # What the modules of a cluster say of another Python does not reach this one.
 export PYTHONPATH := $(CURDIR)/workflow
 unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT PYTHONEXECUTABLE
+# Compiled once, not anew by each of hundreds of interpreters.
+unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
 
 .PHONY: all help slurm status efficiency bench profile reliability check test lock lint schema clean
@@ -69,10 +71,12 @@ lint: .venv/installed
 check: .venv/installed lint
 	pytest -n auto -m "not slow" --hypothesis-profile quick tests/unit tests/exact
 
-# What runs whole workflows has all cores to itself
+# A file is one worker's: there is one Slurm. Much of the time of its tests is waiting, so there is
+# a worker more than cores. What waits for the smoke scale comes after what does not.
+ALL := pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder \
+	tests/cluster tests/faults tests/exact tests/workflow tests/unit
 test: .venv/installed lint
-	pytest -n auto tests/unit tests/exact
-	pytest tests/workflow tests/faults tests/cluster
+	$(ALL)
 
 # The lock, with one version of each package for every Python where there is one
 lock:
@@ -86,9 +90,9 @@ bench: .venv/installed
 profile: .venv/installed
 	@python benchmarks/reproduction.py $(if $(REPLICA_SCALE),"$$REPLICA_SCALE")
 
-# Breaks everything on purpose and writes what was tried
+# All tests; writes down how often those of the cluster and of faults broke what
 reliability: .venv/installed
-	pytest tests/cluster tests/faults --reliability docs/reliability.md
+	$(ALL) --reliability docs/reliability.md
 
 clean:
 	rm -rf results .snakemake

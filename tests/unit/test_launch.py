@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from replica import last_words, launch
+from replica import artifacts, last_words, launch
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,7 @@ def slurm(tmp_path, monkeypatch):
     return put
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("commands", "said"),
     [
@@ -174,6 +176,7 @@ def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_snakemake_tells_of_failed_and_finished_jobs(tmp_path):
     """With Snakemake's own records, whose fields are not documented."""
     (tmp_path / "Snakefile").write_text(
@@ -203,11 +206,41 @@ def test_outputs_that_are_being_made_are_read_from_snakemake_s_notes(tmp_path):
     assert launch._begun(folder) == {"results/smoke/a/runs/b/all"}
 
 
+def test_the_report_follows_what_it_shows_and_its_words(tmp_path, monkeypatch):
+    drawing, page = tmp_path / "results/a.svg", tmp_path / "results/report.html"
+    drawing.parent.mkdir()
+    built = []
+
+    def run(command, *_):
+        built.append(command)
+        page.write_text("<html></html>")
+        return 0, []
+
+    monkeypatch.setattr(launch, "_run", run)
+
+    def builds(drawn_with: str, words: str) -> bool:
+        drawing.write_text("<svg></svg>")
+        artifacts.mark(drawing, key=drawn_with, commit="")
+        plan = SimpleNamespace(
+            root=tmp_path, results="results", shown=lambda: {"results/a.svg": "k"},
+            report_key=lambda: words,
+        )  # fmt: skip
+        before = len(built)
+        launch.build_report(plan, [], {}, complete=True)
+        return len(built) > before
+
+    # A drawing of other settings: the run was of another study alone.
+    assert not builds("old", "words")
+    assert builds("k", "words") and not builds("k", "words")
+    assert builds("k", "other words") and artifacts.has_key(page, "other words")
+
+
 def replica(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "replica", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_mistakes_on_the_command_line_are_sentences(tmp_path):
     said = replica(folder=tmp_path)
     assert said.returncode == 2 and "scorecard" in said.stdout
@@ -228,8 +261,6 @@ def test_mistakes_on_the_command_line_are_sentences(tmp_path):
 @pytest.mark.slow
 def test_show_tells_our_artifacts_from_other_files(tmp_path):
     import pandas as pd
-
-    from replica import artifacts
 
     frame = pd.DataFrame({f"a long name of a column {i}": range(9) for i in range(9)})
     artifacts.write_table(tmp_path / "ours.parquet", frame, {"key": "k"})
@@ -260,7 +291,6 @@ def test_show_tells_our_artifacts_from_other_files(tmp_path):
 
 @pytest.mark.parametrize("ending", ["svg", "html", "pdf"])
 def test_a_mark_changes_nothing_that_is_shown(tmp_path, ending):
-    from replica import artifacts
 
     path = tmp_path / f"x.{ending}"
     path.write_bytes(b"<a>\n</a>\n")

@@ -47,7 +47,8 @@ def whole():
 """,
 }
 CACHED = (provenance.parse, provenance.references, provenance.is_module, provenance.code_digest,
-          provenance._source, provenance._names, provenance._known)  # fmt: skip
+          provenance._source, provenance._names, provenance._known, provenance._found,
+          provenance._content)  # fmt: skip
 BLOCKS = """
 class A:
     "of a class"
@@ -241,6 +242,47 @@ def test_a_definition_of_the_project_may_move(root, tmp_path, monkeypatch):
         cached.cache_clear()
 
 
+def test_digests_are_kept_for_as_long_as_no_file_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "LIBRARY", tmp_path / "workflow/replica")
+    script = tmp_path / "workflow/scripts/train.py"
+    for folder in (provenance.LIBRARY, script.parent, tmp_path / ".snakemake"):
+        folder.mkdir(parents=True)
+    module = provenance.LIBRARY / "area.py"
+    module.write_text("def square(x):\n    return x * x\n")
+    script.write_text("square(2)\n")
+
+    def digest():
+        """As a new process finds it."""
+        for cached in CACHED:
+            cached.cache_clear()
+        return provenance.code_digest("replica.area:square", script)
+
+    found = digest()
+    provenance.keep_digests()
+    kept = tmp_path / ".snakemake/replica.digests.json"
+    assert found in kept.read_text()
+    kept.write_text(kept.read_text().replace(found, "as it was kept"))
+    assert digest() == "as it was kept"
+    # To move the folder changes no file.
+    shutil.copytree(tmp_path, tmp_path.with_name("moved"))
+    monkeypatch.setattr(provenance, "LIBRARY", tmp_path.with_name("moved") / "workflow/replica")
+    assert digest() == "as it was kept"
+    monkeypatch.setattr(provenance, "LIBRARY", tmp_path / "workflow/replica")
+    script.write_text("square(2)  # two\n")
+    assert digest() == found
+    # Edited after it was read, and before what was found is kept
+    module.write_text("def square(x):\n    return x**2\n")
+    provenance.keep_digests()
+    new = digest()
+    assert new != found
+    provenance.keep_digests()
+    assert digest() == new
+    kept.write_text(kept.read_text()[:-9])
+    assert digest() == new
+    for cached in CACHED:
+        cached.cache_clear()
+
+
 def test_a_module_passed_as_a_value_counts_whole(package):
     before = package("pkg.top:whole")
     assert package("pkg.top:whole", low=("return x\n", "return x + 1\n")) != before
@@ -267,11 +309,12 @@ def test_every_import_inside_the_library_is_followed(root):
     # Only the end of a job reads these, and a plan ends none.
     packages |= {"replica.last_words", "replica.refusals"}
     provenance._known.cache_clear()
-    provenance.code_digest.__wrapped__(probe)
+    provenance._walked(probe, None)
     reached = {module for module, _ in provenance._known()}
     assert set(answer.stdout.split()) <= reached | packages
 
 
+@pytest.mark.slow
 @given(st.text(), st.text(), st.integers(0, 10**6), st.text())
 def test_streams_are_told_apart_by_name(study, run, seed, purpose):
     one = provenance.stream_seed(study, run, seed, purpose)

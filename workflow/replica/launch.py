@@ -28,7 +28,17 @@ import pandas as pd
 import psutil
 from filelock import FileLock, Timeout
 
-from replica import adoption, artifacts, last_words, provenance, refusals, report, starter
+from replica import (
+    adoption,
+    artifacts,
+    estimates,
+    last_words,
+    provenance,
+    refusals,
+    report,
+    rulebook,
+    starter,
+)
 from replica.plan import Plan
 
 
@@ -107,6 +117,7 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if not (folder / "metadata").exists():
             adoption.adopt(plan)
         again = adoption.delete_damaged(plan)
+        _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]
         began = time.time()
@@ -126,6 +137,17 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
             status = status or 1
         _print_failures(events, plan.root, began)
         return status
+
+
+def _keep_digests(plan: Plan) -> None:
+    """Find the digests of all code that Snakemake asks for, for its processes and later ones."""
+    for study, spec in plan.studies.items():
+        for figure in spec.figures:
+            plan.key("plot", study, figure)
+    rulebook.of_plan(plan)
+    # Where nothing can be written each process finds them itself.
+    with suppress(OSError):
+        provenance.keep_digests()
 
 
 def _print_failures(events: list[dict], root: Path, since: float) -> None:
@@ -285,22 +307,27 @@ def build_report(
     """
     began = time.time()
     folder = plan.root / plan.results
-    page, scorecard = folder / "report.html", folder / "scorecard.parquet"
+    page = folder / "report.html"
     partial = [folder / f"scorecard.partial.{ending}" for ending in ("parquet", "html")]
     command = [sys.executable, "-m", "snakemake", "--nolock", "--report", str(page)]
     settings = ["--quiet", "all", "--config", *config]
     if complete:
         for path in partial:
             artifacts.remove(path)
-        shown = [scorecard, *folder.glob("*/figures/*.svg"), *folder.glob("generalization.html")]
-        if scorecard.exists() and not all(_newer(page, path) for path in shown):
-            _run([*command, *settings], plan.root, environment)
+        key = plan.report_key()
+        whole = all(artifacts.has_key(plan.root / path, k) for path, k in plan.shown().items())
+        if whole and not artifacts.has_key(page, key):
+            status, _ = _run([*command, *settings], plan.root, environment)
+            if status == 0:
+                artifacts.mark(page, key=key, commit=provenance.git_commit())
         return
     current = adoption.current_figures(plan)
     every = [(study, figure) for study in plan.studies for figure in plan.studies[study].figures]
     missing = " ".join("/".join(names) for names in every if names not in current)
     print(f"Not made: {missing or 'no figure'}.", file=sys.stderr)
     rows = pd.concat([_decidable(plan, s, current) for s in plan.studies], ignore_index=True)
+    rows = estimates.with_deciding_runs(rows, plan.root, plan.config.scale)
+    rows = rulebook.with_dates(rows, plan.root, plan.config.scale, rulebook.of_plan(plan))
     stamp = provenance.begin(spec={}, key="partial", code="", seeds=[], device="cpu")
     artifacts.write_table(partial[0], rows, stamp.finish())
     titles = {slug: study.title for slug, study in plan.studies.items()}
@@ -323,13 +350,9 @@ def _decidable(plan: Plan, study: str, current: list[tuple[str, str]]) -> pd.Dat
     """The verdicts of a study on the figure tables that are current."""
     paths = [plan.root / path for path in plan.tables(study)]
     tables = {p.stem: artifacts.read_table(p) for p in paths if (study, p.stem) in current}
-    claims = {name: claim.model_dump() for name, claim in plan.studies[study].claims.items()}
+    claims = plan.claim_specs(study)
     module = import_module(f"replica.studies.{study}")
     return report.decide_claims(study, claims, tables, module)
-
-
-def _newer(path: Path, other: Path) -> bool:
-    return path.exists() and path.stat().st_mtime >= other.stat().st_mtime
 
 
 def _clear_checkpoints(plan: Plan) -> None:

@@ -103,6 +103,54 @@ def code_digest(entry: str, script: Path | str | None = None) -> str:
     Raises:
         ValueError: the entry does not exist.
     """
+    names = f"{entry} {Path(script).name if script else ''}"
+    found = _found(LIBRARY)
+    if names not in found:
+        found[names] = _walked(entry, script)
+    return found[names]
+
+
+@functools.cache
+def _found(library: Path) -> dict[str, str]:
+    """The digests that are known, by what they are of; at first those that `keep_digests` kept."""
+    try:
+        kept = json.loads(_kept_in(library).read_text(encoding="utf-8"))
+        return kept["digests"] if kept["sources"] == _sources(library) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def keep_digests() -> None:
+    """Keep the digests that were found for later processes: to find them takes three seconds."""
+    kept = {"sources": _sources(LIBRARY), "digests": _found(LIBRARY)}
+    _kept_in(LIBRARY).write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _kept_in(library: Path) -> Path:
+    return library.parent.parent / ".snakemake/replica.digests.json"
+
+
+def _sources(library: Path) -> str:
+    """A digest of all files that digests of code are made of, and of the Python that read them."""
+    folder = library.parent
+    files = {
+        str(path.relative_to(folder)): hashlib.sha256(_content(path).encode()).hexdigest()
+        for path in folder.rglob("*.py")
+    }
+    return key_of(python=sys.version_info[:2], files=files)
+
+
+@functools.cache
+def _content(path: Path) -> str:
+    """What stood in a file when this process first read it.
+
+    So what is kept belongs to the text that it was made of, also where a file is edited meanwhile.
+    """
+    return path.read_text(encoding="utf-8")
+
+
+def _walked(entry: str, script: Path | str | None) -> str:
+    """The digest of an entry, by the walk over what it reaches."""
     module, _, name = entry.partition(":")
     if not is_module(module):
         raise ValueError(f"{entry}: there is no module {module}.")
@@ -245,7 +293,7 @@ def _member(module: str, name: str) -> tuple[str, str | None]:
 def parse(module: str) -> _Module:
     """The top level of a module of this package."""
     result = _Module()
-    tree = _syntax_tree(_file(module).read_text(encoding="utf-8"))
+    tree = _syntax_tree(_content(_file(module)))
     for statement in _statements(tree):
         if isinstance(statement, ast.Import):
             for alias in statement.names:
@@ -317,7 +365,7 @@ class _WithoutModules(ast.NodeTransformer):
 
 @functools.cache
 def _script_text(script: Path | str) -> str:
-    return _text(_syntax_tree(Path(script).read_text(encoding="utf-8")).body)
+    return _text(_syntax_tree(_content(Path(script))).body)
 
 
 def _text(statements: list[ast.stmt]) -> str:
