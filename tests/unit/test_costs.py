@@ -98,6 +98,7 @@ def test_what_the_shell_would_understand_is_refused(cluster):
         load_config({"cluster": cluster})
 
 
+@pytest.mark.slow
 def test_a_certification_on_a_cluster(root):
     """Its own groups; a GPU where its classifier has one; slices share the draws."""
     small = make_plan(root, {"scale": "laptop", "studies": ["idrs"]})

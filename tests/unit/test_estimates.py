@@ -18,9 +18,11 @@ from replica.estimates import (
     notes,
     rates_of,
     study_table,
+    with_deciding_runs,
 )
 from replica.plan import cost_of, make_plan
 from replica.specs import SCALES
+from replica.verdicts import HOLDS, UNDECIDABLE
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +133,20 @@ def test_the_rule_prints_every_study_and_runs_no_other_job(root, tmp_path, plans
     assert f"{len(jobs)}" in answer.stdout
     left = [path.name for path in (project / "results").rglob("*") if path.is_file()]
     assert left == ["plan.log"] and not (project / "data").exists()
+
+
+def test_an_undecided_claim_names_the_runs_that_would_decide_it(root, plans):
+    card = pd.DataFrame({
+        "study": ["low_rank", "low_rank", "low_rank"], "claim": ["c4", "c1", "c9"],
+        "verdict": [UNDECIDABLE, HOLDS, UNDECIDABLE], "decided_by": ["", "", "a proof"],
+    })  # fmt: skip
+    said = with_deciding_runs(card, root, "laptop")["decided_by"].tolist()
+    jobs = job_table(plans["paper"], Rates())
+    own = jobs[(jobs["study"] == "low_rank") & jobs["name"].str.startswith("fig2_bottom/")]
+    # Of cores it takes seconds.
+    hours = f"{own['gpu_hours'].sum():.2g} GPU hours"
+    assert own["cpu_hours"].sum() < 0.005
+    assert said[0] == f"fig2_bottom_resnet_cifar10 at the scale paper ({hours})"
+    assert said[1:] == ["", "a proof"]
+    # There is no larger scale.
+    assert with_deciding_runs(card, root, "paper")["decided_by"].tolist() == ["", "", "a proof"]

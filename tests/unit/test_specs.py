@@ -17,7 +17,7 @@ STUDY = {
     "runs": {"r": {"paper": RUN, "laptop": {"n": 1}, "smoke": {"steps": 2},
                    "origin": {"suggested": [k for k in RUN if k != "kind"]}}},
     "figures": {"f": {"title": "t", "shows": "s", "place": "p", "runs": ["r"]}},
-    "claims": {"c1": {"statement": "s", "source": "p", "figures": ["f"]}},
+    "claims": {"c1": {"statement": "s", "source": "p", "rests_on": "proof", "published": "p", "rule": "r", "figures": ["f"]}},
 }  # fmt: skip
 
 

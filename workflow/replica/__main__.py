@@ -101,9 +101,29 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
             "--settings", default="", metavar="LINE", help="the same in one line; what make uses"
         )
     start.add_argument("arguments", nargs="*", help="targets and options for Snakemake")
+    rules = command(
+        "rules", _rules, "note in config/rules.lock that rules or what decides them have changed"
+    )
+    rules.add_argument("reason", help="why, in a sentence")
+    rules.add_argument(
+        "--results", choices=["seen", "not seen"], required=True,
+        help="whether results under the new rules were known",
+    )  # fmt: skip
     schema = command("schema", _schema, "write the JSON schemas of the configuration")
     schema.add_argument("folder", type=Path)
     return parser
+
+
+def _rules(options: argparse.Namespace) -> int:
+    import datetime
+
+    from replica import rulebook
+
+    again = rulebook.add_entries(
+        Path.cwd(), options.reason, options.results == "seen", datetime.date.today()
+    )
+    print(f"{len(again)} rules noted: {', '.join(map('.'.join, again)) or 'none has changed'}.")
+    return 0
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -355,13 +355,12 @@ def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
     hypotheses = getattr(bed, "hypotheses", angles * getattr(bed, "offsets", 200))
     # Elsewhere a count is drawn at once.
     sampled = bed.kind in ("gaussian", "flat")
-    projections = angles * (2 + spec.signs) * sum(spec.n) if sampled else 0
+    # Scores that are sorted count twice.
+    passes = 2 + spec.signs + 2 * ("cvar" in getattr(bed, "objectives", []))
+    projections = angles * passes * sum(spec.n) if sampled else 0
     scalarized = hypotheses * (5 * spec.scalarizations + 2 * spec.minimised) * len(spec.n)
-    tails = 0.0
-    if "cvar" in getattr(bed, "objectives", []):
-        tails = 2 * bed.tail * hypotheses * sum(spec.n)
     projected = SCALARIZATIONS_PER_PROJECTION * projections
-    work = Work("scalarization", seeds * shares * (projected + scalarized + tails))
+    work = Work("scalarization", seeds * shares * (projected + scalarized))
     # Scores of the largest sample, the places of the histogram, and what they are made from.
     return _small(work, 40 * angles * max(spec.n) // 2**20 if sampled else 0)
 

@@ -4,7 +4,7 @@ Hours follow from the work of each job (`replica.costs`) and the time of a unit 
 on this machine by `make bench` where it was, and as stated in `replica.costs` where it was not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from rich.table import Table
 
 from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS, Work, measuring_work
-from replica.plan import Plan, cost_of
+from replica.plan import Plan, cost_of, make_plan
+from replica.specs import SCALES
+from replica.verdicts import UNDECIDABLE
 
 BENCHMARKS = "results/benchmarks.parquet"
 # The rows of the table of benchmarks that are read here; their cases are keys of `SECONDS`.
@@ -116,6 +118,40 @@ def hours_left(
     # Jobs that several studies share take seconds, and are not counted.
     left = jobs[[done.get(name, True) is not True for name in names]]
     return left["gpu_hours"].sum(), left["cpu_hours"].sum()
+
+
+def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFrame:
+    """A scorecard that says of each undecided claim which runs would decide it, and their hours.
+
+    Those of the next scale at which the claim is not looked at on a stand-in, with the settings of
+    the study's file; what the study's file says itself stays.
+    """
+    rates, later = rates_of(root), SCALES[SCALES.index(scale) + 1 :]
+    unanswered = (card["verdict"] == UNDECIDABLE) & (card["decided_by"] == "")
+    card = card.copy()
+    for study, rows in card[unanswered].groupby("study", sort=False):
+        for larger in later:
+            plan = make_plan(root, {"scale": larger, "studies": [str(study)]})
+            jobs, claims = job_table(plan, rates), plan.claim_specs(str(study))
+            for index, row in rows.iterrows():
+                claim = claims.get(row["claim"])
+                if claim is None or claim["stand_in"] or card.at[index, "decided_by"]:
+                    continue
+                card.at[index, "decided_by"] = _hours_of(plan, jobs, str(study), claim["figures"])
+    return card
+
+
+def _hours_of(plan: Plan, jobs: pd.DataFrame, study: str, figures: Sequence[str]) -> str:
+    """The runs of some figures at the scale of a plan, in words."""
+    stems, todo = set(), plan.parts_behind(study, figures)
+    while todo:
+        part = todo.pop()
+        stems.add(part.stem)
+        todo += [other for other in (part.base, part.before) if other is not None]
+    spent = jobs[(jobs["study"] == study) & jobs["name"].isin(stems)]
+    hours = {"GPU": spent["gpu_hours"].sum(), "core": spent["cpu_hours"].sum()}
+    listed = " and ".join(f"{h:.2g} {device} hours" for device, h in hours.items() if h >= 0.005)
+    return f"{', '.join(figures)} at the scale {plan.config.scale} ({listed or 'minutes'})"
 
 
 def study_table(jobs: pd.DataFrame) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from replica.kinds import FUNCTIONS, datasets_of, measured_only, training_settin
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
     CertificationSpec,
+    ClaimSpec,
     Config,
     ConfigError,
     FigureSpec,
@@ -53,6 +54,8 @@ DRAWING = [f"replica.drawing:{name}" for name in ("drawn", "footer", "footer_tex
 WITH_TORCH = ("train_run", "train_round", "certify", "generalization")
 # Larger files of a pretrained model are weights, which no key waits for.
 SMALL_FILE = 10_000_000
+# When the rules of claims were fixed, see `replica.rulebook`.
+RULES = "config/rules.lock"
 # Scripts by rule, for the digests of their code.
 SCRIPTS = {"train_run": "train", "train_round": "round", "certify": "certify"}
 
@@ -134,6 +137,11 @@ class Plan:
             if part.study == study and part.run.partition("-")[0] in wanted
         ]
 
+    def parts_behind(self, study: str, figures: Iterable[str]) -> list[Part]:
+        """The parts that some figures of a study show, each once."""
+        runs = [run for figure in figures for run in self.figure(study, figure).runs]
+        return self.parts_of(study, dict.fromkeys(runs))
+
     def measured(self, part: Part) -> bool:
         """Whether a figure reads the measures of a part; a mere start of other runs has none."""
         template = part.run.partition("-")[0]
@@ -177,9 +185,14 @@ class Plan:
             for ending in ("parquet", "svg", "pdf")
         ]
 
+    def claimed_figures(self, study: str) -> list[str]:
+        """The figures whose tables decide the claims of a study."""
+        claims = self.studies[study].claims.values()
+        return sorted({figure for claim in claims for figure in claim.figures})
+
     def tables(self, study: str) -> list[str]:
-        """The figure tables of a study, in the order of its file."""
-        figures = self.studies[study].figures
+        """The figure tables that the claims of a study are decided by."""
+        figures = self.claimed_figures(study)
         return [f"{self.results}/{study}/figures/{figure}.parquet" for figure in figures]
 
     def targets(self, study: str) -> list[str]:
@@ -359,11 +372,10 @@ class Plan:
 
     def _claims(self, study: str) -> dict[str, Any]:
         claims = self.studies[study].claims
-        figures = sorted({figure for claim in claims.values() for figure in claim.figures})
         script = self._script("claims")
         return {
-            "claims": {name: claim.model_dump() for name, claim in claims.items()},
-            "tables": [self.key("table", study, figure) for figure in figures],
+            "claims": self.claim_specs(study),
+            "tables": [self.key("table", study, f) for f in self.claimed_figures(study)],
             "code": [code_digest(f"replica.studies.{study}:claim_{c}", script) for c in claims],
         }
 
@@ -371,6 +383,7 @@ class Plan:
         return {
             "claims": [self.key("claims", study) for study in self.studies],
             "titles": {slug: study.title for slug, study in self.studies.items()},
+            "rules": (self.root / RULES).read_text(encoding="utf-8"),
             "code": self.code("scorecard"),
         }
 
@@ -447,12 +460,63 @@ class Plan:
 
     def claims(self, study: str) -> str:
         """The claims of a study as a parameter of a job."""
-        claims = self.studies[study].claims
-        return as_parameter({name: claim.model_dump() for name, claim in claims.items()})
+        return as_parameter(self.claim_specs(study))
+
+    def claim_specs(self, study: str) -> dict[str, dict[str, Any]]:
+        """The claims of a study with the data that they were looked at on, and for what they stand.
+
+        Besides the settings of `ClaimSpec`: `data`, names of the data sets, and `stand_in`, why
+        what ran cannot decide the claim; "" where it can.
+        """
+        specs = {}
+        for name, claim in self.studies[study].claims.items():
+            parts = self.parts_behind(study, claim.figures)
+            read = dict.fromkeys(name for part in parts for name in part.datasets[:1])
+            specs[name] = claim.model_dump() | {
+                "data": ", ".join(read),
+                "stand_in": self._stand_in(claim, parts),
+            }
+        return specs
+
+    def _stand_in(self, claim: ClaimSpec, parts: Iterable[Part]) -> str:
+        lacking: dict[str, dict[str, None]] = {}
+        for part in parts:
+            settings = part.spec.model_dump(mode="json")
+            if part.datasets:
+                settings["content"] = self.registry[part.datasets[0]].content
+            for name, deciding in claim.needs.items():
+                value: Any = settings
+                for key in name.split("."):
+                    value = value.get(key) if isinstance(value, dict) else None
+                if value is not None and value not in deciding:
+                    lacking.setdefault(name, {})[str(value)] = None
+        sentences = []
+        for name, values in lacking.items():
+            about = " or ".join(map(str, claim.needs[name]))
+            if name != "content":
+                about = f"{name.replace('.', ' ')} {about}"
+            sentences.append(f"the claim is about {about}, what ran has {', '.join(values)}")
+        return "; ".join(sentences)
 
     def titles(self) -> str:
         """The titles of the papers as a parameter of a job."""
         return as_parameter({slug: study.title for slug, study in self.studies.items()})
+
+    def shown(self) -> dict[str, str]:
+        """What the report shows, with the keys: the drawings and the pages."""
+        files = {
+            f"{self.results}/{slug}/figures/{figure}.svg": self.key("plot", slug, figure)
+            for slug, study in self.studies.items()
+            for figure in study.figures
+        }
+        files[f"{self.results}/scorecard.html"] = self.key("scorecard")
+        if self.with_networks():
+            files[f"{self.results}/generalization.html"] = self.key("correlations")
+        return files
+
+    def report_key(self) -> str:
+        """The key of the report: of what it shows, and of its words."""
+        return key_of(stage="report", shown=[*self.shown().values()], words=self.captions())
 
     def captions(self) -> dict[str, dict[str, dict[str, str]]]:
         """The captions of all figures, by study and figure."""

@@ -3,7 +3,9 @@
 import html
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -22,19 +24,19 @@ def decide_claims(
 
     Args:
         study: its slug.
-        claims: id -> the claim's specification (`statement`, `source`, `figures`).
+        claims: id -> the claim's specification, as `Plan.claim_specs` gives it.
         tables: figure id -> figure table. A claim whose table is absent, or holds nothing finite,
             is not decidable, and says so.
         module: the study's module.
 
     Returns:
-        One row a claim: study, claim, statement, source, verdict, value, published, tolerance,
-        detail, figures.
+        One row a claim: study, claim, statement, source, rests_on, verdict, value, published,
+        tolerance, detail, figures, data, decided_by.
     """
     rows = []
     for claim, spec in claims.items():
         needed = {figure: tables.get(figure) for figure in spec["figures"]}
-        verdict = _verdict(getattr(module, f"claim_{claim}"), needed)
+        verdict = _verdict(getattr(module, f"claim_{claim}"), needed, spec)
         value = verdict.value
         rows.append(
             {
@@ -42,12 +44,15 @@ def decide_claims(
                 "claim": claim,
                 "statement": spec["statement"],
                 "source": spec["source"],
+                "rests_on": spec["rests_on"],
                 "verdict": verdict.verdict,
                 "value": math.nan if value is None else float(value),
-                "published": verdict.published,
-                "tolerance": verdict.tolerance,
+                "published": spec["published"],
+                "tolerance": spec["rule"],
                 "detail": verdict.detail,
                 "figures": ", ".join(spec["figures"]),
+                "data": spec["data"],
+                "decided_by": spec["decided_by"],
             }
         )
     return pd.DataFrame(rows)
@@ -56,19 +61,29 @@ def decide_claims(
 def _verdict(
     claim: Callable[[Mapping[str, pd.DataFrame]], Verdict],
     tables: Mapping[str, pd.DataFrame | None],
+    spec: Mapping[str, Any],
 ) -> Verdict:
-    """What a claim says of its tables; undecidable, with the reason, where they hold nothing."""
+    """What a claim says of its tables; undecidable, with the reason, where they hold nothing.
+
+    A stand-in cannot refute or support what it stands for: what it shows is reported beside.
+    """
     absent = [figure for figure, table in tables.items() if table is None]
     if absent:
         why = f"no table of {', '.join(absent)}: its jobs did not finish"
-        return undecidable(why, published="", tolerance="")
+        return undecidable(why)
     for figure, table in tables.items():
         if why := why_nothing(table):
-            return undecidable(f"{why} in {figure}", published="", tolerance="")
+            return undecidable(f"{why} in {figure}")
     try:
-        return claim(tables)
+        verdict = claim(tables)
     except Undecided as why:
-        return undecidable(str(why), published="", tolerance="")
+        return undecidable(str(why))
+    detail = verdict.detail
+    if spec["cannot_fail"]:
+        detail = f"{spec['cannot_fail']}: {detail}"
+    if spec["stand_in"]:
+        return replace(verdict, verdict=UNDECIDABLE, detail=f"{spec['stand_in']}; there: {detail}")
+    return replace(verdict, detail=detail)
 
 
 def show_number(value: float) -> str:
@@ -87,16 +102,15 @@ def scorecard_html(
         scale: for the head.
         note: a sentence on the whole, such as that of `artifacts.side_by_side`.
     """
-    counts = card["verdict"].value_counts()
-    summary = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in MARKS)
-    parts = [_HEAD, f"<h1>Scorecard</h1><p>Scale <b>{html.escape(scale)}</b>: {summary}.</p>"]
+    parts = [_HEAD, f"<h1>Scorecard</h1><p>Scale <b>{html.escape(scale)}</b></p>"]
+    parts += [f"<p>{html.escape(line)}</p>" for line in summary(card)]
     if note:
         parts.append(f"<p>{html.escape(note)}</p>")
     for study, rows in card.groupby("study", sort=False):
         title = titles.get(str(study), "")
         parts.append(f"<h2>{html.escape(str(study))}: {html.escape(title)}</h2>")
         parts.append(
-            "<table><thead><tr><th>claim</th><th>published</th><th>ours</th>"
+            "<table><thead><tr><th>claim</th><th>rests on</th><th>published</th><th>ours</th>"
             "<th>decision rule</th><th>verdict</th><th>why</th></tr></thead><tbody>"
         )
         for row in rows.itertuples():
@@ -104,11 +118,19 @@ def scorecard_html(
             cells = [
                 f"<b>{html.escape(row.claim)}</b> {html.escape(row.statement)}"
                 f"<br><small>{html.escape(row.source)}; {html.escape(row.figures)}</small>",
+                html.escape(row.rests_on)
+                + (f"<br><small>{html.escape(row.data)}</small>" if row.data else ""),
                 html.escape(row.published),
                 html.escape(show_number(row.value)),
-                html.escape(row.tolerance),
+                html.escape(row.tolerance)
+                + (f"<br><small>Fixed {html.escape(row.fixed)}</small>" if row.fixed else ""),
                 f'<span class="{colour}">{mark} {html.escape(row.verdict)}</span>',
-                html.escape(row.detail),
+                html.escape(row.detail)
+                + (
+                    f"<br><small>What would decide it: {html.escape(row.decided_by)}</small>"
+                    if row.verdict == UNDECIDABLE and row.decided_by
+                    else ""
+                ),
             ]
             parts.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         parts.append("</tbody></table>")
@@ -131,8 +153,19 @@ def print_scorecard(card: pd.DataFrame, console: Console) -> None:
             row.detail,
         )
     console.print(table)
-    counts = card["verdict"].value_counts()
-    console.print(", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in MARKS))
+    for line in summary(card):
+        console.print(line)
+
+
+def summary(card: pd.DataFrame) -> list[str]:
+    """How many claims hold, those that rest on a proof apart from those on evidence of runs."""
+    kinds = {"proof": "Checks of what is proven", "evidence": "Evidence of runs"}
+    lines = []
+    for kind, name in kinds.items():
+        counts = card.loc[card["rests_on"] == kind, "verdict"].value_counts()
+        listed = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in MARKS)
+        lines.append(f"{name}: {listed}.")
+    return lines
 
 
 _HEAD = """<!doctype html>
@@ -144,5 +177,5 @@ th,td{text-align:left;vertical-align:top;padding:.45rem .6rem;border-bottom:1px 
 th{background:#f5f5f5}small{color:#666}
 .green{color:#08703f;font-weight:600}.red{color:#b3261e;font-weight:600}
 .yellow{color:#7a5c00;font-weight:600}
-td:nth-child(5){white-space:nowrap}td:nth-child(3){text-align:right;font-variant-numeric:tabular-nums}
+td:nth-child(6){white-space:nowrap}td:nth-child(4){text-align:right;font-variant-numeric:tabular-nums}
 </style></head><body>"""

@@ -975,6 +975,9 @@ class RiskBedSpec(Strict):
     tolerance: PositiveFloat = Field(
         default=0.1, description="deviation up to which sample_size counts samples"
     )
+    beds: PositiveInt = Field(
+        default=1, description="draws of the bed for which sample_size counts samples"
+    )
     signs: Annotated[int, Field(ge=0)] = Field(
         default=0, description="draws of signs of the empirical Rademacher complexity of the error"
     )
@@ -1151,6 +1154,23 @@ class ClaimSpec(Strict):
     statement: str
     source: str
     figures: Annotated[list[Name], Field(min_length=1)]
+    published: str = Field(description="the published number, or words")
+    rule: str = Field(description="when the claim holds, fixed before the runs")
+    rests_on: Literal["proof", "evidence"] = Field(
+        description="a proof (an identity, a bound that was proven, a construction: our code is "
+        "checked) or evidence of runs"
+    )
+    cannot_fail: str = Field(
+        default="", description="why the check cannot fail on what runs here, if so"
+    )
+    needs: dict[str, list[Any]] = Field(
+        default={},
+        description="settings that a run must have to decide the claim, with the values that do; "
+        "`content` is that of its data set",
+    )
+    decided_by: str = Field(
+        default="", description="what would decide it, where that is no larger scale"
+    )
 
 
 class StudySpec(Strict):

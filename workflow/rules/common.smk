@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from replica import rulebook
 from replica.configuration import CONFIG_FILE, read_settings
 from replica.kinds import reader, training_settings
 from replica.last_words import listen

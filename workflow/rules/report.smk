@@ -51,6 +51,7 @@ rule scorecard_table:
         key=key("scorecard"),
         titles=plan.titles(),
         scale=plan.config.scale,
+        rules=lambda wildcards: rulebook.of_plan(plan),
     script:
         "../scripts/scorecard.py"
 

@@ -1,0 +1,151 @@
+"""The rules that hold for every claim, each broken on purpose."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import rankdata
+
+from project import claim_spec
+from replica import report, verdicts
+from replica.plan import make_plan
+from replica.specs import load_studies
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
+
+WORDS = {"value": 1.0}
+
+
+def page(values):
+    """Page's L, by its definition."""
+    ranks = np.apply_along_axis(rankdata, 1, values)
+    return (ranks * np.arange(1, values.shape[1] + 1)).sum()
+
+
+def test_a_trend_has_the_chance_level_of_all_orders():
+    """Against counting: every order of three depths for each of three seeds."""
+    table = pd.DataFrame([[3.0, 2.0, 1.0], [3.0, 1.0, 2.0], [2.0, 3.0, 1.0]])
+    ours = page(-table.to_numpy())
+    orders = list(itertools.permutations([1.0, 2.0, 3.0]))
+    at_least = [page(np.array(rows)) >= ours for rows in itertools.product(orders, repeat=3)]
+    assert verdicts.trend(table, falls=True) == pytest.approx(np.mean(at_least))
+    assert verdicts.trend(-table, falls=False) == pytest.approx(np.mean(at_least))
+    assert verdicts.trend(table, falls=False) > 0.5
+
+
+def test_one_seed_or_two_depths_show_no_trend():
+    falling = pd.DataFrame([[4.0, 3.0, 2.0, 1.0]] * 2)
+    assert verdicts.trend(falling, falls=True) == pytest.approx(1 / 24**2)
+    assert verdicts.trend(falling.iloc[:1], falls=True) == 1
+    assert verdicts.trend(pd.DataFrame([[2.0, 1.0]] * 9), falls=True) == 1
+    with pytest.raises(Undecided, match="value of the trend"):
+        verdicts.trend(pd.DataFrame([[3.0, np.nan, 1.0]]), falls=True)
+
+
+def test_a_difference_from_a_null_model_has_the_chance_level_of_all_signs():
+    null = np.zeros(5)
+    assert verdicts.beyond(np.array([1, 2, 3, 4, 5.0]), null) == 1 / 32
+    mixed = np.array([1, 2, 3, 4, -5.0])
+    sums = [np.dot(signs, mixed) for signs in itertools.product([1, -1], repeat=5)]
+    assert verdicts.beyond(mixed, null) == np.mean(np.array(sums) >= mixed.sum())
+    assert verdicts.beyond(np.ones(4), np.zeros(4)) == 1 / 16
+    assert verdicts.beyond(null, null) == 1
+    generator = np.random.default_rng(1)
+    draws = [generator.standard_normal(8) for _ in range(400)]
+    assert abs(np.mean([verdicts.beyond(x, np.zeros(8)) < 0.05 for x in draws]) - 0.05) < 0.03
+    many = verdicts.beyond(np.ones(40), np.zeros(40))
+    assert 0 < many < 1e-3
+    with pytest.raises(Undecided):
+        verdicts.beyond(np.array([np.nan]), np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("claimed", "opposite", "verdict"),
+    [(0.01, 0.99, HOLDS), (0.99, 0.01, FAILS), (0.05, 0.95, UNDECIDABLE), (0.3, 0.2, UNDECIDABLE)],
+)
+def test_only_what_chance_seldom_shows_is_decided(claimed, opposite, verdict):
+    found = verdicts.by_chance(claimed, opposite, detail="so many", **WORDS)
+    assert found.verdict == verdict and "chance" in found.detail and "so many" in found.detail
+
+
+def test_runs_that_have_not_settled_decide_nothing():
+    runs = pd.DataFrame({"gradient": [0.01, 0.02, 0.4]})
+    with pytest.raises(Undecided, match=r"2 of 3 runs have settled \(gradient below 0.1\)"):
+        verdicts.settled(runs, runs["gradient"] < 0.1, "gradient below 0.1")
+    assert len(verdicts.settled(runs, runs["gradient"] < 0.1, "gradient below 0.1", least=2)) == 2
+    with pytest.raises(Undecided):
+        verdicts.settled(runs.iloc[:0], runs["gradient"].iloc[:0] < 1, "a rule")
+
+
+def test_a_comparison_needs_networks_that_fit():
+    verdicts.trained(pd.Series({"plain": 1.0, "FR": 0.99}))
+    with pytest.raises(Undecided, match=r"FR fits only 91.5% of its training set"):
+        verdicts.trained(pd.Series({"plain": 1.0, "FR": 0.915}))
+    with pytest.raises(Undecided, match="FR"):
+        verdicts.trained(pd.Series({"plain": 1.0, "FR": np.nan}))
+    with pytest.raises(Undecided):
+        verdicts.trained(pd.Series(dtype=float))
+
+
+# ------------------------------------------------------------- what runs stand for, what rests on
+
+
+class Module:
+    @staticmethod
+    def claim_c1(tables):
+        return verdicts.decide(True, value=2.0, detail="two")
+
+    @staticmethod
+    def claim_c2(tables):
+        raise Undecided("nothing there")
+
+
+def row(claim="c1", **changes):
+    tables = {"f": pd.DataFrame({"value": [1.0]})}
+    return report.decide_claims(
+        "s", {claim: claim_spec(published="p", rule="r", data="digits", **changes)}, tables, Module
+    ).iloc[0]
+
+
+def test_a_stand_in_neither_supports_nor_refutes():
+    found = row(stand_in="the claim is about photographs, what ran has digits of 8x8 pixels")
+    assert found["verdict"] == UNDECIDABLE and found["value"] == 2
+    assert found["detail"].startswith("the claim is about photographs") and "two" in found["detail"]
+    assert row()["verdict"] == HOLDS
+
+
+def test_words_of_a_claim_stand_beside_every_verdict():
+    found = row("c2")
+    assert (found["published"], found["tolerance"], found["verdict"]) == ("p", "r", UNDECIDABLE)
+    assert row(cannot_fail="the ratio is above 0.9 by itself")["detail"] == (
+        "the ratio is above 0.9 by itself: two"
+    )
+
+
+def test_proofs_and_evidence_are_counted_apart():
+    card = pd.DataFrame({"rests_on": ["proof", "evidence", "evidence"], "verdict": [HOLDS, FAILS, HOLDS]})  # fmt: skip
+    proven, seen = report.summary(card)
+    assert proven.startswith("Checks of what is proven: 1 holds, 0 does not hold, 0 not decidable")
+    assert seen.startswith("Evidence of runs: 1 holds, 1 does not hold, 0 not decidable")
+
+
+@pytest.mark.slow
+def test_what_decides_is_what_ran(root):
+    """Data, network and labels; not the name of the scale."""
+    studies = load_studies(root / "config/studies")
+    needs = {"content": ["photographs"], "network.kind": ["torchvision"]}
+    fig = "fig3a_supervised_cifar10"
+    claim = studies["fc_low_data"].claims["c1"].model_copy(update={"needs": needs})
+
+    def stand_in(scale, changes):
+        overrides = {"fc_low_data": {run: changes for run in ("plain", "fr")}}
+        plan = make_plan(root, {"scale": scale, "studies": ["fc_low_data"], "overrides": overrides})
+        plan.studies["fc_low_data"].claims["c1"] = claim
+        assert fig in claim.figures
+        return plan.claim_specs("fc_low_data")["c1"]
+
+    digits = stand_in("laptop", {})
+    assert "about photographs, what ran has digits of 8x8 pixels" in digits["stand_in"]
+    assert "network kind torchvision, what ran has staged_resnet" in digits["stand_in"]
+    photographs = stand_in("laptop", {"dataset": "cifar10_jpeg"})
+    assert "photographs" not in photographs["stand_in"] and photographs["data"] == "cifar10_jpeg"

@@ -1,0 +1,162 @@
+"""When the rule of each claim was fixed, and whether results had been seen: `config/rules.lock`.
+
+A rule that changes after its outcome is known can be made to hold. So the file has the digest of
+each rule, and of the settings that decide it at each scale; `python -m replica rules` adds an entry
+where one of them has changed, and a test fails where none was added.
+"""
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+import yaml
+
+from replica.artifacts import write_bytes
+from replica.configuration import read_yaml
+from replica.plan import RULES, Plan, make_plan
+from replica.provenance import code_digest, key_of
+from replica.specs import SCALES, Strict, validate
+
+HEAD = """\
+# When the rule of each claim was fixed: digests of the rule, and of the settings that decide it at
+# each scale, the newest entry last. `results: seen` says that results were known by then.
+# Made by `python -m replica rules`; the reasons may be edited by hand.
+"""
+# Too small for a verdict on evidence
+FIRST_LOOK = "smoke"
+
+
+class _Quoted(str):
+    """Hexadecimal digits that YAML might take for a number: 1e5."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """With digests in quotes."""
+
+
+_Dumper.add_representer(
+    _Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
+class Entry(Strict):
+    """One version of a rule."""
+
+    date: str
+    results: Literal["seen", "not seen"]
+    reason: str
+    rule: str
+    settings: dict[str, str]
+
+
+class Digests(NamedTuple):
+    """Of the code and words of a rule, and of the settings of the runs that decide it."""
+
+    rule: str
+    settings: str
+
+
+def of_plan(plan: Plan) -> dict[tuple[str, str], Digests]:
+    """The digests of every claim of a plan, by study and name."""
+    found = {}
+    for slug, study in plan.studies.items():
+        for name, claim in study.claims.items():
+            parts = plan.parts_behind(slug, claim.figures)
+            rule = key_of(
+                code=code_digest(f"replica.studies.{slug}:claim_{name}"),
+                words=[claim.rule, claim.rests_on, claim.needs, claim.figures],
+            )
+            runs = [[p.run, p.part, p.spec.model_dump(mode="json"), p.seeds] for p in parts]
+            found[slug, name] = Digests(rule, key_of(runs=runs))
+    return found
+
+
+def digests(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Of every claim, by study and name: `rule`, of its code and words; `settings`, by scale."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for scale in SCALES:
+        if scale != FIRST_LOOK:
+            for claim, (rule, settings) in of_plan(make_plan(root, {"scale": scale})).items():
+                own = found.setdefault(claim, {"settings": {}})
+                own["rule"] = rule
+                own["settings"][scale] = settings
+    return found
+
+
+def read(root: Path) -> dict[tuple[str, str], list[Entry]]:
+    """The entries of each claim, the newest last.
+
+    Raises:
+        ConfigError: the file is not as it should be.
+    """
+    studies = read_yaml(root / RULES) if (root / RULES).exists() else {}
+    return {
+        (study, claim): [validate(Entry, entry, f"{RULES}, {study}.{claim}") for entry in entries]
+        for study, claims in (studies or {}).items()
+        for claim, entries in claims.items()
+    }
+
+
+def changed(root: Path) -> list[tuple[str, str]]:
+    """The claims whose rule or settings are not those of their newest entry; or that are gone."""
+    now, noted = digests(root), read(root)
+    last = {
+        claim: {"rule": entries[-1].rule, "settings": entries[-1].settings}
+        for claim, entries in noted.items()
+    }
+    return [claim for claim in {**now, **last} if now.get(claim) != last.get(claim)]
+
+
+def add_entries(root: Path, reason: str, seen: bool, today: datetime.date) -> list[tuple[str, str]]:
+    """Add an entry for each claim whose rule or settings have changed; claims that are gone go.
+
+    Returns:
+        Those claims.
+    """
+    now, noted, again = digests(root), read(root), changed(root)
+    studies: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for (study, claim), digest in now.items():
+        entries = list(noted.get((study, claim), []))
+        if (study, claim) in again:
+            results = "seen" if seen else "not seen"
+            entries.append(Entry(date=f"{today}", results=results, reason=reason, **digest))
+        dumped = [
+            entry.model_dump()
+            | {
+                "rule": _Quoted(entry.rule),
+                "settings": {scale: _Quoted(x) for scale, x in entry.settings.items()},
+            }
+            for entry in entries
+        ]
+        studies.setdefault(study, {})[claim] = dumped
+    text = yaml.dump(studies, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    write_bytes(root / RULES, (HEAD + text).encode())
+    return again
+
+
+def with_dates(
+    card: pd.DataFrame, root: Path, scale: str, ran: Mapping[tuple[str, str], Digests]
+) -> pd.DataFrame:
+    """A scorecard with a column `fixed`: when each rule was fixed, and what was known by then.
+
+    Args:
+        scale: of the runs.
+        ran: from `of_plan`; a rule or settings that are not those of the newest entry are said.
+    """
+    noted = read(root)
+    words = []
+    for row in card.itertuples():
+        entries = noted.get((row.study, row.claim), [])
+        words.append(_fixed(entries[-1], scale, ran[row.study, row.claim]) if entries else "")
+    return card.assign(fixed=words)
+
+
+def _fixed(entry: Entry, scale: str, ran: Digests) -> str:
+    known = f"{entry.date}, results {entry.results}: {entry.reason}"
+    if ran.rule != entry.rule:
+        return f"not fixed: the rule was changed after {known}"
+    if ran.settings != entry.settings.get(scale, ran.settings):
+        return f"the rule {known}; the settings of these runs are not those fixed then"
+    return known
