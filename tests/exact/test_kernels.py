@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replica.kernels import metrics, ridge
+from replica.kernels import agop, metrics, ridge
 from replica.kernels.agop import gradient_outer_products, gradients, square_root
 from replica.kernels.functions import kernel, matrix, slope
 from replica.kernels.random_features import random_features
@@ -91,6 +91,29 @@ def test_points_that_nearly_coincide_cost_no_accuracy():
     plain = torch.einsum("icd,ice->de", J, J)
     found = gradient_outer_products(x, w, "laplace", 2.0, matrix(kernel("laplace", 2.0), x))
     assert (found - plain).abs().max() < 1e-9 * plain.abs().max()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_huge_weights_cost_no_accuracy(precision):
+    """Without a ridge the Gaussian kernel of near points has huge weights, which nearly cancel."""
+    centres, spread = points(6, 5), points(60, 5, 1, unit=False)
+    x = (centres.repeat(10, 1) + 0.03 * spread).to(precision)
+    x = x / x.norm(dim=1, keepdim=True)
+    labels = torch.nn.functional.one_hot(torch.arange(60) % 6 % 3, 3).to(precision) * 2 - 1
+    solution = ridge.solve(x, labels, "gaussian", 2.0, 0.0)
+    weights = solution.weights
+    assert weights.abs().max() > (1e6 if precision == torch.float64 else 1e2)
+    total = torch.zeros(5, 5, dtype=torch.float64)
+    for z in x.double():
+        J = torch.autograd.functional.jacobian(
+            lambda z: plain_kernel("gaussian", z[None], x.double(), 2.0)[0] @ weights.double(), z
+        )
+        total += J.T @ J
+    found = gradient_outer_products(x, weights, "gaussian", 2.0, solution.kernel_matrix)
+    largest = 1e-3 if precision == torch.float32 else 1e-6
+    assert (found - total).abs().max() < largest * total.abs().max()
+    # The form with squared slopes is off by much more.
+    assert agop._rounding(solution.kernel_matrix, x, weights, "gaussian", 2.0) > agop.ACCURACY
 
 
 @pytest.mark.parametrize("D", [0.1, 0.9])
@@ -325,6 +348,7 @@ def test_the_printed_constant_is_not_positive_at_large_ridge():
     assert rfm.rescaling("printed", 0.3, 1.0, 5) < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("K", "n", "ends"), [(4, 5, 0.076), (10, 20, 0.087)])
 def test_the_contraction_is_that_of_dense_matrices_and_faster_than_its_bound(K, n, ends):
     lam_hat = 0.1

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from replica.kernels.functions import BLOCK, WIDE, KernelName, slices, slope, slope_of
 
-# The form with S squares the slopes and so loses twice their digits: its largest relative error.
+# The terms of S cancel where weights are huge or points nearly coincide: the largest relative error
+# of the form with S, by a bound.
 ACCURACY = 1e-6
+# The size of the sum itself is estimated from this many points.
+PROBED = 32
 
 
 def gradient_outer_products(
@@ -42,7 +45,7 @@ def gradient_outer_products(
     for rows in slices(N, block):
         for columns in slices(N, WIDE * block):
             slope_of(name, L, Q[rows, columns])
-    if Q.max() ** 2 * torch.finfo(x.dtype).eps > ACCURACY:
+    if _rounding(Q, x, weights, name, L) > ACCURACY:
         return _by_gradients(x, weights, name, L, block)
     A = Q @ weights
     WA, AW = torch.cat([weights, A], 1), torch.cat([A, weights], 1)
@@ -60,6 +63,19 @@ def gradient_outer_products(
             product += S @ x[columns]
         total.addmm_(x[rows].T, product)
     return total + total.T
+
+
+def _rounding(Q: Tensor, x: Tensor, weights: Tensor, name: KernelName, L: float) -> float:
+    """A bound of how far rounding moves Xᵀ S X, relative to its trace, for points of length 1.
+
+    With v the lengths of the rows of W, the absolute values of the terms of S add up to at most
+    4 |Q v|². The trace is the sum of all squared gradients, here estimated from a few points.
+    """
+    terms = 4 * (Q @ weights.norm(dim=1)).square().sum()
+    probed = torch.linspace(0, len(x) - 1, min(PROBED, len(x)), device=x.device).long()
+    G = gradients(x[probed], x, weights, name, L)
+    trace = G.square().sum() * (len(x) / len(probed))
+    return float(torch.finfo(x.dtype).eps * terms / trace) if terms > 0 else 0.0
 
 
 def _by_gradients(x: Tensor, weights: Tensor, name: KernelName, L: float, block: int) -> Tensor:

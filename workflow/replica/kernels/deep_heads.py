@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from replica.data.prepare import load, verify
 from replica.data.splits import Labelled, standardised
+from replica.kernels.metrics import START
 from replica.measures.moments import ClassMoments
 from replica.models.deep_heads import DeepHead, build_deep_head, gradients_before_relu
 from replica.specs import DeepHeadSpec
@@ -19,8 +20,8 @@ _BATCH = 1000
 def train_deep_head(spec: DeepHeadSpec, job: Job) -> Result:
     """Stochastic gradient descent on the squared loss, observed after each `spec.every` epochs.
 
-    As in the official code the first observation is after one epoch and counts as epoch 0, so
-    there are `spec.epochs` + 1 of them.
+    As in the official code the first observation of a training is after one epoch and counts as
+    epoch 0, so there are `spec.epochs` + 1 epochs. The network before it is epoch `START`.
 
     Returns:
         States `<epoch>/<what>` (S, ...), see `observe`, and `seed` (S,); the history (columns
@@ -42,7 +43,7 @@ def train_deep_head(spec: DeepHeadSpec, job: Job) -> Result:
         momentum=spec.momentum,
         restarts=spec.momentum_restarts,
     )
-    observed = range(1, spec.epochs + 2, spec.every)
+    observed = (0, *range(1, spec.epochs + 2, spec.every))
     shape = tuple(inputs.shape[1:])
     runs, history = loop.train_seeds(
         job,
@@ -58,7 +59,7 @@ def train_deep_head(spec: DeepHeadSpec, job: Job) -> Result:
     for epoch in observed:
         for what in runs[0].snapshots[epoch]:
             stacked = torch.stack([run.snapshots[epoch][what] for run in runs])
-            states[f"{epoch - 1}/{what}"] = stacked
+            states[f"{epoch + START}/{what}"] = stacked
     history = history.assign(step=history["step"] - 1, run=job.run, steps=spec.epochs)
     return Result(states, history[HISTORY])
 

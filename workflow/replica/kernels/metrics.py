@@ -26,6 +26,8 @@ HEAD = [
 ]
 # Below this NC1 of X M^{1/2} is rounding: layers are valid as long as it is above.
 FLOOR = {"float32": 1e-4, "float64": 1e-6}
+# Epoch 0 of a network is after one epoch, as in the official code; this is before any training.
+START = -1
 
 
 # ======================================================================================
@@ -148,14 +150,14 @@ def measure_deep_head(
         threads, card: not needed.
 
     Returns:
-        Columns `HEAD`: nc1 and nc2_msd of layers 1..L at the places base (Φ_{l-1}), right
-        (SVᵀΦ_{l-1}, of the same NC1 and NC2 as W_l Φ_{l-1}) and full (Φ_l); nfa_pearson of each
-        layer; trSw_over_trSt and trSb_over_trSt of Φ_L, with Σ_T = Σ_W + Σ_B; train_loss and
-        train_accuracy.
+        Columns `HEAD`; epoch `START` is the untrained network. Metrics: nc1 and nc2_msd of layers
+        1..L at the places base (Φ_{l-1}), right (SVᵀΦ_{l-1}, of the same NC1 and NC2 as
+        W_l Φ_{l-1}) and full (Φ_l); nfa_pearson of each layer; trSw_over_trSt and trSb_over_trSt
+        of Φ_L, with Σ_T = Σ_W + Σ_B; train_loss and train_accuracy.
     """
     rows = []
     for s, seed in enumerate(states["seed"].tolist()):
-        for epoch in range(0, spec.epochs + 1, spec.every):
+        for epoch in (START, *range(0, spec.epochs + 1, spec.every)):
             at = {key.removeprefix(f"{epoch}/"): value[s] for key, value in states.items()
                   if key.startswith(f"{epoch}/")}  # fmt: skip
             own = {"seed": seed, "epoch": epoch}
