@@ -116,11 +116,12 @@ def test_explicit_dnc_matrices(K, L, n, lams):
     assert np.ptp(objective.terms) < 1e-10
 
 
-def test_explicit_dnc_matrices_have_zero_gradient():
+@pytest.mark.parametrize("rho", [0, 0.2, 0.5])
+def test_explicit_dnc_matrices_have_zero_gradient(rho):
     import torch
 
     lam_h, lam_ws = equal(0.01, 3)
-    H1, Ws = dnc.dnc_matrices(3, 2, 5, lam_h, lam_ws)
+    H1, Ws = dnc.dnc_matrices(3, 2, 5, lam_h, lam_ws, rho)
     factors = [torch.tensor(x, requires_grad=True) for x in [H1, *Ws]]
     x = factors[1] @ factors[0]
     for W in factors[2:]:
@@ -130,6 +131,32 @@ def test_explicit_dnc_matrices_have_zero_gradient():
     loss.backward()
     assert max(f.grad.abs().max() for f in factors) < 1e-7
     assert loss.item() == pytest.approx(dnc.dufm_objective(H1, Ws, lam_h, lam_ws).loss, abs=1e-14)
+
+
+@pytest.mark.parametrize(("K", "L"), [(2, 2), (2, 3), (3, 4), (10, 4)])
+@pytest.mark.parametrize("part", [0, 0.3, 0.7, 1])
+def test_the_dnc_optimum_has_a_flat_direction_in_its_first_two_layers(K, L, part):
+    """M_1 and W_1 proportional to S^½, S = I - ρ(J - I): L_DNC for every ρ; M_2 of any condition."""
+    rho, n = part / (K - 1), 3
+    lam_h, lam_ws = 0.002, [0.001 * (l + 1) for l in range(L)]
+    H1, Ws = dnc.dnc_matrices(K, n, K + 2, lam_h, lam_ws, rho)
+    objective = dnc.dufm_objective(H1, Ws, lam_h, lam_ws)
+    assert objective.loss == pytest.approx(dnc.dnc_optimum(K, n, lam_h, lam_ws).loss, abs=1e-14)
+    assert np.ptp(objective.terms) < 1e-14
+    _, M2, *later, output = srg.class_means(H1, Ws, n)
+    S = np.eye(K) - rho * (np.ones((K, K)) - np.eye(K))
+    np.testing.assert_allclose(M2[:K], M2[0, 0] * S, atol=1e-14)
+    s = np.linalg.svd(M2, compute_uv=False)
+    if part < 1:
+        assert s[0] / s[K - 1] == pytest.approx((1 + rho) / (1 - (K - 1) * rho))
+    else:
+        assert np.linalg.matrix_rank(M2) == K - 1
+    # After the ReLU it is collapsed, and so is every later layer on both sides of it.
+    for M in (np.maximum(M2, 0), *later, output):
+        np.testing.assert_allclose(M.T @ M, M[0, 0] ** 2 * np.eye(K), atol=1e-14)
+    for rho in (-0.01, 1.01 / (K - 1)):
+        with pytest.raises(ValueError, match="rho"):
+            dnc.dnc_matrices(K, n, K + 2, lam_h, lam_ws, rho)
 
 
 @given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 10**6))

@@ -48,6 +48,7 @@ def test_nothing_along_the_ray_is_lower(loss, K, d, lam):
     assert (fit + lam * K * z**2 / 2 >= found.objective * (1 - 1e-12)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "bias"), [("ce", False), ("ce", True), ("mse", False)])
 @pytest.mark.parametrize(("K", "d", "lam"), [(3, 8, 0.05), (4, 6, 0.3), (2, 4, 0.01)])
 def test_gradient_descent_on_all_variables_ends_there_and_collapsed(loss, bias, K, d, lam):

@@ -35,6 +35,7 @@ def brute(x):
     return centred.T @ centred / len(centred), spread.T @ spread / len(means), means.T
 
 
+@pytest.mark.slow
 @given(seeds)
 def test_nc1_by_its_definitions(seed):
     x = sample(seed)

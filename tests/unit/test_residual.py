@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from replica.costs import training_cost
 from replica.data import words
@@ -281,6 +282,54 @@ def test_the_rows_of_the_head_add_up_to_zero_where_training_ends(cards):
     assert collapse.nc2_ce(opposite @ opposite.T) < 1e-7
 
 
+@pytest.mark.parametrize("norm", ["post", "pre"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_blocks_of_zeros_change_nothing(cards, network, norm):
+    """So the least objective cannot rise with the depth, and a deeper run above has not settled."""
+    spec, deeper = (spec_of(network, norm=norm, depth=L) for L in (3, 5))
+    params, data = begun(spec, cards)
+    padded = {
+        name: F.pad(value.movedim(1, -1), (0, 2)).movedim(-1, 1)
+        if name.startswith(residual.IN_BLOCKS)
+        else value
+        for name, value in params.items()
+    }
+    assert {name: value.shape for name, value in padded.items()} == {
+        name: value.shape for name, value in begun(deeper, cards)[0].items()
+    }
+    was, now = (
+        residual.features(own, of, data.inputs[None], data.ends[None])
+        for own, of in ((params, spec), (padded, deeper))
+    )
+    # Normalised twice: the constant under the root is not nothing.
+    assert (was - now).abs().max() < 1e-6
+    assert torch.allclose(penalty(padded, deeper), penalty(params, spec))
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0])
+def test_nc3_is_bounded_by_nc1(spread):
+    """Of features of norm √d with mean zero, NC3 >= 1 - 1/√(1 + NC1) (derived).
+
+    Equal where the rows of the head point to the class means, and these are equally long.
+    """
+    generator, d = torch.Generator().manual_seed(0), 16
+    draw = {"generator": generator, "dtype": torch.float64}
+    centres = torch.linalg.qr(torch.randn(d, 5, **draw))[0].T[:, None]
+    x = F.normalize(centres + spread / d**0.5 * torch.randn(5, 400, d, **draw), dim=-1)
+    x = d**0.5 * torch.cat([x, -x])
+    means = x.mean(1)
+    within = (x - means[:, None]).square().sum(-1).mean()
+    least = 1 - 1 / (1 + collapse.nc1_ratio(within, means.T)) ** 0.5
+    labels = torch.arange(10).repeat_interleave(400)
+
+    def nc3(head):
+        return collapse.nc3_cos(x.flatten(0, 1).T[None], labels, head[None]).item()
+
+    assert nc3(means) == pytest.approx(least.item(), rel=0.01)
+    assert nc3(means) >= least - 1e-12
+    assert nc3(means + torch.randn(10, d, **draw)) > least
+
+
 def test_what_is_observed_is_what_a_pass_over_all_samples_gives(cards):
     spec = spec_of(PATCHES)
     params, data = begun(spec, cards)
@@ -355,6 +404,7 @@ def measured(spec, states):
 # Training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {}, {"optimiser": "sgd", "momentum": 0.9, "lr": 0.05}, {"batch": 7, "norm": "pre"},
     {"network": TOKENS, "dataset": "topics_syntax", "schedule": "constant"},
@@ -383,6 +433,7 @@ def test_adam_is_that_of_torch_on_loss_and_penalty_together(cards):
         assert torch.allclose(ours[f"weights/{name}"], value.detach(), atol=1e-12), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "times"), [(RN, 4), (PATCHES, 4), (TOKENS, 30)], ids=str)
 def test_no_run_is_below_the_bound_and_training_goes_towards_it(cards, network, times):
     spec = spec_of(network, epochs=300, width=24)
@@ -414,6 +465,7 @@ def test_a_seed_that_diverges_is_named_and_the_others_go_on(cards, monkeypatch):
     assert rows[rows["seed"] != 1]["value"].notna().all()
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_where_it_was(cards, tmp_path):
     spec = spec_of(PATCHES, batch=9, epochs=30)
     whole = train_residual(spec, job_of(spec, cards)).states

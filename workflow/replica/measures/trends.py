@@ -1,9 +1,10 @@
-"""Whether one quantity rises or falls with another."""
+"""Whether one quantity rises or falls with another, or one share is above another."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import fisher_exact
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:
@@ -17,3 +18,12 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     if len(ranks) < 2:
         return np.nan
     return round(float(ranks["x"].corr(ranks["y"])), 12) if ranks["y"].nunique() > 1 else 0.0
+
+
+def more_often(ours: pd.Series, others: pd.Series) -> float:
+    """How often chance alone puts our share of true values so far above the other's.
+
+    The one-sided p-value of Fisher's exact test.
+    """
+    counts = [[own.sum(), (~own).sum()] for own in (ours, others)]
+    return float(fisher_exact(counts, "greater").pvalue)

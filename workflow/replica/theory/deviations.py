@@ -91,13 +91,17 @@ def samples_needed(
     risks, sizes = np.asarray(risks, dtype=float), np.asarray(sizes)
     needed = np.zeros(risks.shape[1], dtype=np.int64)
     for n in sizes:
-        # Counts k with |k/n - L| <= tolerance; 1e-9 forgives the rounding of n (L ± tolerance).
-        low = np.ceil(n * (risks - tolerance) - 1e-9)
-        high = np.floor(n * (risks + tolerance) + 1e-9)
-        inside = stats.binom.cdf(high, n, risks) - stats.binom.cdf(low - 1, n, risks)
-        with np.errstate(divide="ignore"):
-            together = np.exp(np.log(inside).sum(0).cumsum())
-        needed[(needed == 0) & (together >= 1 - delta)] = n
+        together = 1.0
+        for i, own in enumerate(risks.T):
+            # Counts k with |k/n - L| <= tolerance; 1e-9 forgives the rounding of n (L ± tolerance).
+            low = np.ceil(n * (own - tolerance) - 1e-9)
+            high = np.floor(n * (own + tolerance) + 1e-9)
+            together *= (stats.binom.cdf(high, n, own) - stats.binom.cdf(low - 1, n, own)).prod()
+            if together < 1 - delta:
+                # More objectives only make it less probable.
+                break
+            if not needed[i]:
+                needed[i] = n
         if needed.all():
             return needed
     raise ValueError(f"More than {sizes[-1]} samples are needed for a deviation of {tolerance:g}.")

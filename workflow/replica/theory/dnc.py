@@ -118,26 +118,46 @@ def equal_lambda_threshold(K: int, L: int, n: float) -> float:
 
 
 def dnc_matrices(
-    K: int, n: int, width: int, lambda_h: float, lambda_ws: Sequence[float]
+    K: int,
+    n: int,
+    width: int,
+    lambda_h: float,
+    lambda_ws: Sequence[float],
+    rho: float = 0.0,
 ) -> tuple[Array, list[Array]]:
-    """Explicit H_1 (width, K n) and W_1..W_L of the DNC optimum, columns ordered by class.
+    """Explicit H_1 (width, K n) and W_1..W_L of a DNC optimum, columns ordered by class.
 
-    M_l = m_l Q with Q the first K columns of the identity; all L + 1 penalty terms are equal.
+    M_1 and W_1 are proportional to S^½ with S = I - ρ(J - I), so that M_2 is to S and σ(M_2), like
+    every later M_l, to I; all L + 1 penalty terms are equal. Along ρ the loss is flat, since
+    tr S = K: before the ReLU M_2 is of any condition number, and of rank K - 1 at ρ = 1/(K-1).
+
+    Args:
+        K, n, width: classes, samples a class, width of H_1 and of every hidden layer.
+        lambda_h, lambda_ws: penalties on H_1 and on W_1..W_L.
+        rho: in [0, 1/(K-1)].
 
     Raises:
-        ValueError: width < K, which leaves no room for K orthogonal non-negative means.
+        ValueError: width < K, which leaves no room for K orthogonal non-negative means, or a rho
+            at which S has a negative eigenvalue or M_2 a positive entry off the diagonal.
     """
     if width < K:
         raise ValueError(f"width = {width}: K = {K} orthogonal class means need width >= K.")
+    if not 0 <= rho <= 1 / (K - 1):
+        raise ValueError(f"rho = {rho}: it must be in [0, 1/(K-1)].")
     L = len(lambda_ws)
     a = dnc_optimum(K, n, lambda_h, lambda_ws).output
     q = effective_q(n, lambda_h, lambda_ws)
     # Each factor's penalty is K λ ω² = K q a^(2/(L+1)).
     share = q * a ** (2 / (L + 1))
     frame = np.eye(width, K)
-    H1 = np.repeat(np.sqrt(share / (n * lambda_h)) * frame, n, axis=1)
+    # S has the eigenvalue 1 - (K-1)ρ on 1, and 1 + ρ on what is orthogonal to it.
+    mean = np.full((K, K), 1 / K)
+    low, high = np.sqrt(max(1 - (K - 1) * rho, 0)), np.sqrt(1 + rho)
+    root = high * np.eye(K) + (low - high) * mean
+    H1 = np.repeat(np.sqrt(share / (n * lambda_h)) * frame @ root, n, axis=1)
     scales = [np.sqrt(share / lam) for lam in lambda_ws]
     hidden = [scale * frame @ frame.T for scale in scales[:-1]]
+    hidden[0] = scales[0] * frame @ root @ frame.T
     return H1, [*hidden, scales[-1] * frame.T]
 
 
