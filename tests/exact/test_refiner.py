@@ -80,6 +80,7 @@ def test_only_densenet_has_a_head_without_a_bias():
             assert (network.original.bias is None) == (name == "densenet121")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "efficientnet_b3"])
 def test_networks_of_torchvision_lose_only_their_classifier(name):
     from torchvision import models
@@ -91,6 +92,43 @@ def test_networks_of_torchvision_lose_only_their_classifier(name):
     assert parameter_count(backbone) == parameter_count(whole) - parameter_count(last)
     assert backbone.width == last.in_features
     assert backbone.width == {"resnet18": 512, "densenet121": 1024, "efficientnet_b3": 1536}[name]
+
+
+def test_efficientnet_has_the_batch_norm_and_the_padding_of_the_official_code():
+    from torchvision import models
+
+    spec = TorchvisionBackbone(kind="torchvision", name="efficientnet_b3")
+    backbone = build_backbone(spec, (3, 32, 32)).eval()
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)} and len(norms) == 78
+    # "Same" padding of TensorFlow: k - 2 pixels around an even side, the odd one at the end.
+    pads = [m for m in backbone.modules() if isinstance(m, nn.ZeroPad2d)]
+    assert [m.padding for m in pads] == [(0, 1) * 2] * 2 + [(1, 2) * 2, (0, 1) * 2, (1, 2) * 2]
+    convs = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+    assert len(convs) == 5 and all(conv.padding == (0, 0) for conv in convs)
+    # Every other padding, and the size of every map, is as in torchvision.
+    theirs = models.efficientnet_b3(weights=None).features.eval()
+    x = y = torch.rand(2, 3, 32, 32)
+    for ours, other in zip(backbone.network.features, theirs, strict=True):
+        x, y = ours(x), other(y)
+        assert x.shape == y.shape
+
+
+@pytest.mark.parametrize("name", ["densenet121", "efficientnet_b3"])
+def test_networks_from_scratch_start_from_the_defaults_of_torch(name):
+    """kaiming_uniform(a = sqrt 5): uniform within 1/sqrt(fan_in), and not torchvision's normals."""
+    torch.manual_seed(0)
+    backbone = build_backbone(TorchvisionBackbone(kind="torchvision", name=name), (3, 32, 32))
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            weight = module.weight.detach()
+            bound = weight[0].numel() ** -0.5
+            assert weight.abs().max() <= bound
+            if weight.numel() > 1000:
+                assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.1)
+            assert module.bias is None or (module.bias != 0).any()
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
 
 
 def test_the_vision_transformer_has_the_size_of_torchvisions():

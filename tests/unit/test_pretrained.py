@@ -9,17 +9,7 @@ import sys
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MistralConfig,
-    OPTConfig,
-    PreTrainedTokenizerFast,
-)
 
 from replica.attention.pretrained import (
     FAMILIES,
@@ -51,15 +41,16 @@ OPT = COMMON | {"ffn_dim": 48}
 OPT_350M = OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 12}
 # Weights spread this much attend to some tokens far more than to others.
 SPREAD = 0.2
+# Class and settings: transformers takes seconds to import, and few tests want it.
 CONFIGS = {
-    "gpt2": GPT2Config(**COMMON),
-    "gpt2 by layer": GPT2Config(**COMMON, scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True),
-    "neox": GPTNeoXConfig(**WIDE, rotary_pct=0.25),
-    "neox in turn": GPTNeoXConfig(**WIDE, rotary_pct=0.5, use_parallel_residual=False),
-    "opt": OPTConfig(**OPT),
-    "opt-350m": OPTConfig(**OPT_350M),
-    "llama": LlamaConfig(**WIDE, num_key_value_heads=2, attention_bias=True),
-    "mistral": MistralConfig(**WIDE, num_key_value_heads=1, head_dim=12, sliding_window=WINDOW),
+    "gpt2": ("GPT2Config", dict(**COMMON)),
+    "gpt2 by layer": ("GPT2Config", dict(**COMMON, scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True)),
+    "neox": ("GPTNeoXConfig", dict(**WIDE, rotary_pct=0.25)),
+    "neox in turn": ("GPTNeoXConfig", dict(**WIDE, rotary_pct=0.5, use_parallel_residual=False)),
+    "opt": ("OPTConfig", dict(**OPT)),
+    "opt-350m": ("OPTConfig", dict(**OPT_350M)),
+    "llama": ("LlamaConfig", dict(**WIDE, num_key_value_heads=2, attention_bias=True)),
+    "mistral": ("MistralConfig", dict(**WIDE, num_key_value_heads=1, head_dim=12, sliding_window=WINDOW)),
 }  # fmt: skip
 # The normalisation of a layer's attention.
 NORMS = {
@@ -68,8 +59,11 @@ NORMS = {
 }  # fmt: skip
 
 
-def tokenizer_of(**special) -> PreTrainedTokenizerFast:
+def tokenizer_of(**special):
     """One word a token; it sets BOS before a text by itself, as OPT's and Llama's do."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
     words = ["<s>", "</s>", "<unk>", *(f"w{n}" for n in range(WORDS))]
     made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, "<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -82,7 +76,11 @@ def tokenizer_of(**special) -> PreTrainedTokenizerFast:
 
 def save(name, folder, **options):
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[name])
+    import transformers
+
+    kind, settings = CONFIGS[name]
+    config = getattr(transformers, kind)(**settings)
+    model = transformers.AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
         # Of one dimension: biases, and the factors of the normalisations, for which 1 is usual.
         nn.init.normal_(parameter, mean=float(parameter.dim() == 1), std=SPREAD)
@@ -188,6 +186,7 @@ def test_losses_are_the_models_own(observed):
         torch.testing.assert_close(loss, model(text[None], labels=text[None]).loss)
 
 
+@pytest.mark.slow
 def test_one_layer_of_maps_is_alive_at_a_time(observed):
     name, model, tokens, _, _ = observed
     if name == "neox":
@@ -415,6 +414,7 @@ def test_long_texts_are_cut_without_a_warning(capsys, caplog):
     assert not caplog.text and "longer than" not in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_transformers_is_not_imported_with_the_module():
     code = "import sys, replica.attention.pretrained; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -423,6 +423,7 @@ def test_transformers_is_not_imported_with_the_module():
 # ----------------------------------------------------------------- the run
 
 
+@pytest.mark.slow
 def test_a_run_probes_the_model_and_leaves_a_table(folders, tmp_path):
     generator = torch.Generator().manual_seed(0)
     text = " ".join(f"w{n}" for n in torch.randint(WORDS, (800,), generator=generator).tolist())

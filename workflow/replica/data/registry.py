@@ -38,6 +38,7 @@ READERS = {
 EMBEDDED = ("digits", "topics", "passages", "cone", "mixture")
 # What a file of these is in, its content says.
 ONE_FILE = ("cifar", "imdb", "weights", "corrupted_cifar")
+Content = Literal["photographs", "handwriting", "digits of 8x8 pixels", "text", "drawn", "unknown"]
 # Kinds that read a setting; to the others it would be a word without effect.
 READ_BY = {
     "members": ("cifar",),
@@ -96,6 +97,9 @@ class DatasetEntry(Strict):
         default=1, description="largest class of a mixture over its smallest"
     )
     checksum: Checksum | None = Field(default=None, description="of embedded values")
+    content: Content = Field(
+        default="unknown", description="what the samples are, for claims that are about that"
+    )
 
     @property
     def K(self) -> int | None:
@@ -109,7 +113,7 @@ class DatasetEntry(Strict):
 
     def what(self) -> dict[str, Any]:
         """What the data are: all settings but those that say where from and how it is called."""
-        return self.model_dump(mode="json", exclude={"title", "licence", "urls"})
+        return self.model_dump(mode="json", exclude={"title", "licence", "urls", "content"})
 
     @model_validator(mode="before")
     @classmethod

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from replica.lowdata import words
 from replica.specs import LowDataSpec
 
-MEASURE = ["run", "seed", "dataset", "n_labelled", "head", "metric", "detail", "value"]
+# What ran stands beside what came out: the words of a figure are those of its runs.
+RAN = ["dataset", "network", "refiner", "training"]
+MEASURE = ["run", "seed", *RAN, "n_labelled", "head", "metric", "detail", "value"]
 HEADS = ("original", "extra")
 
 
@@ -26,8 +29,9 @@ def measure_low_data(
         card: card of the data set, which is named in the table.
 
     Returns:
-        Columns `MEASURE`; metrics `test_accuracy`, `train_accuracy`, `missing_classes`, and
-        `corrupted_accuracy` with the corruption and its severity as `detail`.
+        Columns `MEASURE`, `RAN` among them as words; metrics `test_accuracy`, `train_accuracy`,
+        `missing_classes`, and `corrupted_accuracy` with the corruption and its severity as
+        `detail`.
     """
     truth, rows = states["test_labels"], []
     for n in sorted({int(key.split("/")[0]) for key in states if "/" in key}):
@@ -47,8 +51,9 @@ def measure_low_data(
                         detail = f"{corruption} severity {severity}"
                         more = {"metric": "corrupted_accuracy", "detail": detail, "value": value}
                         rows.append(own | more)
-    words = "pairs of " if spec.pairs else ""
-    words += json.loads(Path(card).read_text(encoding="utf-8"))["dataset"]
+    dataset = "pairs of " if spec.pairs else ""
+    dataset += json.loads(Path(card).read_text(encoding="utf-8"))["dataset"]
     if spec.classes is not None:
-        words += ", classes {} to {}".format(*spec.classes)
-    return pd.DataFrame(rows).assign(run=run, dataset=words)[MEASURE]
+        dataset += ", classes {} to {}".format(*spec.classes)
+    ran = [dataset, words.network(spec), words.head(spec), words.training(spec)]
+    return pd.DataFrame(rows).assign(run=run, **dict(zip(RAN, ran, strict=True)))[MEASURE]

@@ -1,5 +1,7 @@
 """Backbones of the low-data study: images (b, C, H, W) to features (b, width)."""
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -224,7 +226,9 @@ class ViT(nn.Module):
 class TorchvisionFeatures(nn.Module):
     """A network of torchvision up to its pooled features, without its classifier and dropout.
 
-    The stems are those for ImageNet, also for images of 32 pixels, as in the official code.
+    The stems are those for ImageNet, also for images of 32 pixels. DenseNet121 and EfficientNetB3
+    start from torch's defaults and not from torchvision's, and EfficientNetB3 has the batch norm
+    and the padding of TensorFlow, all as in the official code.
     """
 
     def __init__(self, name: str) -> None:
@@ -232,18 +236,24 @@ class TorchvisionFeatures(nn.Module):
         # It costs seconds of import, and only these networks need it.
         from torchvision import models
 
-        whole = getattr(models, name)(weights=None)
         # DenseNet121 has a head without a bias in the official code.
         self.head_bias = name != "densenet121"
         if name == "resnet18":
+            whole = models.resnet18(weights=None)
             self.width = whole.fc.in_features
             whole.fc = nn.Identity()
         elif name == "densenet121":
+            whole = models.densenet121(weights=None)
             self.width = whole.classifier.in_features
             whole.classifier = nn.Identity()
+            _start_anew(whole)
         else:
+            norm = functools.partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+            whole = models.efficientnet_b3(weights=None, norm_layer=norm)
             self.width = whole.classifier[1].in_features
             whole.classifier = nn.Identity()
+            _pad_as_tensorflow(whole)
+            _start_anew(whole)
         self.network = whole
 
     def maps(self, x: Tensor) -> list[Tensor]:
@@ -257,6 +267,23 @@ class TorchvisionFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x)
+
+
+def _start_anew(network: nn.Module) -> None:
+    """Draw all parameters again, by the defaults of their layers."""
+    for module in network.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+
+def _pad_as_tensorflow(network: nn.Module) -> None:
+    """Pad convolutions of stride 2, on images of even sides, by k - 2 pixels, the odd one last."""
+    for block in list(network.modules()):
+        conv = block[0] if isinstance(block, nn.Sequential) else None
+        if isinstance(conv, nn.Conv2d) and conv.stride == (2, 2):
+            k = conv.kernel_size[0]
+            conv.padding = (0, 0)
+            block[0] = nn.Sequential(nn.ZeroPad2d(((k - 2) // 2, (k - 1) // 2) * 2), conv)
 
 
 def build_backbone(spec: BackboneSpec, shape: tuple[int, int, int]) -> nn.Module:
