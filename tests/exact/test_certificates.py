@@ -1,9 +1,11 @@
 """Certificates against known values, simulation, mpmath, and attacks on classifiers."""
 
+import itertools
+
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
@@ -12,9 +14,21 @@ from replica.smoothing import certificates as c
 from replica.smoothing import noncentral
 
 levels = st.floats(0.5001, 0.9999)
-sigmas = st.floats(0.05, 2.0)
-rates = st.floats(1e-4, 0.3)
 dimensions = st.sampled_from([2, 3, 8, 64, 784, 3072, 150528])
+# The same, for many cases at once
+SIGMAS, RATES, LEVELS = (0.05, 2.0), (1e-4, 0.3), (0.5001, 0.9999)
+DIMENSIONS = [2, 3, 8, 64, 784, 3072, 150528]
+
+
+def cases(*ranges, count=300):
+    """An array for each range, a pair of bounds or a list: every corner, then random cases."""
+    generator = np.random.default_rng(0)
+    corners = np.array(list(itertools.product(*ranges))).T
+    drawn = [
+        generator.choice(x, count) if isinstance(x, list) else generator.uniform(*x, count)
+        for x in ranges
+    ]
+    return [np.concatenate(both) for both in zip(corners, drawn, strict=True)]
 
 
 def radius(sigma_0, rate, N, p_a, cap=None):
@@ -178,44 +192,54 @@ def test_it_covers(p):
 # --------------------------------------------------------------------------------- monotonicity
 
 
-@given(sigmas, rates, dimensions, levels, levels)
-def test_the_radius_grows_with_p_a(sigma_0, rate, N, one, other):
-    low, high = radius(sigma_0, rate, N, [min(one, other), max(one, other)])
-    assert low <= high * (1 + 1e-9)
+@pytest.mark.slow
+def test_the_radius_grows_with_p_a():
+    sigma_0, rate, N, one, other = cases(SIGMAS, RATES, DIMENSIONS, LEVELS, LEVELS)
+    low = radius(sigma_0, rate, N, np.minimum(one, other))
+    assert (low <= radius(sigma_0, rate, N, np.maximum(one, other)) * (1 + 1e-9)).all()
 
 
-@given(sigmas, rates, rates, dimensions, levels)
-def test_the_radius_falls_with_the_rate_and_is_below_cohens(sigma_0, one, other, N, p_a):
-    steep, flat = radius(sigma_0, [max(one, other), min(one, other)], N, p_a)
-    assert steep <= flat * (1 + 1e-9) <= c.cohen_radius(sigma_0, p_a) * (1 + 1e-9)
+@pytest.mark.slow
+def test_the_radius_falls_with_the_rate_and_is_below_cohens():
+    sigma_0, one, other, N, p_a = cases(SIGMAS, RATES, RATES, DIMENSIONS, LEVELS)
+    steep = radius(sigma_0, np.maximum(one, other), N, p_a)
+    flat = radius(sigma_0, np.minimum(one, other), N, p_a)
+    assert (steep <= flat * (1 + 1e-9)).all()
+    assert (flat <= c.cohen_radius(sigma_0, p_a) * (1 + 1e-9)).all()
 
 
-@given(sigmas, rates, dimensions, dimensions, levels)
-def test_the_radius_falls_with_the_dimension(sigma_0, rate, one, other, p_a):
+@pytest.mark.slow
+def test_the_radius_falls_with_the_dimension():
     # Known for these numbers of dimensions and more, not for a few.
-    assume(min(one, other) >= 8)
-    high, low = radius(sigma_0, rate, [max(one, other), min(one, other)], p_a)
-    assert high <= low * (1 + 1e-9)
+    many = DIMENSIONS[2:]
+    sigma_0, rate, one, other, p_a = cases(SIGMAS, RATES, many, many, LEVELS)
+    high = radius(sigma_0, rate, np.maximum(one, other), p_a)
+    assert (high <= radius(sigma_0, rate, np.minimum(one, other), p_a) * (1 + 1e-9)).all()
 
 
-@given(sigmas, sigmas, rates, st.sampled_from([64, 784, 3072]), levels)
-def test_the_share_of_cohens_radius_falls_with_the_noise(one, other, rate, N, p_a):
-    noise = np.array([min(one, other), max(one, other)])
-    small, large = radius(noise, rate, N, p_a) / c.cohen_radius(noise, p_a)
-    assert large <= small * (1 + 1e-9)
+@pytest.mark.slow
+def test_the_share_of_cohens_radius_falls_with_the_noise():
+    one, other, rate, N, p_a = cases(SIGMAS, SIGMAS, RATES, [64, 784, 3072], LEVELS)
+    small, large = (
+        radius(noise, rate, N, p_a) / c.cohen_radius(noise, p_a)
+        for noise in (np.minimum(one, other), np.maximum(one, other))
+    )
+    assert (large <= small * (1 + 1e-9)).all()
 
 
-@given(sigmas, rates, dimensions, levels, st.floats(0.1, 10))
-def test_scale_invariance(sigma_0, rate, N, p_a, scale):
+@pytest.mark.slow
+def test_scale_invariance():
+    sigma_0, rate, N, p_a, scale = cases(SIGMAS, RATES, DIMENSIONS, LEVELS, (0.1, 10))
     one = radius(sigma_0, rate, N, p_a)
     other = radius(scale * sigma_0, rate / scale, N, p_a)
-    assert other == pytest.approx(scale * one, rel=1e-6, abs=1e-9)
+    np.testing.assert_allclose(other, scale * one, rtol=1e-6, atol=1e-9)
 
 
-@given(sigmas, st.sampled_from([64, 784, 3072]), levels, st.floats(0.9, 0.9999))
-def test_a_cap_never_raises_the_radius(sigma_0, N, p_a, cap):
-    free, capped, lower = radius(sigma_0, 0.01, N, p_a, [1 - 1e-9, cap, 0.99 * cap])
-    assert lower <= capped * (1 + 1e-9) <= free * (1 + 1e-8)
+@pytest.mark.slow
+def test_a_cap_never_raises_the_radius():
+    sigma_0, N, p_a, cap = cases(SIGMAS, [64, 784, 3072], LEVELS, (0.9, 0.9999))
+    free, capped, lower = (radius(sigma_0, 0.01, N, p_a, x) for x in (1 - 1e-9, cap, 0.99 * cap))
+    assert (lower <= capped * (1 + 1e-9)).all() and (capped <= free * (1 + 1e-9)).all()
 
 
 @given(st.sampled_from([64, 784, 3072, 150528]), st.floats(0.9, 0.9999))
@@ -233,6 +257,7 @@ def test_the_corollary_follows_from_chernoffs_bound(N, p_a):
     assert c.corollary_threshold(N, p_a) <= c.chernoff_thresholds(N, p_a)[0] + 1e-12
 
 
+@pytest.mark.slow
 @given(dimensions, levels, st.floats(0.01, 0.9999))
 def test_between_its_ends_the_noise_is_not_worse_than_at_them(N, p_a, share):
     """Why it is enough to look at σ_0 e^{-ra} and σ_0 e^{ra}, up to Cohen's radius.
@@ -252,9 +277,10 @@ def test_between_its_ends_the_noise_is_not_worse_than_at_them(N, p_a, share):
 # -------------------------------------------------------------- the direction of every rounding
 
 
-@settings(max_examples=60)
-@given(sigmas, st.floats(1e-3, 0.5), st.sampled_from([2, 8, 64, 784]), st.floats(0.55, 0.999))
-def test_both_probabilities_stay_below_one_half_up_to_the_radius(sigma_0, rate, N, p_a):
+@pytest.mark.slow
+def test_both_probabilities_stay_below_one_half_up_to_the_radius():
+    drawn = cases(SIGMAS, (1e-3, 0.5), [2, 8, 64, 784], (0.55, 0.999), count=60)
+    sigma_0, rate, N, p_a = (x[:, None] for x in drawn)
     R = radius(sigma_0, rate, N, p_a)
     a = R * np.linspace(1e-3, 1, 60)
     # All σ_1 that an r-semi-elastic σ can have there, not only the two ends.
@@ -264,6 +290,7 @@ def test_both_probabilities_stay_below_one_half_up_to_the_radius(sigma_0, rate, 
         assert (c.xi_less(a, sigma_0, s1, p_a, N) < 0.5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("N", [2, 8, 64])
 @pytest.mark.parametrize("ratio", [0.85, 0.97, 1.04, 1.2])
 def test_xi_by_sampling(N, ratio):
@@ -289,6 +316,7 @@ def test_xi_by_sampling(N, ratio):
     assert abs(found - xi) <= 4 * error
 
 
+@pytest.mark.slow
 def test_no_certificate_of_a_linear_classifier_is_larger_than_the_truth():
     """10,000 random half spaces whose probabilities, and so whose true radii, are known.
 

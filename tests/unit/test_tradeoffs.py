@@ -298,6 +298,7 @@ def test_a_network_of_the_stack_is_the_one_trained_alone(batch, card):
             assert torch.allclose(value, alone[name][:, 0], atol=2e-4), name
 
 
+@pytest.mark.slow
 def test_each_pressure_improves_its_objective(card):
     spec = spec_of(train=400, widths=[32], weight_decays=[0, 0.03], adversarial=[0, 0.1],
                    fairness=[0, 8], batch=100, epochs=40)  # fmt: skip
