@@ -119,6 +119,7 @@ def test_the_probability_grows_with_n_to_its_limit():
     assert found[-1] == pytest.approx(m / (m + 1), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [1, 5, 50])
 @pytest.mark.parametrize("n", [30, 1000])
 def test_the_counter_example_is_as_bad_as_computed(n, m):
@@ -491,6 +492,7 @@ def classifiers_of(stream, by_group):
     return gaussian.grid(int(stream.integers(1, 6)), int(stream.integers(2, 6)))
 
 
+@pytest.mark.slow
 @given(seed=seeds, n=st.integers(1, 60), by_group=st.booleans(), flat=st.booleans())
 @settings(max_examples=150)
 def test_estimates_are_those_of_plain_loops(seed, n, by_group, flat):
@@ -551,17 +553,17 @@ def test_accepted_samples_and_signed_errors_are_counted_one_by_one(seed, n, by_g
     assert own.signed_errors(weights) == pytest.approx(wrong @ weights, abs=1e-12)
 
 
-def test_blocks_of_directions_change_no_mean_of_the_largest(monkeypatch):
-    from replica.multiobjective import samples as module
-
-    samples, classifiers = (
-        drawn_samples(gaussian.groups(0.3), 200, generator(0)),
-        gaussian.grid(9, 4),
-    )
-    whole = mean_of_largest(samples, classifiers, 0.1)
-    monkeypatch.setattr(module, "BLOCK", 2 * 2 * 21 * 4)
-    assert np.array_equal(mean_of_largest(samples, classifiers, 0.1), whole)
-    assert whole == pytest.approx(naive_cvar(samples, classifiers, 0.1), abs=1e-12)
+@pytest.mark.parametrize("tail", [0.001, 0.1, 0.3, 0.5, 0.987, 1.0])
+@pytest.mark.parametrize("n", [1, 2, 57, 200])
+def test_the_mean_of_the_largest_losses_is_that_of_its_definition(tail, n):
+    samples = drawn_samples(gaussian.groups(0.3), n, generator(n))
+    classifiers = gaussian.grid(9, 4)
+    found = mean_of_largest(samples, classifiers, tail)
+    assert found == pytest.approx(naive_cvar(samples, classifiers, tail), abs=1e-12)
+    # Of one class alone.
+    alone = Samples(samples.x, 0 * samples.y, samples.g)
+    found = mean_of_largest(alone, classifiers, tail)
+    assert found == pytest.approx(naive_cvar(alone, classifiers, tail), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["groups", "flat"])
@@ -777,6 +779,7 @@ def consequences(risks, found, optimal, weights):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [30, 300])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_bounds_hold_in_a_thousand_repetitions(name, n):
@@ -800,6 +803,7 @@ def test_the_bounds_hold_in_a_thousand_repetitions(name, n):
     assert all(count <= limit(repeats) * repeats for count in failed.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_statements_hold_with_the_smallest_c_and_not_with_less(name):
     """C is what the deviations are, so that nothing is lost; half of it is not enough for all."""
@@ -881,6 +885,7 @@ def test_the_tail_bound_holds_and_a_part_of_it_does_not():
     assert share_above(dev, bound) <= limit(2000) < share_above(dev, 0.25 * bound)
 
 
+@pytest.mark.slow
 def test_bounds_that_count_no_hypotheses_hold_and_a_part_of_them_does_not():
     cells, classifiers, n, repeats = gaussian.groups(0.3), gaussian.grid(12, 9), 400, 1000
     truth = gaussian.risks(cells, classifiers, ["error"], 0, 1)

@@ -3,10 +3,13 @@
 import dataclasses
 import itertools
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.text import Text
+from scipy.stats import binom
 
 from replica.costs import measuring_minutes, training_cost
 from replica.data.prepare import DataError
@@ -20,7 +23,7 @@ from replica.studies import mol
 from replica.theory import pareto
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
-from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
 
 DELTA = 0.05
 SIZES = (64, 256, 1024, 4096)
@@ -45,45 +48,50 @@ def first_seeds(share):
 # ----------------------------------------------------------------- claims on hand-made tables
 
 
-def uniform(
-    above=0.0, growth=1.1, needed=(100, 150, 200), scale="laptop", where="groups", many=range(200)
-):
-    """A share of the samples of one run is above the bound; deviations grow with N."""
+def uniform(above=0, law=np.log, beds=8, scale="laptop", where="groups", seeds=SEEDS):
+    """So many samples of one case of a run are above the bound; n* grows with N by a law."""
 
-    def deviations(run, bed, N, n, objective="all", factor=1.0, seeds=SEEDS):
+    def deviations(run, bed, N, n, objective="all", factor=1.0):
         return rows_of("deviations", run, bed, [
             {"objective": objective, "n": n, "n_obj": N, "seed": seed, "hypotheses": 400,
              "max_dev": 0.1 * factor, "bound": 0.2, "bound_vc": 0.3, "bound_rademacher": 0.4,
-             "violated": float(run == where and seed < round(above * len(seeds)))}
+             "violated": float(run == where and n in (SIZES[1], 1000) and seed < above)}
             for seed in seeds
         ])  # fmt: skip
 
     parts = [deviations("random_class", "random", 3, n) for n in SIZES]
     for n, objective in itertools.product(SIZES, ("all", "error", "dp_gap")):
         parts.append(deviations("groups", "gaussian", 4, n, objective))
-    for N, factor in zip((1, 5, 50), (1.0, 1.05, growth), strict=True):
-        parts.append(deviations("random_many", "random", N, 1000, factor=factor, seeds=many))
+    for N, factor in zip((1, 5, 50), (1.0, 1.05, 1.1), strict=True):
+        parts.append(deviations("random_many", "random", N, 1000, factor=factor))
     parts[-1]["bound"] = 0.24
-    sizes = [{"n_obj": N, "needed": k, "n": 0, "seed": 0, "hypotheses": 400,
-              "tolerance": 0.1}
-             for N, k in zip((1, 5, 25), needed, strict=True)]  # fmt: skip
+    stream = np.random.default_rng(0)
+    sizes = [{"n_obj": N, "needed": round(300 + 40 * law(N) + stream.normal()), "n": 0, "seed": bed,
+              "hypotheses": 400, "tolerance": 0.1}
+             for bed in range(beds) for N in (1, 2, 5, 10, 20, 50)]  # fmt: skip
     parts.append(rows_of("sample_size", "random_many", "random", sizes))
     return {"rec_b1_uniform": table("rec_b1_uniform", *parts, scale=scale)}
 
 
+@pytest.mark.slow
 def test_c1():
     found = mol.claim_c1(uniform())
     assert found.verdict == HOLDS and found.value == 0
-    # δ = 5 % and three standard errors of 40 samples: 15.3 %.
-    assert mol.claim_c1(uniform(above=0.15)).verdict == HOLDS
-    assert mol.claim_c1(uniform(many=range(199))).verdict == UNDECIDABLE
-    for where in ("groups", "random_class", "random_many"):
-        found = mol.claim_c1(uniform(above=0.2, where=where))
-        assert found.verdict == FAILS and found.value == pytest.approx(0.2), where
-    # The bound grows by a factor of 1.2; deviations may by 1.1 times as much.
-    assert mol.claim_c1(uniform(growth=1.31)).verdict == HOLDS
-    assert mol.claim_c1(uniform(growth=1.33)).verdict == FAILS
-    assert mol.claim_c1(uniform(scale="smoke")).verdict == UNDECIDABLE
+    assert "at most 0.53 (95 % of samples: 0.53) of C" in found.detail
+    # By hand: at δ = 5 % seven and more of 40 samples come by chance with 0.34 %, eight with 0.07 %;
+    # of 11 cases (4 + 4 + 3) seven are no refutation, eight are.
+    assert 11 * binom.sf(6, 40, DELTA) < 0.05 < 11 * binom.sf(5, 40, DELTA)
+    for where in ("groups", "random_class"):
+        assert mol.claim_c1(uniform(above=6, where=where)).verdict == HOLDS, where
+        found = mol.claim_c1(uniform(above=7, where=where))
+        assert found.verdict == FAILS, where
+        assert found.value == pytest.approx(7 / 440)
+    assert mol.claim_c1(uniform(above=7, where="random_many")).verdict == FAILS
+    with pytest.raises(Undecided, match="first look"):
+        mol.claim_c1(uniform(scale="smoke"))
+    few = uniform()["rec_b1_uniform"].query("panel != 'objectives'")
+    with pytest.raises(Undecided, match="single number of objectives"):
+        mol.claim_c1({"rec_b1_uniform": few})
     # An objective alone is no part of the statement on all of them.
     alone = uniform()
     frame = alone["rec_b1_uniform"]
@@ -91,21 +99,47 @@ def test_c1():
     assert mol.claim_c1(alone).verdict == HOLDS
 
 
+def test_a_bound_needs_59_samples_without_a_violation():
+    """11 cases of five samples are 55, of six 66."""
+    assert mol.claim_c1(uniform(seeds=range(5))).verdict == UNDECIDABLE
+    assert mol.claim_c1(uniform(seeds=range(6))).verdict == HOLDS
+    # As many as δ says, in each case, are no refutation, and no demonstration either.
+    tables = uniform()
+    frame = tables["rec_b1_uniform"]
+    frame["violated"] = frame["violated"].where(frame["violated"].isna(), 1.0 * (frame["seed"] < 2))
+    found = mol.claim_c1(tables)
+    assert found.verdict == UNDECIDABLE and found.value == pytest.approx(DELTA)
+
+
+@pytest.mark.slow
 def test_c9():
     found = mol.claim_c9(uniform())
-    assert found.verdict == HOLDS and found.value == pytest.approx(1)
-    # Linear in N, not in log N; falling; not growing.
-    for needed in ((10, 50, 2500), (200, 150, 100)):
-        assert mol.claim_c9(uniform(needed=needed)).verdict == FAILS, needed
-    assert mol.claim_c9(uniform(needed=(100, 100, 100))).verdict == FAILS
-    assert mol.claim_c9(uniform(scale="smoke")).verdict == UNDECIDABLE
+    assert found.verdict == HOLDS and found.value == pytest.approx(40, abs=2)
+    # √N and N^¼ fit a line in log N with R² above 0.9, and are told apart.
+    for name in ("√N", "N^¼", "(log N)²", "N"):
+        tables = uniform(law=mol.LAWS[name])
+        sizes = tables["rec_b1_uniform"].query("panel == 'sizes' and seed == 0")
+        assert mol._line_fit(np.log(sizes["n_obj"]), sizes["needed"])[2] > 0.75
+        assert mol.claim_c9(tables).verdict == FAILS, name
+    # Four beds are too few for any order of signs to be rarer than 5 %.
+    assert mol.claim_c9(uniform(beds=4)).verdict == UNDECIDABLE
+    # What does not grow, or only by noise, is no growth like log N.
+    assert mol.claim_c9(uniform(law=lambda N: -np.log(N))).verdict == FAILS
+    assert mol.claim_c9(uniform(law=lambda N: 0 * N)).verdict != HOLDS
+    with pytest.raises(Undecided, match="first look"):
+        mol.claim_c9(uniform(scale="smoke"))
+    few = uniform()
+    frame = few["rec_b1_uniform"]
+    few["rec_b1_uniform"] = frame[(frame["panel"] != "sizes") | (frame["n_obj"] < 10)]
+    with pytest.raises(Undecided, match="3 numbers of objectives"):
+        mol.claim_c9(few)
 
 
-def estimators(above=None, scale="laptop"):
+def estimators(above=None, count=8, scale="laptop"):
     rows = [
         {"objective": name, "n": n, "n_obj": 4, "share": share, "seed": seed, "hypotheses": 400,
          "max_dev": 0.1, "bound": 1.0 if n == 64 else 0.2,
-         "violated": float((name, share, n) == above and seed < first_seeds(0.2))}
+         "violated": float((name, share, n) == above and seed < count)}
         for name in (*mol.ESTIMATORS, "all")
         for n in SIZES for share in (0.5, 0.02) for seed in SEEDS
     ]  # fmt: skip
@@ -113,27 +147,41 @@ def estimators(above=None, scale="laptop"):
     return {"rec_b2_estimators": table("rec_b2_estimators", part, scale=scale)}
 
 
+@pytest.mark.slow
 def test_c2():
     found = mol.claim_c2(estimators())
-    assert found.verdict == HOLDS and found.detail.count(" holds (") == 4
-    assert "largest deviation 0.50 C" in found.detail
+    assert found.verdict == HOLDS and found.value == 0
+    assert "CVaR at most 0.50 (95 % of samples: 0.50)" in found.detail
     for name in mol.ESTIMATORS:
-        # In a single case of share and n.
+        # In a single case of share and n; of 32 cases it takes eight of 40.
+        assert mol.claim_c2(estimators(above=(name, 0.02, 256), count=7)).verdict == HOLDS
         found = mol.claim_c2(estimators(above=(name, 0.02, 256)))
-        assert found.verdict == FAILS and found.value == pytest.approx(0.2)
-        assert f"{mol.OBJECTIVES[name]} does not hold" in found.detail
-        assert found.detail.count("does not hold") == 1
-    assert mol.claim_c2(estimators(scale="smoke")).verdict == UNDECIDABLE
+        assert found.verdict == FAILS and found.value == pytest.approx(8 / 320)
+        assert f"8 of 320 samples ({mol.OBJECTIVES[name]})" in found.detail
+    tables = estimators()
+    frame = tables["rec_b2_estimators"]
+    for left, why in [
+        (frame[frame["panel"] != "cvar"], "no estimate of the CVaR"),
+        (frame.assign(scale="smoke"), "first look"),
+    ]:
+        with pytest.raises(Undecided, match=why):
+            mol.claim_c2({"rec_b2_estimators": left})
+    # One estimator with few samples is one that is not decided.
+    few = frame[(frame["panel"] != "cvar") | (frame["seed"] < 7)]
+    assert mol.claim_c2({"rec_b2_estimators": few}).verdict == UNDECIDABLE
 
 
-def scalarized(ratio=0.5, share=1.0, where=("linear", 100), exact=0.9, scale="laptop"):
+def scalarized(ratio=0.5, share=1.0, where=("linear", 100), exact=0.9, rare=None, scale="laptop"):
+    """`ratio` of one family and S in a share of the samples of one n; `exact` in all, or so few."""
     rows = []
     for n, seed, family, S in itertools.product(SIZES, SEEDS, mol.FAMILIES, (1, 10, 100)):
         here = (family, S) == where and n == 256 and seed < first_seeds(share)
         rows.append({"n": n, "seed": seed, "family": family, "S": S, "n_obj": 3, "hypotheses": 400,
                      "max_gap": 0.1, "max_ratio": ratio if here else 0.5})  # fmt: skip
     rows += [{"n": n, "seed": seed, "family": "any", "S": 100, "n_obj": 3, "hypotheses": 400,
-              "max_gap": 0.2, "max_ratio": exact} for n in SIZES for seed in SEEDS]  # fmt: skip
+              "max_gap": 0.2,
+              "max_ratio": exact if rare is None or (n == 256 and seed < rare) else 0.9}
+             for n in SIZES for seed in SEEDS]  # fmt: skip
     part = rows_of("scalarizations", "random_weights", "random", rows)
     return {"rec_b3_scalarizations": table("rec_b3_scalarizations", part, scale=scale)}
 
@@ -142,59 +190,69 @@ def test_c3():
     found = mol.claim_c3(scalarized())
     assert found.verdict == HOLDS and found.value == 0
     # Exactly the bound is no violation.
-    assert mol.claim_c3(scalarized(ratio=1.0)).verdict == HOLDS
-    assert mol.claim_c3(scalarized(ratio=1.01, share=0.15)).verdict == HOLDS
-    # One family at one S and n.
-    for where in (("linear", 1), ("Tchebycheff", 10), ("l_4", 100)):
-        assert mol.claim_c3(scalarized(ratio=1.01, share=0.2, where=where)).verdict == FAILS
+    assert mol.claim_c3(scalarized(ratio=1.0, exact=1.0)).verdict == HOLDS
+    # Above the bound in few samples of one n, in as many of all as δ may be, in too many of one n.
+    for count, verdict in ((2, HOLDS), (5, UNDECIDABLE), (7, FAILS)):
+        found = mol.claim_c3(scalarized(ratio=1.01, share=count / 40, exact=1.02, rare=count))
+        assert found.verdict == verdict, count
     assert mol.claim_c3(scalarized(exact=1.01)).verdict == FAILS
-    assert mol.claim_c3(scalarized(scale="smoke")).verdict == UNDECIDABLE
+    # No scalarization uses more of its bound than the worst objective, whatever C is.
+    for where in (("linear", 1), ("Tchebycheff", 10), ("l_4", 100)):
+        found = mol.claim_c3(scalarized(ratio=0.91, share=0.025, where=where))
+        assert found.verdict == FAILS and "in 1 of 160 samples" in found.detail
+    with pytest.raises(Undecided, match="first look"):
+        mol.claim_c3(scalarized(scale="smoke"))
 
 
-def minimised(power=-0.5, above=0.0, one=False, scale="laptop"):
-    """One weight, or all of them, is above the bound in a share of the samples of one n."""
-    parts = []
+def minimised(above=0, one=False, outside=True, scale="laptop"):
+    """One weight, or all, is above the bound in so many samples of one n, outside of R1 or not."""
+    parts, bounds = [], []
     for run, bed in (("random_class", "random"), ("groups", "gaussian")):
-        rows = []
-        for n, seed, w, family in itertools.product(
-            SIZES, SEEDS, range(5), ("linear", "Tchebycheff")
-        ):
-            own = power if (bed, family) == ("gaussian", "linear") else -0.5
-            excess = 0.3 * float(n) ** own * (1 + 0.1 * (seed % 3))
-            here = n == 1024 and seed < first_seeds(above) and (w == 0 or not one)
-            rows.append({"n": n, "seed": seed, "family": family, "weight_id": w, "n_obj": 3,
-                         "hypotheses": 400, "excess": excess,
-                         "bound": 0.9 * excess if here else 2.0})  # fmt: skip
+        rows, deviations = [], []
+        for n, seed in itertools.product(SIZES, SEEDS):
+            here = n == 1024 and seed < above and bed == "gaussian"
+            head = {"n": n, "seed": seed, "n_obj": 3, "hypotheses": 400}
+            deviations.append({**head, "objective": "all", "max_dev": 0.1, "bound": 0.2,
+                               "violated": float(here and outside)})  # fmt: skip
+            for w, family in itertools.product(range(5), ("linear", "Tchebycheff")):
+                excess = 0.3 * float(n) ** -0.5 * (1 + 0.1 * (seed % 3))
+                bad = here and (w == 0 or not one)
+                rows.append({**head, "family": family, "weight_id": w, "excess": excess,
+                             "bound": 0.9 * excess if bad else 2.0})  # fmt: skip
         parts.append(rows_of("excess", run, bed, rows))
-    return {"rec_b4_excess": table("rec_b4_excess", *parts, scale=scale)}
+        bounds.append(rows_of("deviations", run, bed, deviations))
+    others = rows_of("deviations", "random_many", "random", deviations)
+    sizes = rows_of("sample_size", "random_many", "random",
+                    [{"n_obj": 1, "needed": 9, "n": 0, "seed": 0, "hypotheses": 4}])  # fmt: skip
+    uniform_rows = pd.concat([*bounds, others, sizes])
+    return {
+        "rec_b4_excess": table("rec_b4_excess", *parts, scale=scale),
+        "rec_b1_uniform": table("rec_b1_uniform", uniform_rows, scale=scale),
+    }
 
 
 def test_c4():
     found = mol.claim_c4(minimised())
-    assert found.verdict == HOLDS and found.value == pytest.approx(-0.5)
-    found = mol.claim_c4(minimised(power=-0.3))
-    assert found.verdict == FAILS and found.value == pytest.approx(-0.3)
-    assert mol.claim_c4(minimised(power=-0.36)).verdict == HOLDS
-    assert mol.claim_c4(minimised(above=0.15)).verdict == HOLDS
-    # All weights of a sample count together: one is enough.
-    assert mol.claim_c4(minimised(above=0.2, one=True)).verdict == FAILS
-    assert mol.claim_c4(minimised(scale="smoke")).verdict == UNDECIDABLE
-
-
-def test_a_slope_that_is_no_number_is_no_convergence():
-    """Minimisers that are never wrong have no slope; the others decide, in whatever order."""
-    for first in (True, False):
-        tables = minimised(power=-0.3)
-        frame = tables["rec_b4_excess"]
-        frame.loc[frame["family"] == "Tchebycheff", "excess"] = 0.0
-        tables["rec_b4_excess"] = frame.sort_values("family", ascending=first, kind="stable")
-        found = mol.claim_c4(tables)
-        assert found.verdict == FAILS and found.value == pytest.approx(-0.3)
+    assert found.verdict == HOLDS and found.value == 0
+    assert "G2 Gaussian groups weighted sum -0.50" in found.detail
+    assert mol.claim_c4(minimised(above=6)).verdict == HOLDS
+    # All weights of a sample count together: one is enough. Of 8 cases it takes seven of 40.
+    assert mol.claim_c4(minimised(above=7, one=True)).verdict == FAILS
+    # R3 follows from R1: one sample within C is enough to show a mistake.
+    assert mol.claim_c4(minimised(above=1, one=True, outside=False)).verdict == FAILS
+    with pytest.raises(Undecided, match="first look"):
+        mol.claim_c4(minimised(scale="smoke"))
+    # Minimisers that are never wrong have no slope, and are no violation.
+    tables = minimised()
+    frame = tables["rec_b4_excess"]
+    frame.loc[frame["family"] == "Tchebycheff", "excess"] = 0.0
+    found = mol.claim_c4(tables)
+    assert found.verdict == HOLDS and "0 throughout on" in found.detail
 
 
 FRONTS = [("front_groups", "gaussian", None), ("front_convex", "convex", None),
           ("front_flat", "flat", None), ("front_slope", "slope", 0.0),
-          ("front_slope", "slope", 0.1)]  # fmt: skip
+          ("front_slope", "slope", 0.01), ("front_slope", "slope", 0.1)]  # fmt: skip
 
 
 def fronts(scale="laptop", p_hat=None, change=None):
@@ -206,7 +264,7 @@ def fronts(scale="laptop", p_hat=None, change=None):
             fall = (64 / n) ** 0.5
             row = {"n": n, "seed": seed, "n_obj": 2, "hypotheses": 50, "filtered": 0.0,
                    "e_fwd": 0.0 if bed == "slope" else 0.2 * fall,
-                   "e_bwd": 0.25 if flat else 0.3 * fall, "e_two": 0.3, "weak_violation": 0.0,
+                   "e_bwd": 0.25 if flat else (0.6 if s == 0.01 else 0.3) * fall, "e_two": 0.3, "weak_violation": 0.0,
                    "two_c": 0.5 * fall, "kept": 3, "event": 1.0}  # fmt: skip
             if change is not None:
                 row |= change(bed, s, n, seed) or {}
@@ -252,33 +310,47 @@ def power(exponent):
 @pytest.mark.slow
 def test_c5():
     found = mol.claim_c5(fronts())
-    assert found.verdict == HOLDS and found.value == pytest.approx(-0.5)
-    assert "0 throughout on G3 slopes, s = 0, G3 slopes, s = 0.1;" in found.detail
+    assert found.verdict == HOLDS and found.value == 0
+    assert (
+        "0 throughout on G3 slopes, s = 0, G3 slopes, s = 0.01, G3 slopes, s = 0.1;" in found.detail
+    )
     for bed in ("gaussian", "convex", "flat"):
-        slow = fronts(change=changed(bed, e_fwd=power(0.28), two_c=1.0))
-        assert mol.claim_c5(slow).verdict == FAILS, bed
-        above = fronts(change=changed(bed, share=0.2, two_c=1e-4))
-        assert mol.claim_c5(above).verdict == FAILS, bed
-    assert mol.claim_c5(fronts(change=changed("flat", share=0.15, two_c=1e-4))).verdict == HOLDS
-    assert mol.claim_c5(fronts(change=changed("flat", e_fwd=power(0.31)))).verdict == HOLDS
-    assert mol.claim_c5(fronts(scale="smoke")).verdict == UNDECIDABLE
+        # Outside of R1, at one n; of 24 cases it takes eight of 40.
+        for share, verdict in ((0.175, HOLDS), (0.2, FAILS)):
+            above = fronts(change=at_256(changed(bed, share=share, two_c=1e-4, event=0.0)))
+            assert mol.claim_c5(above).verdict == verdict, bed
+        # Within C a single one is a mistake.
+        within = fronts(change=at_256(changed(bed, share=0.025, two_c=1e-4)))
+        found = mol.claim_c5(within)
+        assert found.verdict == FAILS and "in 1 of the 960 samples" in found.detail
+    with pytest.raises(Undecided, match="first look"):
+        mol.claim_c5(fronts(scale="smoke"))
 
 
 @pytest.mark.slow
 def test_c6():
     found = mol.claim_c6(fronts())
-    assert found.verdict == HOLDS and found.value == pytest.approx(50 / 51)
-    assert mol.claim_c6(fronts(p_hat={(5, 100): 0.029})).verdict == HOLDS
-    assert mol.claim_c6(fronts(p_hat={(5, 100): 0.031})).verdict == FAILS
-    assert mol.claim_c6(fronts(p_hat={(1, 10**6): -0.031})).verdict == FAILS
+    assert found.verdict == HOLDS and found.value == pytest.approx(50 / 51, abs=1e-3)
+    # Standard deviation of a share of 5/6 of 2,000: 0.0083; of six counts, two-sided.
+    assert mol.claim_c6(fronts(p_hat={(5, 100): 0.02})).verdict == HOLDS
+    for case in ((5, 100), (1, 10**6)):
+        for off in (-0.04, 0.04):
+            assert mol.claim_c6(fronts(p_hat={case: off})).verdict == FAILS
     for own in ("flat", ("slope", 0.0)):
-        assert mol.claim_c6(fronts(change=changed(own, e_bwd=power(0.05)))).verdict == HOLDS
-        assert mol.claim_c6(fronts(change=changed(own, e_bwd=power(0.2)))).verdict == FAILS
-        slow = fronts(change=changed(own, e_fwd=power(0.1)))
-        assert mol.claim_c6(slow).verdict == FAILS, own
-        # The 90 % quantile: a quarter of the samples is enough to be far from the front.
-        rare = fronts(change=changed(own, share=0.75, e_bwd=0.0))
-        assert mol.claim_c6(rare).verdict == HOLDS, own
+        # e← within 2C at the largest n: 40 samples do not show it, 80 do.
+        near = fronts(change=changed(own, e_bwd=power(0.5)))
+        assert mol.claim_c6(near).verdict == UNDECIDABLE, own
+        frame = near["rec_b5_fronts"]
+        near["rec_b5_fronts"] = pd.concat([frame, frame.assign(seed=frame["seed"] + 40)])
+        assert mol.claim_c6(near).verdict == FAILS, own
+        # Beyond it as often as δ allows: neither. By hand: five and more of 40 are 4.8 %.
+        assert binom.sf(4, 40, DELTA) < 0.05 < binom.sf(3, 40, DELTA)
+        for count, verdict in ((4, UNDECIDABLE), (5, HOLDS)):
+            rare = fronts(change=changed(own, share=1 - count / 40, e_bwd=0.0))
+            assert mol.claim_c6(rare).verdict == verdict, (own, count)
+        # A bound that is not yet below what e← stays at tells nothing.
+        with pytest.raises(Undecided, match=r"2C is 0\.30"):
+            mol.claim_c6(fronts(change=changed(own, two_c=0.3)))
     # What happens on beds without a flat part is no part of it.
     assert mol.claim_c6(fronts(change=changed("convex", e_bwd=power(2)))).verdict == HOLDS
     far = fronts()
@@ -286,19 +358,25 @@ def test_c6():
     last = (exact["panel"] == "observed") & (exact["n"] == 10**6)
     exact.loc[last, ["p_hat", "p_exact"]] -= 0.04
     assert mol.claim_c6(far).verdict == FAILS
-    assert mol.claim_c6(fronts(scale="smoke")).verdict == UNDECIDABLE
+    few = fronts()
+    few["rec_b6_counterexample"]["repeats"] = 999
+    assert mol.claim_c6(few).verdict == UNDECIDABLE
+    with pytest.raises(Undecided, match="first look"):
+        mol.claim_c6(fronts(scale="smoke"))
 
 
+@pytest.mark.slow
 def test_c7():
     found = mol.claim_c7(fronts())
     assert found.verdict == HOLDS and found.value == 0
     # Where the deviations are within C it is never violated, elsewhere seldom.
-    within = fronts(change=changed("flat", share=0.05, weak_violation=0.01))
+    within = fronts(change=at_256(changed("flat", share=0.025, weak_violation=0.01)))
     assert mol.claim_c7(within).verdict == FAILS
     for share, verdict in ((0.05, HOLDS), (0.2, FAILS)):
-        outside = fronts(change=changed("flat", share=share, weak_violation=0.01, event=0.0))
-        assert mol.claim_c7(outside).verdict == verdict
-    assert mol.claim_c7(fronts(scale="smoke")).verdict == UNDECIDABLE
+        outside = at_256(changed("flat", share=share, weak_violation=0.01, event=0.0))
+        assert mol.claim_c7(fronts(change=outside)).verdict == verdict
+    with pytest.raises(Undecided, match="first look"):
+        mol.claim_c7(fronts(scale="smoke"))
 
 
 @pytest.mark.slow
@@ -312,35 +390,51 @@ def test_c8():
     late = fronts(change=changed(("slope", 0.1), e_bwd=lambda n: power(0.5)(max(n, 1024))))
     assert mol.claim_c8(late).verdict == HOLDS
     assert mol.claim_c8(fronts(change=changed("gaussian", e_bwd=power(0)))).verdict == HOLDS
-    assert mol.claim_c8(fronts(scale="smoke")).verdict == UNDECIDABLE
+    # An interval that holds its limit decides nothing: few samples carry the mean.
+    noisy = fronts(change=noise("convex"))
+    assert mol.claim_c8(noisy).verdict == UNDECIDABLE
+    # The right slopes in the wrong order of s.
+    above = fronts(change=changed(("slope", 0.1), e_bwd=lambda n: 100 * power(0.5)(n)))
+    assert mol.claim_c8(above).verdict == FAILS
+    for tables, why in [
+        (fronts(scale="smoke"), "first look"),
+        ({"rec_b5_fronts": fronts()["rec_b5_fronts"].query("seed < 29")}, "29 samples"),
+    ]:
+        with pytest.raises(Undecided, match=why):
+            mol.claim_c8(tables)
 
 
-def test_a_bed_that_is_missing_decides_nothing_in_favour():
-    for claim, bed in ((mol.claim_c8, "convex"), (mol.claim_c6, "flat")):
+def at_256(change):
+    """The same at n = 256 alone."""
+    return lambda bed, s, n, seed: change(bed, s, n, seed) if n == 256 else None
+
+
+def noise(own):
+    """e← of a bed is that of one sample in ten, times ten at some n: a slope that is not known."""
+
+    def change(bed, s, n, seed):
+        if bed != own:
+            return None
+        return {"e_bwd": 0.3 * (64 / n) ** 0.3 * (10.0 if (seed + n // 64) % 20 == 0 else 0.01)}
+
+    return change
+
+
+@pytest.mark.slow
+def test_a_bed_that_is_missing_decides_nothing():
+    for claim, bed in ((mol.claim_c8, "convex"), (mol.claim_c6, "flat"), (mol.claim_c5, "slope")):
         tables = fronts()
         frame = tables["rec_b5_fronts"]
-        left = frame[(frame["bed"] != bed) & (frame["slope"] != 0)]
-        assert claim(tables | {"rec_b5_fronts": left}).verdict != HOLDS
-
-
-def test_what_is_too_little_decides_nothing():
-    few = uniform(), estimators(), fronts(), minimised()
-    for claim, tables in zip(
-        (mol.claim_c1, mol.claim_c2, mol.claim_c8, mol.claim_c4), few, strict=True
-    ):
-        for name, frame in tables.items():
-            tables[name] = frame[(frame["seed"] < 10) | (frame["panel"] == "sizes")]
-        assert claim(tables).verdict == UNDECIDABLE, claim
-    # One sample size has no slope, and no first and last.
+        left = tables | {"rec_b5_fronts": frame[frame["bed"] != bed]}
+        with pytest.raises(Undecided, match="no fronts of " + mol.BEDS[bed]):
+            claim(left)
+    # Without the rung s = 0 the ladder has no flat part.
     tables = fronts()
     frame = tables["rec_b5_fronts"]
-    tables["rec_b5_fronts"] = frame[(frame["bed"] != "flat") | (frame["n"] == 64)]
-    for claim in (mol.claim_c5, mol.claim_c6):
-        assert claim(tables).verdict == UNDECIDABLE, claim
-    tables = estimators()
-    frame = tables["rec_b2_estimators"]
-    found = mol.claim_c2({"rec_b2_estimators": frame[frame["panel"] != "cvar"]})
-    assert found.verdict == UNDECIDABLE and "CVaR was not estimated" in found.detail
+    left = tables | {"rec_b5_fronts": frame[frame["slope"] != 0]}
+    assert mol.claim_c6(left).verdict == UNDECIDABLE
+    with pytest.raises(Undecided, match="s = 0"):
+        mol.claim_c8(left)
 
 
 # ----------------------------------------------------------------------------- runs
@@ -475,9 +569,7 @@ def test_samples_of_a_size_do_not_depend_on_the_other_sizes():
 
 
 @pytest.mark.slow
-def test_the_smoke_scale_decides_nothing_and_draws_everything(smoke, root, tmp_path):
-    from replica import drawing
-
+def test_the_smoke_scale_decides_nothing_and_draws_everything(smoke, root):
     own, found = study(root), {}
     published = pd.read_csv(root / "config/published/mol.csv")
     for name, figure in own.figures.items():
@@ -489,12 +581,13 @@ def test_the_smoke_scale_decides_nothing_and_draws_everything(smoke, root, tmp_p
         inputs = Inputs("mol", name, "smoke", "reconstructed", pd.DataFrame(), frame)
         found[name] = getattr(mol, f"table_{name}")(inputs)
         drawn = getattr(mol, f"draw_{name}")(found[name], published[published["figure"] == name])
-        drawing.save(drawn, tmp_path / name)
-        svg = " ".join((tmp_path / f"{name}.svg").read_text().split())
-        assert mol.OURS in svg, name
-        assert not any(word in svg for word in ("Theorem", "Figure 1", "Figure 2")), name
+        said = " ".join(" ".join(text.get_text() for text in drawn.findobj(Text)).split())
+        assert mol.OURS in said, name
+        assert not any(word in said for word in ("Theorem", "Figure 1", "Figure 2")), name
+        plt.close(drawn)
     for claim in own.claims:
-        assert getattr(mol, f"claim_{claim}")(found).verdict == UNDECIDABLE, claim
+        with pytest.raises(Undecided, match="first look"):
+            getattr(mol, f"claim_{claim}")(found)
 
 
 def test_thresholds_are_those_of_the_hypotheses(smoke, root):

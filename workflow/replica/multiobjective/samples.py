@@ -13,8 +13,6 @@ from replica.theory import deviations
 from replica.theory.gaussian_groups import Cells, Classifiers
 
 Array = NDArray[np.float64]
-# Numbers that the tails of the losses of a block of directions may hold.
-BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -153,32 +151,46 @@ def mean_of_largest(samples: Samples, classifiers: Classifiers, tail: float) -> 
 
     A part of a sample counts where tail·n is not whole. Offsets are the same for both groups.
     """
-    n, b = len(samples.y), classifiers.b[:, 0]
-    whole = int(np.floor(tail * n))
-    kept = min(whole + 1, n)
-    part = tail * n - whole
+    count, b = tail * len(samples.y), classifiers.b[:, 0]
     scores = samples.x @ classifiers.w.T
-    # The margins γ are score + b for y = 1 and -score - b for y = 0: whatever b is, the smallest
-    # margins of a class are those of its smallest (negative) scores.
-    ahead = _smallest(scores[samples.y == 1].T, kept)
-    behind = _smallest(-scores[samples.y == 0].T, kept)
-    found = []
-    size = max(1, BLOCK // (2 * kept * len(b)))
-    for start in range(0, scores.shape[1], size):
-        rows = slice(start, start + size)
-        margins = np.concatenate(
-            [ahead[rows, None] + b[:, None], behind[rows, None] - b[:, None]], axis=-1
-        )
-        losses = np.clip((1 - _smallest(margins, kept)) / 2, 0, 1)
-        # The last of the kept has the smallest loss of them, and only a part of its weight.
-        least = losses.min(-1)
-        sums = losses.sum(-1) - least + part * least if kept > whole else losses.sum(-1)
-        found.append((sums / (tail * n)).ravel())
-    return np.concatenate(found)
+    # The margins γ are score + b for y = 1 and -score - b for y = 0: whatever b is, their order
+    # within a class is that of the (negative) scores.
+    ahead = np.sort(scores[samples.y == 1], axis=0).T
+    behind = np.sort(-scores[samples.y == 0], axis=0).T
+    return np.concatenate(
+        [_tail_means(*each, b, count) for each in zip(ahead, behind, strict=True)]
+    )
 
 
-def _smallest(values: Array, count: int) -> Array:
-    """The smallest numbers of the last axis, in any order."""
-    if values.shape[-1] <= count:
-        return values
-    return np.partition(values, count - 1, axis=-1)[..., :count]
+def _tail_means(ahead: Array, behind: Array, b: Array, count: float) -> Array:
+    """The mean loss of the `count` smallest margins among ahead + b and behind - b, (B,).
+
+    Args:
+        ahead, behind: ascending.
+        b: (B,) offsets.
+        count: how many margins, with a part of one.
+    """
+    # How many of the smallest are ahead: least i such that the next one there is not smaller than
+    # the last one of the k - i behind. Bisection for all offsets at once.
+    k = int(np.floor(count))
+    infinite = np.array([np.inf])
+    padded, others = np.concatenate([ahead, infinite]), np.concatenate([behind, infinite])
+    low = np.full(len(b), max(0, k - len(behind)))
+    high = np.full(len(b), min(k, len(ahead)))
+    while (low < high).any():
+        middle = (low + high) // 2
+        enough = (padded[middle] + b >= others[np.maximum(k - middle - 1, 0)] - b) | (middle == k)
+        low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
+    total = _losses_of_first(ahead, low, b) + _losses_of_first(behind, k - low, -b)
+    following = np.minimum(padded[low] + b, others[k - low] - b)
+    part = (count - k) * np.clip((1 - following) / 2, 0, 1)
+    return (total + part) / count
+
+
+def _losses_of_first(scores: Array, count: NDArray[np.int64], b: Array) -> Array:
+    """Σ clip((1 - γ)/2, 0, 1) over the first `count` of the ascending margins scores + b, (B,)."""
+    sums = np.concatenate([[0.0], np.cumsum(scores)])
+    # Margins below -1 have loss 1, those above 1 none.
+    one = np.minimum(np.searchsorted(scores, -1 - b), count)
+    end = np.minimum(np.searchsorted(scores, 1 - b), count)
+    return one + ((1 - b) * (end - one) - (sums[end] - sums[one])) / 2

@@ -49,7 +49,7 @@ def train_risk_bed(spec: RiskBedSpec, job: Job) -> Result:
         for problem in found:
             rows += [{**_head(spec, problem), **row} for row in _bad(spec, problem, job)]
     if "sample_size" in spec.probes:
-        rows += _sample_size(spec, found)
+        rows += _sample_size(spec, job)
     return table_result(pd.DataFrame(rows).assign(delta=spec.delta))
 
 
@@ -84,15 +84,23 @@ def _sampled(spec: RiskBedSpec, job: Job, tasks: list[tuple]) -> list[dict]:
     return rows
 
 
-def _sample_size(spec: RiskBedSpec, found: list[Problem]) -> list[dict]:
-    """The samples that the first N objectives need, exact."""
-    largest = max(found, key=lambda problem: len(problem.objectives))
-    needed = deviations.samples_needed(largest.risks, spec.tolerance, spec.delta, SIZES)
-    return [
-        {"probe": "sample_size", **_head(spec, problem), "n": 0, "seed": 0,
-         "tolerance": spec.tolerance, "needed": needed[len(problem.objectives) - 1]}
-        for problem in found
-    ]  # fmt: skip
+def _sample_size(spec: RiskBedSpec, job: Job) -> list[dict]:
+    """The samples that the first N objectives need, exact, of several draws of the bed.
+
+    The first draw (seed 0) is the bed of all other probes.
+    """
+    rows = []
+    for bed in range(spec.beds):
+        generator = np.random.default_rng(stream_seed(job.study, job.run, bed, "bed"))
+        found = problems(spec.bed, spec.delta, spec.signs, generator)
+        largest = max(found, key=lambda problem: len(problem.objectives))
+        needed = deviations.samples_needed(largest.risks, spec.tolerance, spec.delta, SIZES)
+        rows += [
+            {"probe": "sample_size", **_head(spec, problem), "n": 0, "seed": bed,
+             "tolerance": spec.tolerance, "needed": needed[len(problem.objectives) - 1]}
+            for problem in found
+        ]  # fmt: skip
+    return rows
 
 
 def _measured(
