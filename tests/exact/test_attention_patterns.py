@@ -90,6 +90,7 @@ def test_what_is_not_a_program_is_an_error():
 # D2: alignment.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_condition_is_the_linear_program(causal):
     """Sets nearer than 1e-6 mean norms to the boundary are left to the tolerances, not compared."""

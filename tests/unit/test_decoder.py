@@ -399,6 +399,7 @@ def test_an_interrupted_training_ends_as_the_undisturbed_one(task, card, tmp_pat
     assert whole.history.equals(again.history)
 
 
+@pytest.mark.slow
 def test_training_learns_and_keeps_what_is_measured(card):
     spec = spec_of(TEXT, steps=60, every=30, width=16, context=16)
     trained = train_decoder(spec, job_of(spec, card))

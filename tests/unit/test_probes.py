@@ -14,7 +14,7 @@ from replica.attention.measures import (
     explained,
     language_model,
     measure_decoder,
-    rows_at_the_end,
+    rows_at,
     rows_of,
 )
 from replica.attention.tasks import Batch, Corpus, vectors
@@ -325,6 +325,7 @@ def test_texts_are_probed_in_parts_without_a_difference(text, monkeypatch):
     pd.testing.assert_frame_equal(whole, parts)
 
 
+@pytest.mark.slow
 def test_a_run_has_all_its_probes_and_a_course(card):
     spec = spec_of()
     job = Job("sinks", "run", (0, 1), Checkpoint(None), torch.device("cpu"), 1, card=card)
@@ -340,7 +341,8 @@ def test_a_run_has_all_its_probes_and_a_course(card):
         "layers",
         "spread",
     }
-    assert set(table["probe"]) == every | {"course"} and (table["task"] == "LM").all()
+    every |= {"course", "smoothing_at_start", "costs_at_start"}
+    assert set(table["probe"]) == every and (table["task"] == "LM").all()
     course = table[table["probe"] == "course"]
     assert sorted(course["step"].unique()) == [0, 2, 4] and set(course["seed"]) == {0, 1}
     # A member that diverged has a row that says so, and is nowhere else.
@@ -400,11 +402,53 @@ def test_a_hard_switch_made_by_hand_is_found():
 
 def test_without_sharpness_there_is_no_switch():
     spec, params, batch = switch_by_hand(sharpness=0.0)
-    plain = row(rows_at_the_end(params, spec, batch, [0]), row_kind="plain")
+    plain = row(rows_at(params, spec, batch, [0]), row_kind="plain")
     harmonic = np.mean([1 / t for t in range(2, 13)])
     assert plain["switched"] == 0 and plain["sinks"] == 0
     assert plain["sink_mass"] == pytest.approx(harmonic, abs=0.05)
     assert plain["diag_mass"] == pytest.approx(plain["sink_mass"], abs=1e-6)
+
+
+def test_the_layer_is_taken_away_or_made_a_map_of_the_own_token():
+    spec, params, batch = switch_by_hand(sharpness=1.0)
+    plain = row(rows_at(params, spec, batch, [0]), row_kind="plain")
+    seen = {}
+    out = decoder.forward(params, spec, batch.inputs, see=seen.__setitem__)
+    # Of an attention alone the output is that of the network.
+    assert torch.equal(out, seen[0].outputs.sum(2))
+    chosen = rows_of(batch)["plain"]
+    X, o, y = batch.inputs[chosen].numpy(), out[chosen].numpy(), batch.targets[chosen].numpy()
+    X = np.column_stack([X, np.ones(len(X))])
+    fitted = X @ np.linalg.lstsq(X, o)[0]
+    loss = np.square(o - y).mean()
+    assert plain["loss"] == pytest.approx(loss, rel=1e-4)
+    assert plain["dloss_off"] == pytest.approx(np.square(y).mean() - loss, rel=1e-4)
+    assert plain["dloss_own"] == pytest.approx(np.square(fitted - y).mean() - loss, rel=1e-3)
+
+
+def test_a_layer_whose_output_is_a_map_of_the_own_token_is_kept_by_it():
+    values = {
+        "kind": "decoder", "task": {"kind": "tokenwise", "content": 3, "norm": 2}, "context": 8,
+        "depth": 1, "width": 6, "heads": 2, "mlp": 2, "positions": "none", "lr": 0.01, "norm": "rms",
+        "weight_decay": 0.01, "batch": 4, "steps": 4, "every": 4, "gain": 1.0, "seeds": 2,
+    }  # fmt: skip
+    spec = validate_run(values, "own token")
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    params = decoder.initialise(spec, 6, 3, generators)
+    batch = [vectors(spec.task, 8, 40, g, torch.randn(3, 3, generator=g)) for g in generators]
+    batch = Batch(*(torch.stack([getattr(b, name) for b in batch])
+                    for name in ("inputs", "targets", "triggers")))  # fmt: skip
+    mixing = rows_at(params, spec, batch, [0, 1])
+    assert (mixing["dloss_own"].abs() > 1e-4).any() and (mixing["dloss_off"].abs() > 1e-3).any()
+    # All weight on the own token: queries and keys are the tokens, scaled up.
+    sharp = params["QKV"].clone()
+    embedding = torch.zeros(6, 6)
+    embedding[:3, :3] = embedding[:3, 3:] = torch.eye(3)
+    sharp[:, 0, :, :6] = sharp[:, 0, :, 6:12] = 40 * torch.eye(6)
+    own = {**params, "QKV": sharp, "embedding": embedding.expand(2, 6, 6)}
+    found = rows_at(own, spec, batch, [0, 1])
+    assert (found["diag_mass"] > 0.95).all() and (found["r2_self"] > 0.95).all()
+    assert (found["dloss_own"].abs() < 0.1 * found["dloss_off"].abs()).all()
 
 
 def test_a_switch_that_is_idle_sees_nobody():
@@ -414,9 +458,9 @@ def test_a_switch_that_is_idle_sees_nobody():
     params["QKV"] = params["QKV"].clone()
     params["QKV"][0, 0, 2, 5] *= -1
     params["QKV"][0, 0, 3, 1], params["QKV"][0, 0, 4, 6] = 1, 1
-    plain = row(rows_at_the_end(params, spec, batch, [0]), row_kind="plain")
+    plain = row(rows_at(params, spec, batch, [0]), row_kind="plain")
     assert plain["idle"] == 1 and plain["switched"] == 0 and plain["row_sum"] == 0
-    trigger = row(rows_at_the_end(params, spec, batch, [0]), row_kind="trigger")
+    trigger = row(rows_at(params, spec, batch, [0]), row_kind="trigger")
     assert trigger["row_sum"] > 0.1 and trigger["out_norm"] > 0.1
 
 
@@ -464,7 +508,7 @@ def test_numbers_of_rows_are_those_of_loops(variant):
     assert every["diag_rate"] == pytest.approx(torch.stack(above).double().mean().item())
     assert every["relmu"] == pytest.approx(patterns.relative_mu(seen[1].residual[1]).mean().item())
     # The first layer alone, at the end.
-    end = row(rows_at_the_end(params, spec, batch, [5, 7]), seed=7, row_kind="plain")
+    end = row(rows_at(params, spec, batch, [5, 7]), seed=7, row_kind="plain")
     o = seen[0].outputs[1].sum(1)
     asked = [(b, t) for b in range(60) for t in range(8) if batch.triggers[1, b, t]]
     reference = np.mean([o[b, t + shift].norm().item() for b, t in asked])

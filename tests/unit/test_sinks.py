@@ -2,23 +2,25 @@
 
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from replica.measures.inputs import Inputs
 from replica.plan import make_plan, training_settings
 from replica.specs import ConfigError, load_studies
 from replica.studies import sinks
-from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
 
 LM = {"task": "LM", "attention": "softmax", "forbid": "none", "residual": True, "mlp": 4, "depth": 3,
       "width": 64, "heads": 2, "context": 64, "positions": "learned", "value_bias": False,
-      "optimiser": "adamw", "steps": 800, "run": "lm", "bos": True}  # fmt: skip
+      "optimiser": "adamw", "steps": 800, "run": "lm", "bos": True, "start": "no norm, gain 0.5"}  # fmt: skip
 SMALL = {**LM, "residual": False, "mlp": 0, "depth": 1, "heads": 1}
 ROW = {"sink_mass": 0.1, "diag_mass": 0.1, "first_weight": 0.1, "row_sum": 1.0, "out_norm": 1.0,
        "dloss_diag": 0.1, "switched": 0.0, "idle": 0.0, "out_ratio": 1.0, "rho_out": 0.5, "loss": 0.1,
-       "zero_loss": 0.2,
+       "zero_loss": 1.0, "dloss_off": 0.4, "dloss_own": 0.1,
        "out_var": 1.0, "r2_self": 0.5, "sinks": 5, "sinks_at_zero": 0}  # fmt: skip
 CELLS = [(seed, layer, head) for seed in (0, 1) for layer in (1, 2, 3) for head in (1, 2)]
 
@@ -66,6 +68,7 @@ def alignment(scale="laptop", sets=None, **changes):
     return {"rec_c3_alignment": table("rec_c3_alignment", *parts, scale=scale)}
 
 
+@pytest.mark.slow
 def test_c1():
     assert sinks.claim_c1(alignment()).verdict == HOLDS
     assert sinks.claim_c1(alignment(sets=point_sets(wrong=1))).verdict == FAILS
@@ -81,26 +84,48 @@ def test_c1():
     assert sinks.claim_c1(alignment(scale="smoke")).verdict == UNDECIDABLE
 
 
-def smoothed(share, scale="laptop"):
-    rows = []
-    for i, (s, l, h) in enumerate(CELLS):
-        for variant, setting, after in [
-            ("original", np.nan, 0.6),
-            ("dense", np.nan, 0.5 if i < share * len(CELLS) else 0.7),
-            ("drained", np.nan, 0.65), ("top", 2.0, 0.66), ("temperature", 0.5, 0.64),
-        ]:  # fmt: skip
-            rows.append({"seed": s, "layer": l, "head": h, "text": 1, "variant": variant,
-                         "setting": setting, "S": 0.4, "relmu_in": 0.7, "relmu_out": after,
-                         "mean_cos": 0.2, "entropy": 0.1 * i})  # fmt: skip
-    return {"rec_c4_smoothing": table("rec_c4_smoothing", measured("smoothing", rows), scale=scale)}
+def smoothed(share, scale="laptop", rise=0.1, start=0.0, model=None):
+    def case(probe, share):
+        rows = []
+        for i, (s, l, h) in enumerate(CELLS):
+            dense = 0.6 * (1 - rise) if i < share * len(CELLS) else 0.6 * (1 + rise)
+            for variant, setting, after in [
+                ("original", np.nan, 0.6), ("dense", np.nan, dense),
+                ("drained", np.nan, 0.65), ("top", 2.0, 0.66), ("temperature", 0.5, 0.64),
+            ]:  # fmt: skip
+                rows.append({"seed": s, "layer": l, "head": h, "text": 1, "variant": variant,
+                             "setting": setting, "S": 0.4, "relmu_in": 0.7, "relmu_out": after,
+                             "mean_cos": 0.2, "entropy": 0.1 * i})  # fmt: skip
+        return measured(probe, rows)
+
+    parts = [case("smoothing", share), case("smoothing_at_start", start)]
+    for name in model or []:
+        facts = {"task": "pretrained", "run": f"pretrained-{name}", "model": name}
+        parts.append(case("smoothing", share).assign(**facts))
+    return {"rec_c4_smoothing": table("rec_c4_smoothing", *parts, scale=scale)}
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(1.0, HOLDS), (0.75, HOLDS), (0.5, FAILS), (0.0, FAILS)])  # fmt: skip
-def test_c2(share, verdict):
-    found = sinks.claim_c2(smoothed(share))
-    assert found.verdict == verdict and found.value == pytest.approx(share)
-    assert ("strong form (> 90 %): holds" in found.detail) == (share > 0.9)
-    assert sinks.claim_c2(smoothed(share, scale="smoke")).verdict == UNDECIDABLE
+FIVE = [f"model {i}" for i in range(5)]
+
+
+@pytest.mark.slow
+def test_c2_is_decided_by_published_models_only():
+    found = sinks.claim_c2(smoothed(0.75))
+    assert found.verdict == UNDECIDABLE and found.value == pytest.approx(0.75)
+    assert "small ones of ours; there: LM, L = 3" in found.detail
+    assert sinks.claim_c2(smoothed(0.75, model=FIVE)).verdict == HOLDS
+    assert sinks.claim_c2(smoothed(0.25, model=FIVE)).verdict == FAILS
+    # Four models agree by chance in one case of sixteen.
+    assert sinks.claim_c2(smoothed(0.75, model=FIVE[:4])).verdict == UNDECIDABLE
+    assert sinks.claim_c2(smoothed(0.75, scale="smoke", model=FIVE)).verdict == UNDECIDABLE
+
+
+def test_c2_is_more_than_near_ties_and_more_than_a_random_start():
+    # Dense attention is better everywhere, by less than 1 %.
+    found = sinks.claim_c2(smoothed(1.0, rise=0.005, model=FIVE))
+    assert found.verdict == FAILS and found.value == 0
+    assert "ties counted by their sign 100 %" in found.detail
+    assert sinks.claim_c2(smoothed(0.75, start=1.0, model=FIVE)).verdict == FAILS
 
 
 def switches(switched=0.99, idle=0.99, scale="laptop"):
@@ -121,24 +146,22 @@ def switches(switched=0.99, idle=0.99, scale="laptop"):
     }
 
 
+@pytest.mark.slow
 def test_c3():
     found = sinks.claim_c3(switches())
-    assert found.verdict == HOLDS and found.value == pytest.approx(0.99)
+    assert found.verdict == HOLDS and found.value <= 1
     assert "Spearman of α_1 and |o|/|x| over heads: -1.00 (LM, L = 3" in found.detail
-    assert sinks.claim_c3(switches(switched=0.9)).verdict == FAILS
-    assert sinks.claim_c3(switches(idle=0.9)).verdict == FAILS
-    assert sinks.claim_c3(switches(scale="smoke")).verdict == UNDECIDABLE
-    bent = switches()
-    d4 = bent["rec_d_identities"]["panel"] == "D4"
-    bent["rec_d_identities"].loc[d4, "value"] **= 1.1
-    assert sinks.claim_c3(bent).verdict == FAILS
-    only = switches()
-    rows = only["rec_c2_switch"]
-    only["rec_c2_switch"] = rows[rows["series"] != "ReLU"]
-    assert sinks.claim_c3(only).verdict == UNDECIDABLE
+    # What was trained is reported, and decides nothing: the statement is a proven one.
+    found = sinks.claim_c3(switches(switched=0.9))
+    assert found.verdict == HOLDS and "switched 90.0 %" in found.detail
+    for power in (0.9, 1.1):
+        bent = switches()
+        d4 = bent["rec_d_identities"]["panel"] == "D4"
+        bent["rec_d_identities"].loc[d4, "value"] **= power
+        assert sinks.claim_c3(bent).verdict == FAILS
 
 
-def costs(error=0.0, above=2.0, growth=2.0, scale="laptop"):
+def costs(error=0.0, above=2.0, growth=2.0, scale="laptop", models=FIVE, rise=1):
     from replica.theory import sinks as theory
 
     rows = []
@@ -148,8 +171,11 @@ def costs(error=0.0, above=2.0, growth=2.0, scale="laptop"):
                 sink, diagonal = theory.sink_cost(n, m, 1.0), theory.diagonal_cost(n, 1.0)
                 for pattern, cost in [("sink", sink), ("diagonal", diagonal)]:
                     known = cost if run == "bed_o" else (np.nan, np.nan)
+                    size = cost[0] + error
+                    if run == "bed_r" and pattern == "sink":
+                        size **= rise
                     rows.append({"run": run, "n": n, "d": n + 1, "m": m, "seed": 0, "causal": causal,
-                                 "pattern": pattern, "frobenius": cost[0] + error,
+                                 "pattern": pattern, "frobenius": size,
                                  "nuclear": cost[1], "participation_rank": 1.0, "feasible": 1.0, "kkt": 1e-12,
                                  "theory_frobenius": known[0], "theory_nuclear": known[1]})  # fmt: skip
     real = []
@@ -160,25 +186,39 @@ def costs(error=0.0, above=2.0, growth=2.0, scale="laptop"):
                 real.append({"seed": seed, "layer": layer, "text": 1, "n": n, "d": 64, "nu": 0.4,
                              "pattern": pattern, "frobenius": ratio if pattern == "diagonal" else 1.0,
                              "nuclear": 1.0, "participation_rank": 1.0, "feasible": 1.0, "kkt": 1e-12})  # fmt: skip
+    parts = [measured("costs", real), measured("costs_at_start", real)]
+    for name in models:
+        facts = {"task": "pretrained", "run": f"pretrained-{name}", "model": name}
+        parts.append(measured("costs", real[:12], **facts))
     return {
         "rec_c5_cost_synth": table("rec_c5_cost_synth", pd.DataFrame(rows), scale=scale),
-        "rec_c5_cost_real": table("rec_c5_cost_real", measured("costs", real), scale=scale),
+        "rec_c5_cost_real": table("rec_c5_cost_real", *parts, scale=scale),
     }
 
 
+@pytest.mark.slow
 def test_c4():
     found = sinks.claim_c4(costs())
-    assert found.verdict == HOLDS and found.value == pytest.approx(2)
-    assert sinks.claim_c4(costs(error=1e-5)).verdict == FAILS
+    assert found.verdict == HOLDS and found.value == pytest.approx(4)
+    # A closed form that is not met is a mistake, whatever ran.
+    found = sinks.claim_c4(costs(error=1e-5))
+    assert (found.verdict, found.value) == (FAILS, 16)
+    assert sinks.claim_c4(costs(error=1e-5, models=[])).verdict == FAILS
     # The first layer is left out; the others decide.
-    assert sinks.claim_c4(costs(above=0.9)).verdict == FAILS
-    assert sinks.claim_c4(costs(growth=0.9)).verdict == FAILS
+    assert sinks.claim_c4(costs(above=0.2)).verdict == FAILS
+    # Growth with n is part of the rule, and to lack it no opposite of the claim.
+    assert sinks.claim_c4(costs(growth=0.9)).verdict == UNDECIDABLE
     assert sinks.claim_c4(costs(scale="smoke")).verdict == UNDECIDABLE
-    falling = costs()
-    synth = falling["rec_c5_cost_synth"]
-    rows = (synth["panel"] == "R") & (synth["pattern"] == "diagonal")
-    synth.loc[rows, "frobenius"] *= np.exp(-3 * synth.loc[rows, "m"])
-    assert sinks.claim_c4(falling).verdict == FAILS
+    # Two draws with the opposite trend.
+    assert sinks.claim_c4(costs(rise=-1)).verdict == UNDECIDABLE
+
+
+def test_c4_is_decided_by_published_models_only():
+    found = sinks.claim_c4(costs(models=[]))
+    assert found.verdict == UNDECIDABLE and found.value == pytest.approx(2)
+    assert "small ones of ours; there: exact: closed forms" in found.detail
+    assert "at the random start, layers from 2 on: 2.00 at n = 8, 4.00 at n = 32" in found.detail
+    assert sinks.claim_c4(costs(models=FIVE[:4])).verdict == UNDECIDABLE
 
 
 def test_what_is_missing_decides_nothing_of_the_cost():
@@ -191,47 +231,103 @@ def test_what_is_missing_decides_nothing_of_the_cost():
     found = costs()
     synth = found["rec_c5_cost_synth"]
     synth.loc[(synth["panel"] == "R") & (synth["pattern"] == "sink"), "frobenius"] = np.nan
-    assert sinks.claim_c4(found).verdict == UNDECIDABLE
-    # A single draw that is impossible for one m is left out for all of them.
+    with pytest.raises(Undecided, match="draw of bed R"):
+        sinks.claim_c4(found)
+    # A single draw that is impossible for one m is left out for all of them; one draw is no trend.
     found = costs()
     synth = found["rec_c5_cost_synth"]
     one = (synth["panel"] == "R") & (synth["n"] == 7) & (synth["m"] == 0)
     synth.loc[one & (synth["pattern"] == "sink"), "frobenius"] = np.nan
     verdict = sinks.claim_c4(found)
-    assert verdict.verdict == HOLDS and "bed R (1 draws)" in verdict.detail
+    assert verdict.verdict == UNDECIDABLE and "1 draws of bed R" in verdict.detail
     found = costs()
     real = found["rec_c5_cost_real"]
     found["rec_c5_cost_real"] = real[real["layer"] == 1]
     assert sinks.claim_c4(found).verdict == UNDECIDABLE
 
 
-def mlp_like(diag=0.95, sink=0.02, r2=0.97, mixed=(0.95, 0.01), tw=(0.1, 0.1), scale="laptop"):
+STARTS = ["no norm, gain 0.5", "no norm, gain 1", "RMSNorm, gain 0.5", "RMSNorm, gain 1"]
+DIAGONAL = {"sink_mass": 0.02, "diag_mass": 0.95, "r2_self": 0.97, "loss": 0.01}
+A_SINK = {"sink_mass": 0.95, "diag_mass": 0.01, "loss": 0.01}
+NO_SINK = {"sink_mass": 0.2, "diag_mass": 0.3, "loss": 0.01}
+TOKEN_WISE = {"loss": 0.01, "dloss_off": 0.4, "dloss_own": 0.1, "r2_self": 0.9}
+
+
+def mlp_like(alone=None, mix=None, asked=None, tw=None, start=None, moved=0.0, scale="laptop",
+             seeds=range(5)):  # fmt: skip
+    """Tables of the settings of both claims: what changes from a start, or from all of them."""
     parts = []
-    for task, kind in [("TW", "all"), ("MIX", "plain")]:
+
+    def add(task, residual, mlp, name, values, trigger=None):
+        facts = {"residual": residual, "mlp": mlp, "start": name}
+        run = f"{task}{residual}{mlp}{name}"
+        kinds = {"plain": values, "trigger": trigger or values, "all": {}}
+        for kind, own in kinds.items() if task == "MIX" else [("all", values)]:
+            every = {"facts": facts, "run": run, "seeds": seeds}
+            parts.append(rows_of(task, kind, **every, **own))
+            parts.append(rows_of(task, kind, **every, **(start or {"r2_self": 0.1}))
+                         .assign(probe="rows_at_start"))  # fmt: skip
+            for step in (450, 600):
+                masses = {"sink_mass": 0.5 + moved * (step == 600), "diag_mass": 0.2}
+                parts.append(
+                    rows_of(task, kind, **every, **masses).assign(probe="course", step=step)
+                )
+
+    for task in ("TW", "MIX"):
         for residual in (False, True):
-            for mlp in (0, 4):
-                masses = {"sink_mass": sink, "diag_mass": diag, "r2_self": r2}
-                if mlp and residual:
-                    values = mixed if task == "MIX" else tw
-                    masses = {"sink_mass": values[0], "diag_mass": values[1]}
-                facts = {"residual": residual, "mlp": mlp}
-                parts.append(rows_of(task, kind, f"{task}{residual}{mlp}", facts=facts, **masses))
-                if kind == "plain":
-                    every = {"sink_mass": 0.5, "diag_mass": 0.5}
-                    parts.append(
-                        rows_of(task, "all", f"{task}{residual}{mlp}", facts=facts, **every)
-                    )
+            add(task, residual, 0, STARTS[0], DIAGONAL | (alone or {}))
+    for name in STARTS:
+        add("MIX", True, 4, name, A_SINK | (mix or {}).get(name, {}), (asked or {}).get(name))
+        add("TW", True, 4, name, TOKEN_WISE | (tw or {}).get(name, {}))
     return {"rec_c8_mlp_like": table("rec_c8_mlp_like", *parts, scale=scale)}
 
 
-def test_c5_and_its_direct_test():
+def everywhere(**values):
+    return dict.fromkeys(STARTS, values)
+
+
+@pytest.mark.slow
+def test_c5_holds_from_every_start_or_depends_on_it():
     assert sinks.claim_c5(mlp_like()).verdict == HOLDS
-    for change in [{"diag": 0.4}, {"sink": 0.2}, {"r2": 0.8}, {"mixed": (0.4, 0.3)}, {"mixed": (0.6, 0.7)}]:  # fmt: skip
-        assert sinks.claim_c5(mlp_like(**change)).verdict == FAILS, change
+    found = sinks.claim_c5(mlp_like(mix={STARTS[3]: NO_SINK}))
+    assert found.verdict == UNDECIDABLE and found.value == pytest.approx(0.2)
+    assert found.detail.startswith("it depends on the start. ")
+    assert all(f"MIX with MLP and residual connection, {name}" in found.detail for name in STARTS)
+    assert sinks.claim_c5(mlp_like(mix=everywhere(**NO_SINK))).verdict == FAILS
+    for change in [{"diag_mass": 0.4}, {"sink_mass": 0.2}, {"r2_self": 0.8}]:
+        assert sinks.claim_c5(mlp_like(alone=change)).verdict == FAILS, change
     assert sinks.claim_c5(mlp_like(scale="smoke")).verdict == UNDECIDABLE
-    assert sinks.claim_c5_tw(mlp_like()).verdict == FAILS
-    assert sinks.claim_c5_tw(mlp_like(tw=(0.8, 0.1))).verdict == HOLDS
-    assert sinks.claim_c5_tw(mlp_like(tw=(0.8, 0.9))).verdict == FAILS
+
+
+@pytest.mark.slow
+def test_c5_rests_on_runs_that_settled_and_learnt_in_enough_seeds():
+    found = sinks.claim_c5(mlp_like(moved=0.1))
+    assert found.verdict == UNDECIDABLE and "not settled" in found.detail
+    # Triggers that are answered as by outputs of 0: the layer was never asked to be a switch.
+    found = sinks.claim_c5(mlp_like(asked={STARTS[2]: {"loss": 1.0}}))
+    assert found.verdict == UNDECIDABLE
+    assert found.detail.startswith(
+        f"undecided between seeds, not settled or not learnt: {STARTS[2]}."
+    )
+    assert sinks.claim_c5(mlp_like(alone={"loss": 0.9})).verdict == UNDECIDABLE
+    # Three seeds agree by chance in one case of eight.
+    assert sinks.claim_c5(mlp_like(seeds=range(3))).verdict == UNDECIDABLE
+
+
+@pytest.mark.slow
+def test_c5_tw_asks_what_the_layer_does_for_the_loss():
+    found = sinks.claim_c5_tw(mlp_like())
+    assert found.verdict == HOLDS and found.value == pytest.approx(0.75)
+    # What the layer does needs other tokens.
+    assert sinks.claim_c5_tw(mlp_like(tw=everywhere(dloss_own=0.3))).verdict == FAILS
+    assert sinks.claim_c5_tw(mlp_like(tw={STARTS[1]: {"dloss_own": 0.3}})).verdict == UNDECIDABLE
+    # A layer that does nothing is like nothing, whatever its pattern.
+    idle = {"dloss_off": 1e-3, "dloss_own": 1e-4, "sink_mass": 0.99}
+    assert sinks.claim_c5_tw(mlp_like(tw=everywhere(**idle))).verdict == UNDECIDABLE
+    # As token-wise as at the random start.
+    assert sinks.claim_c5_tw(mlp_like(start={"r2_self": 0.9})).verdict == UNDECIDABLE
+    assert sinks.claim_c5_tw(mlp_like(seeds=range(4))).verdict == UNDECIDABLE
+    assert sinks.claim_c5_tw(mlp_like(moved=0.1)).verdict == UNDECIDABLE
     assert sinks.claim_c5_tw(mlp_like(scale="smoke")).verdict == UNDECIDABLE
 
 
@@ -271,6 +367,7 @@ def test_the_identities_are_closed_forms_beside_explicit_matrices():
         assert np.allclose(rows["value"], rows["theory"], atol=tolerance), panel
     d4 = found[found["panel"] == "D4"]
     assert (d4["value"] <= d4["theory"] * (1 + 1e-12)).all()
+    assert (d4["value"] >= d4["least"] * (1 - 1e-12)).all() and (d4["least"] > 0).all()
 
 
 # ----------------------------------------------------------------- drawings
@@ -327,22 +424,21 @@ FIGURES = {
     "rec_c5_cost_real": lambda: costs()["rec_c5_cost_real"],
     "rec_c6_emergence": emergence,
     "rec_c7_interventions": interventions,
-    "rec_c8_mlp_like": lambda: mlp_like()["rec_c8_mlp_like"],
+    "rec_c8_mlp_like": lambda: mlp_like(seeds=range(2))["rec_c8_mlp_like"],
     "rec_c9_oversmoothing": lambda: deep()["rec_c9_oversmoothing"],
     "rec_c10_overmixing": overmixing,
     "rec_d_identities": lambda: table("rec_d_identities"),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", FIGURES)
-def test_every_drawing_says_that_it_is_ours(figure, root, tmp_path):
-    from replica import drawing
-
+def test_every_drawing_says_that_it_is_ours(figure, root):
     published = pd.read_csv(root / "config/published/sinks.csv")
     drawn = getattr(sinks, f"draw_{figure}")(FIGURES[figure](), published[published["figure"] == figure])  # fmt: skip
-    drawing.save(drawn, tmp_path / figure)
-    svg = " ".join((tmp_path / f"{figure}.svg").read_text().split())
-    assert "reconstructed from the abstract; not a figure of the paper" in svg
+    words = " ".join(" ".join(text.get_text() for text in drawn.findobj(Text)).split())
+    assert "reconstructed from the abstract; not a figure of the paper" in words
+    plt.close(drawn)
 
 
 # The probes of language models, as a run of each has them.
@@ -375,6 +471,7 @@ def pretrained(figure):
         rows = [{k: v for k, v in row.items() if k != "head"} for row in rows[::2]]
     if figure == "rec_c5_cost_real":
         rows += [{**row, "pattern": "diagonal", "frobenius": 0.7} for row in rows]
+        rows += [{**row, "n": 32} for row in rows]
     facts = {"model": "gpt2", "bos": False, "task": "pretrained", "run": "pretrained-modelgpt2"}
     return pd.DataFrame(rows).assign(probe=probe, **facts)
 
@@ -393,16 +490,16 @@ def with_pretrained(figure, monkeypatch):
     return FIGURES[figure]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", PROBED)
-def test_pretrained_models_stand_beside_ours(figure, root, tmp_path, monkeypatch):
-    from replica import drawing
-
+def test_pretrained_models_stand_beside_ours(figure, root, monkeypatch):
     found = with_pretrained(figure, monkeypatch)
     named = found[found["series"] == "gpt2"]
     assert len(named) and (named["task"] == "pretrained").all()
     published = pd.read_csv(root / "config/published/sinks.csv")
     drawn = getattr(sinks, f"draw_{figure}")(found, published[published["figure"] == figure])
-    drawing.save(drawn, tmp_path / figure)
+    drawn.draw_without_rendering()
+    plt.close(drawn)
 
 
 def test_pretrained_models_decide_only_what_they_can(monkeypatch):
@@ -413,10 +510,10 @@ def test_pretrained_models_decide_only_what_they_can(monkeypatch):
     both = costs()
     both["rec_c5_cost_real"] = with_pretrained("rec_c5_cost_real", monkeypatch)
     verdict = sinks.claim_c4(both)
-    # Reported, and no part of the rule, which is about our own embeddings.
-    assert verdict.verdict == HOLDS and "gpt2 0.70" in verdict.detail
+    assert "gpt2 0.70" in verdict.detail and "model 0 4.00" in verdict.detail
 
 
+@pytest.mark.slow
 def test_published_numbers_stand_beside_ours_with_their_source(root, tmp_path):
     from replica import drawing
 
@@ -454,6 +551,7 @@ def test_pretrained_models_are_left_out_where_there_is_no_folder(root):
     assert make_plan(root, {"scale": "laptop", "studies": ["sinks"]}).left_out == ()
 
 
+@pytest.mark.slow
 def test_the_models_that_are_there_are_probed(root, tmp_path):
     plan = with_models(root, tmp_path, "gpt2", "opt-125m")
     runs = [run for _, run, _ in plan.parts if run.startswith("pretrained")]
@@ -485,6 +583,7 @@ def test_a_missing_folder_is_said_in_a_sentence(root, tmp_path):
         with_models(root, tmp_path)
 
 
+@pytest.mark.slow
 def test_other_probes_measure_again_and_train_nothing(root):
     def keys(overrides):
         plan = make_plan(root, {"scale": "laptop", "studies": ["sinks"], "overrides": {"sinks": overrides}})  # fmt: skip

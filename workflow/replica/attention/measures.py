@@ -17,7 +17,7 @@ from replica.models import attention, decoder
 from replica.models.attention import Observed
 from replica.models.decoder import Edit, See
 from replica.provenance import stream_seed
-from replica.specs import DecoderSpec, TextTask
+from replica.specs import DecoderSpec, Probes, TextTask
 from replica.theory.margins import min_norm_point
 
 # A row is a hard switch where its first weight is above SINK, or, of weights that need not sum to
@@ -25,7 +25,8 @@ from replica.theory.margins import min_norm_point
 SINK, IDLE, SWITCHED_OFF = 0.9, 0.05, 0.1
 # The threshold of importance of Gu et al. 2025.
 EPSILON = 0.3
-# Columns of all rows of a run.
+NORMS = {"rms": "RMSNorm", "none": "no norm"}
+# Columns of all rows of a run; and `task`, `bos`, `run`, and `start`, norm and gain in words.
 FACTS = ["attention", "forbid", "residual", "mlp", "depth", "width", "heads", "context",
          "positions", "value_bias", "optimiser", "steps"]  # fmt: skip
 
@@ -45,7 +46,8 @@ def measure_decoder(
     Returns:
         `course`: a row each measured step and seed, for each kind of rows of a small task; of the
         last step `rows` for small tasks, and the tables of `replica.attention.probes` for language
-        models. A member that diverged has one row, `diverged`.
+        models; of the random start, as the null model, `rows_at_start`, `smoothing_at_start` and
+        `costs_at_start`. A member that diverged has one row, `diverged`.
     """
     torch.set_num_threads(threads)
     seeds, diverged = states["seed"].tolist(), states["diverged_at"]
@@ -64,11 +66,17 @@ def measure_decoder(
         )
         batch = Batch(batch.inputs[None], batch.targets[None])
         model = language_model(params[steps[-1]], spec, found, members)
+        start = language_model(params[steps[0]], spec, found, members)
+        untrained = Probes(smoothing=spec.probes.smoothing, costs=spec.probes.costs)
         tables = [probe(model, spec.probes, spec.context)]
+        tables.append(probe(start, untrained, spec.context).pipe(_at_start))
     else:
         batch = Batch(*(states[f"held_out/{name}"][alive]
                         for name in ("inputs", "targets", "triggers")))  # fmt: skip
-        tables = [rows_at_the_end(params[steps[-1]], spec, batch, members).assign(probe="rows")]
+        tables = [
+            rows_at(params[step], spec, batch, members).assign(probe=name)
+            for name, step in {"rows": steps[-1], "rows_at_start": steps[0]}.items()
+        ]
     course = [at_step(p, spec, batch, members).assign(step=step) for step, p in params.items()]
     tables = [pd.concat(course, ignore_index=True).assign(probe="course"), *tables]
     if len(alive) < len(seeds):
@@ -77,7 +85,13 @@ def measure_decoder(
     table = pd.concat(tables, ignore_index=True)
     facts = spec.model_dump(include=set(FACTS)) | {"run": run, "task": task_name(spec)}
     facts["bos"] = getattr(spec.task, "bos", True)
+    facts["start"] = f"{NORMS[spec.norm]}, gain {spec.gain:g}"
     return table.assign(**facts)
+
+
+def _at_start(table: pd.DataFrame) -> pd.DataFrame:
+    """The same probes under the names of the random start; those of no probe are none."""
+    return table.assign(probe=table["probe"] + "_at_start") if len(table) else table
 
 
 def task_name(spec: DecoderSpec) -> str:
@@ -166,7 +180,7 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
 # Small tasks at the end
 
 
-def rows_at_the_end(
+def rows_at(
     params: decoder.State, spec: DecoderSpec, batch: Batch, seeds: list[int]
 ) -> pd.DataFrame:
     """What the first layer does, a seed and kind of rows a row; means over heads.
@@ -178,8 +192,9 @@ def rows_at_the_end(
     .05. With a learned sink token the first weight is the one on it; a learned key is left out of
     all weights.
     out_var: trace of the covariance of o_t over that of trigger rows. r2_self: R² of o_t regressed
-    on the tokens. loss, and dloss_diag: what all weights on the diagonal add to it; zero_loss: that
-    of outputs of 0. sinks: the
+    on the tokens. loss, and what is added to it by all weights on the diagonal (dloss_diag), by no
+    output of the attention (dloss_off), and by the best affine map of the own token in place of the
+    output (dloss_own, of softmax only); zero_loss: that of outputs of 0 of the network. sinks: the
     sequences whose rows all have a positive margin of the sink (first head); sinks_at_zero: those
     of them in which 0 is in the convex hull of the rows' tokens.
     """
@@ -189,10 +204,13 @@ def rows_at_the_end(
         if number == 0:
             found.append(seen)
 
-    diagonal = only(0, range(spec.heads), CHANGES["diagonal"])
+    def lost_with(changed: decoder.State, change: str) -> Tensor:
+        edit = only(0, range(spec.heads), CHANGES[change])
+        with torch.no_grad():
+            return losses(decoder.forward(changed, spec, batch.inputs, edit=edit), spec, batch)
+
     with torch.no_grad():
         out = decoder.forward(params, spec, batch.inputs, see=see)
-        changed = decoder.forward(params, spec, batch.inputs, edit=diagonal)
     (seen,) = found
     lost = losses(out, spec, batch)
     shift = seen.A.shape[-1] - batch.inputs.shape[2]
@@ -207,7 +225,8 @@ def rows_at_the_end(
         "out_norm": o.norm(dim=-1),
         "rho_out": o.norm(dim=-1) / seen.residual[..., shift:, :].norm(dim=-1).clamp(min=1e-12),
         "loss": lost,
-        "dloss_diag": losses(changed, spec, batch) - lost,
+        "dloss_diag": lost_with(params, "diagonal") - lost,
+        "dloss_off": lost_with(params, "off") - lost,
     }
     if not spec.of_tokens:
         by_row["zero_loss"] = losses(torch.zeros_like(out), spec, batch)
@@ -220,6 +239,9 @@ def rows_at_the_end(
     frames = []
     for kind, chosen in kinds.items():
         values = {name: _mean(value, chosen).tolist() for name, value in by_row.items()}
+        if spec.attention == "softmax":
+            own = token_wise(params, spec, seen, o, chosen)
+            values["dloss_own"] = _mean(lost_with(own, "diagonal") - lost, chosen).tolist()
         for s in range(len(seeds)):
             rows = chosen[s].flatten()
             outputs, tokens = (
@@ -238,15 +260,45 @@ def rows_at_the_end(
     return pd.concat(frames, ignore_index=True)
 
 
-def explained(x: Tensor, y: Tensor) -> float:
-    """R² of the best affine map from rows x (n, a) to rows y (n, b); NaN where y does not vary."""
+def affine(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The best affine map (a + 1, b) from rows x (n, a) to rows y (n, b), and what it leaves."""
     X = np.column_stack([x.double().numpy(), np.ones(len(x))])
     Y = y.double().numpy()
-    total = ((Y - Y.mean(0)) ** 2).sum()
-    if total == 0:
-        return float("nan")
-    left = Y - X @ np.linalg.lstsq(X, Y)[0]
-    return float(1 - (left**2).sum() / total)
+    W = np.linalg.lstsq(X, Y)[0]
+    return W, Y - X @ W
+
+
+def explained(x: Tensor, y: Tensor) -> float:
+    """R² of the best affine map from rows x (n, a) to rows y (n, b); NaN where y does not vary."""
+    total = (y.double() - y.double().mean(0)).square().sum().item()
+    return float(1 - (affine(x, y)[1] ** 2).sum() / total) if total else float("nan")
+
+
+def token_wise(
+    params: decoder.State, spec: DecoderSpec, seen: Observed, o: Tensor, chosen: Tensor
+) -> decoder.State:
+    """Parameters whose first layer gives with A = I the best affine map of the own token.
+
+    Values are the map, W_O the identity: x_t -> x_t M + c, fitted to the outputs of chosen rows.
+
+    Args:
+        params: of the network, S members.
+        spec: the run.
+        seen: of its first layer.
+        o: outputs of that layer, (S, B, T, b).
+        chosen: rows (S, B, T).
+    """
+    QKV, O = params["QKV"].clone(), params["O"].clone()
+    d, b = O.shape[-2:]
+    bias = params.get("value_bias", torch.zeros(QKV.shape[:-1], dtype=QKV.dtype)).clone()
+    for s in range(len(QKV)):
+        rows = chosen[s].flatten()
+        W, _ = affine(seen.inputs[s].flatten(0, 1)[rows], o[s].flatten(0, 1)[rows])
+        fitted = torch.zeros(d + 1, d, dtype=QKV.dtype)
+        fitted[:, :b] = torch.from_numpy(W)
+        QKV[s, 0, :, 2 * d :], bias[s, 0] = fitted[:-1], fitted[-1]
+        O[s, 0] = torch.eye(d, b)
+    return {**params, "QKV": QKV, "O": O, "value_bias": bias}
 
 
 def _variance(x: Tensor) -> float:
