@@ -25,7 +25,10 @@ from replica.generalization.table import (
     ALL,
     FEWEST,
     NETWORK,
+    ORDERS,
+    chance_level,
     generalization_html,
+    holm,
     measure_networks,
     rank_correlations,
 )
@@ -369,6 +372,7 @@ def mean_losses(network):
             for split in ("train", "test")}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_each_network_of_a_run_is_found_once_and_measured(trained, name):
     spec, _, found = trained(name)
@@ -568,12 +572,13 @@ def table_of(values, **names):
     """A long table from the columns of `values`, a network an entry."""
     frames = []
     for i, row in pd.DataFrame(values).iterrows():
-        own = {"study": "s", "run": "r", "kind": "residual", "dataset": "digits", "seed": i,
-               "member": ""} | names  # fmt: skip
+        own = {"study": "s", "run": "r", "kind": "residual", "dataset": "digits", "seed": 0,
+               "member": f"width {i}"} | names  # fmt: skip
         frames.append(pd.DataFrame({"metric": row.index, "value": row.to_numpy()}).assign(**own))
     return pd.concat(frames)
 
 
+@pytest.mark.slow
 def test_the_table_has_all_networks(trained, cards, tmp_path):
     parts = []
     for name in ("network_head", "tradeoffs"):
@@ -592,6 +597,7 @@ def test_the_table_has_all_networks(trained, cards, tmp_path):
     assert "too few" in page and "tradeoffs on digits" in page
 
 
+@pytest.mark.slow
 def test_rank_correlations_and_why_there_is_none():
     gap = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     values = {"error_gap": gap, "loss_gap": [1.0] * 6, "sharpness": [1, 2, 3, 5, 4, 6],
@@ -610,8 +616,89 @@ def test_rank_correlations_and_why_there_is_none():
     assert found.loc[(ALL, "sharpness", "error_gap"), "networks"] == 2 * 6 - 2
     # A number or a reason, never neither.
     assert (found["correlation"].isna() == (found["note"] != "")).all()
+    assert (found["correlation"].isna() == found["chance"].isna()).all()
+    assert (found["correlation"].isna() == found["corrected"].isna()).all()
     alone = rank_correlations(table_of(values))
     assert set(alone["dataset"]) == {"digits"} and len(alone) == 2 * len(G.MEASURES)
+
+
+def test_seeds_of_a_setting_are_one_setting():
+    """Three seeds each of four settings that go along perfectly: twelve networks decide nothing."""
+    gap = np.repeat([0.1, 0.2, 0.3, 0.4], 3) + np.tile([-0.01, 0, 0.01], 4)
+
+    def seeds_of(settings):
+        rows = {"error_gap": gap, "loss_gap": gap, "sharpness": gap}
+        frames = [
+            table_of({k: v[[i]] for k, v in rows.items()}, seed=i % 3, member=settings(i))
+            for i in range(12)
+        ]
+        return rank_correlations(pd.concat(frames)).set_index(["measure", "gap"])
+
+    together = seeds_of(lambda i: f"width {i // 3}").loc[("sharpness", "error_gap")]
+    assert together["note"] == "too few" and math.isnan(together["chance"])
+    assert (together["networks"], together["settings"]) == (12, 4)
+    apart = seeds_of(lambda i: f"width {i}").loc[("sharpness", "error_gap")]
+    assert apart["correlation"] == 1 and apart["settings"] == 12 and apart["corrected"] < 0.05
+    # Of a setting it is the mean that counts, in whatever order its seeds are.
+    values = {"error_gap": [1.0, 9, 3, 4, 5, 6], "loss_gap": [0.0] * 6,
+              "sharpness": [9.0, 1, 6, 7, 8, 9]}  # fmt: skip
+    names = ["a", "a", "b", "c", "d", "e"]
+    frames = [table_of({k: [v[i]] for k, v in values.items()}, seed=i, member=name)
+              for i, name in enumerate(names)]  # fmt: skip
+    found = rank_correlations(pd.concat(frames)).set_index(["measure", "gap"])
+    # Means: gap 5, 3, 4, 5, 6; sharpness 5, 6, 7, 8, 9.
+    assert found.loc[("sharpness", "error_gap"), "correlation"] == pytest.approx(
+        pd.Series([5, 3, 4, 5, 6]).corr(pd.Series([5, 6, 7, 8, 9]), method="spearman")
+    )
+
+
+def test_the_chance_level_is_that_of_all_orders():
+    x = pd.Series([1.0, 2, 3, 4, 5])
+    assert chance_level(x, x) == chance_level(x, -x) == 2 / 120
+    # By counting: |ρ| of all orders against that of the one that was found.
+    y = pd.Series([2.0, 1, 3, 5, 4])
+    wanted = np.mean([
+        abs(np.corrcoef(x, order)[0, 1]) >= np.corrcoef(x, y)[0, 1] - 1e-9
+        for order in itertools.permutations(y)
+    ])  # fmt: skip
+    assert chance_level(x, y) == pytest.approx(wanted)
+    # Ties have orders too, some of which are the same.
+    assert chance_level(x, pd.Series([0.0, 0, 0, 0, 1])) == pytest.approx(2 / 5)
+    # Random orders of more; what was found is one of them.
+    many = pd.Series(np.arange(30.0))
+    assert chance_level(many, many) == 1 / ORDERS
+    stream = np.random.default_rng(0)
+    x, y = (pd.Series(stream.standard_normal(30)) for _ in range(2))
+    from scipy.stats import spearmanr
+
+    assert chance_level(x, y) == pytest.approx(spearmanr(x, y).pvalue, abs=0.02)
+
+
+@pytest.mark.slow
+def test_chance_alone_is_found_as_often_as_it_says():
+    """Unrelated numbers, two seeds a setting: 5 % of the levels are below 5 %, hardly one of all."""
+    stream, levels, corrected = np.random.default_rng(1), [], []
+    names = ["error_gap", "loss_gap", "sharpness", "margin_q10", "log_spectral", "parameters"]
+    for _ in range(60):
+        values = np.repeat(stream.standard_normal((8, len(names))), 2, axis=0)
+        rows = pd.DataFrame(values, columns=names)
+        frames = [
+            table_of(rows[rows.index % 2 == seed].reset_index(drop=True), seed=seed)
+            for seed in (0, 1)
+        ]
+        known = rank_correlations(pd.concat(frames)).dropna(subset="chance")
+        assert len(known) == 8 and (known["networks"] == 16).all()
+        levels += [*known["chance"]]
+        corrected.append(known["corrected"].min())
+    assert 0.02 < np.mean(np.array(levels) < 0.05) < 0.08
+    assert np.mean(np.array(corrected) < 0.05) < 0.12
+
+
+def test_holms_correction_by_hand():
+    found = holm(np.array([0.03, np.nan, 0.01, 0.04, 0.5]))
+    assert found[[0, 2, 3, 4]] == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert math.isnan(found[1]) and not len(holm(np.array([])))
+    assert holm(np.array([0.6, 0.7])).tolist() == [1, 1]
 
 
 def test_the_page_escapes_and_shows_every_family():
@@ -621,5 +708,7 @@ def test_the_page_escapes_and_shows_every_family():
     page = generalization_html(rank_correlations(table), table, "<laptop>")
     assert "a&lt;b" in page and "&lt;laptop&gt;" in page and "a<b" not in page
     assert "nan" not in page.lower()
-    assert re.search(r"<td>sharpness</td><td>5</td><td>1.00</td><td>1.00</td>", page)
+    assert re.search(r"<td>sharpness</td><td>5</td><td>5</td><td>1.00 \*</td><td>0.017</td>", page)
+    assert "2 correlations are looked at" in page and "2 after Holm" in page
+    assert "0.100 to 0.500" in page
     assert page.count("<table>") == page.count("</table>") == 2

@@ -1,8 +1,16 @@
-"""Tables of all trained networks: their measures, and which of them go along with the gap."""
+"""Tables of all trained networks: their measures, and which of them go along with the gap.
 
+What is independent is a setting (a run, and its member): seeds of one setting are as alike in
+their measures as in their gaps. A correlation is therefore one of means of settings, and its chance
+level that of whole settings in another order.
+"""
+
+import functools
 import html
+import itertools
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -11,11 +19,19 @@ from replica.generalization.networks import trained_networks
 from replica.measures.generalization import MEASURES, OUTCOMES, measure
 from replica.measures.trends import spearman
 from replica.progress import progress
+from replica.verdicts import CHANCE
 
 NETWORK = ["study", "run", "kind", "dataset", "seed", "member"]
-CORRELATION = ["study", "kind", "dataset", "measure", "gap", "networks", "correlation", "note"]
+SETTING = [name for name in NETWORK if name != "seed"]
+CORRELATION = [
+    "study", "kind", "dataset", "measure", "gap", "networks", "settings", "correlation", "chance",
+    "corrected", "note",
+]  # fmt: skip
 GAPS = ("error_gap", "loss_gap")
+# The orders of four settings are too few for any of them to be rarer than 5 %.
 FEWEST = 5
+# Up to so many settings all orders are looked at, of more so many random ones.
+EXACT, ORDERS = 9, 20_000
 # What stands in a column of names where networks of all kinds and data sets are taken together.
 ALL = "all"
 
@@ -63,41 +79,82 @@ def by_network(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of each measure with each gap, over the networks of a family.
+    """Spearman's rank correlation of each measure with each gap, over the settings of a family.
 
     A family are the networks of a study of the same kind on the same data; a study with several of
-    them also has all its networks taken together.
+    them also has all its networks taken together. Of a setting the means over its seeds count.
 
     Args:
         table: see `measure_networks`.
 
     Returns:
-        Columns `CORRELATION`. `networks` is how many have the measure. Without a correlation there
-        is a `note`: `not defined` where no network has the measure, `too few` below `FEWEST`,
-        `no spread` where all have the same measure or the same gap.
+        Columns `CORRELATION`. `networks` is how many have the measure, `settings` of how many
+        settings they are. `chance`: the share of orders of the settings in which the correlation
+        is as far from 0; `corrected`: the same after Holm's correction for all correlations of the
+        table. Without a correlation there is a `note`: `not defined` where no network has the
+        measure, `too few` below `FEWEST` settings, `no spread` where all have the same measure or
+        the same gap.
     """
     rows = []
     for study, networks in by_network(table).groupby("study", sort=False):
-        families = list(networks.groupby(["kind", "dataset"], sort=False))
-        if len(families) > 1:
-            families.append(((ALL, ALL), networks))
-        for (kind, dataset), family in families:
-            for name in MEASURES:
-                for gap in GAPS:
-                    have = family[[name, gap]].dropna()
-                    value, note = _correlation(have[name], have[gap])
-                    rows.append([study, kind, dataset, name, gap, len(have), value, note])
-    return pd.DataFrame(rows, columns=CORRELATION)
+        for (kind, dataset), family in _families(networks):
+            for name, gap in itertools.product(MEASURES, GAPS):
+                have = family[[*SETTING, name, gap]].dropna()
+                means = have.groupby(SETTING)[[name, gap]].mean()
+                value, chance, note = _correlation(means[name], means[gap])
+                counts = len(have), len(means)
+                rows.append([study, kind, dataset, name, gap, *counts, value, chance, np.nan, note])
+    found = pd.DataFrame(rows, columns=CORRELATION)
+    return found.assign(corrected=holm(found["chance"].to_numpy(float)))
 
 
-def _correlation(x: pd.Series, y: pd.Series) -> tuple[float, str]:
+def _families(networks: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+    """Networks of a study by kind and data set, and all of them where there are several."""
+    families = list(networks.groupby(["kind", "dataset"], sort=False))
+    return families if len(families) == 1 else [*families, ((ALL, ALL), networks)]
+
+
+def _correlation(x: pd.Series, y: pd.Series) -> tuple[float, float, str]:
+    """Spearman's correlation, its chance level, and why there is none."""
     if x.empty:
-        return float("nan"), "not defined"
+        return np.nan, np.nan, "not defined"
     if len(x) < FEWEST:
-        return float("nan"), "too few"
+        return np.nan, np.nan, "too few"
     if x.nunique() == 1 or y.nunique() == 1:
-        return float("nan"), "no spread"
-    return spearman(x, y), ""
+        return np.nan, np.nan, "no spread"
+    return spearman(x, y), chance_level(x, y), ""
+
+
+def chance_level(x: pd.Series, y: pd.Series) -> float:
+    """The share of orders of y in which Spearman's correlation with x is as far from 0.
+
+    Exact for up to `EXACT` pairs; of more, the order that was found is one of `ORDERS`.
+    """
+    ranks = [series.rank().to_numpy() - (len(series) + 1) / 2 for series in (x, y)]
+    products = np.abs(ranks[1][_orders(len(x))] @ ranks[0])
+    # The order that was found is the first.
+    return float((products >= products[0] - 1e-9).mean())
+
+
+@functools.cache
+def _orders(n: int) -> np.ndarray:
+    """Orders of n things, a row each, the first as they are."""
+    if n <= EXACT:
+        return np.array(list(itertools.permutations(range(n))))
+    as_they_are = np.tile(np.arange(n), (ORDERS, 1))
+    orders = np.random.default_rng(0).permuted(as_they_are, axis=1)
+    orders[0] = as_they_are[0]
+    return orders
+
+
+def holm(chance: np.ndarray) -> np.ndarray:
+    """Chance levels corrected for how many they are (Holm 1979); NaN stays and does not count."""
+    corrected = chance.copy()
+    known = np.flatnonzero(np.isfinite(chance))
+    order = known[np.argsort(chance[known], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(factors * chance[order]))
+    return corrected
 
 
 def generalization_html(correlations: pd.DataFrame, table: pd.DataFrame, scale: str) -> str:
@@ -112,28 +169,34 @@ def generalization_html(correlations: pd.DataFrame, table: pd.DataFrame, scale: 
     parts = [
         _HEAD,
         f"<h1>Generalization</h1><p>Scale <b>{html.escape(scale)}</b>: {len(networks)} trained "
-        "networks. The gap is that of test minus train. Below are the rank correlations (Spearman) "
-        "of measures with the gap of the error and with that of the loss: 1 where a larger "
-        "measure always comes with a larger gap; 95 % of correlations of unrelated numbers stay "
-        "below `chance`. Networks of a family may differ in depth, width, penalties, methods or "
-        "numbers of labels, and a correlation may be a difference between groups of them. None of "
-        "the measures is a bound here.</p>",
+        f"networks of {len(networks[SETTING].drop_duplicates())} settings. The gap is that of test "
+        "minus train. Below are the rank correlations (Spearman) of measures with the gap of the "
+        "error and with that of the loss, over means of settings: 1 where a larger measure always "
+        "comes with a larger gap. <b>Chance</b> is the share of orders of the settings in which "
+        "the correlation is as far from 0. Settings of a family may differ in depth, width, "
+        "penalties, methods or numbers of labels, and a correlation may be a difference between "
+        "groups of them; all share their test samples. None of the measures is a bound here.</p>",
+        f"<p>{_how_many(correlations)}</p>",
     ]
-    for (study, kind, dataset), rows in correlations.groupby(
-        ["study", "kind", "dataset"], sort=False
-    ):
+    families = {
+        (study, *names): family
+        for study, own in networks.groupby("study", sort=False)
+        for names, family in _families(own)
+    }
+    keys = ["study", "kind", "dataset"]
+    for (study, kind, dataset), rows in correlations.groupby(keys, sort=False):
         words = "all its networks" if kind == ALL else f"{kind} on {dataset}"
         parts.append(f"<h2>{html.escape(f'{study}: {words}')}</h2>")
-        wide = rows.assign(cell=[_cell(*own) for own in zip(rows["correlation"], rows["note"],
-                                                            strict=True)])  # fmt: skip
-        wide = wide.pivot(index="measure", columns="gap", values="cell").loc[list(MEASURES)]
-        count = rows.drop_duplicates("measure").set_index("measure")["networks"]
-        cells = [
-            [name, str(count[name]), *wide.loc[name, list(GAPS)], _chance(count[name])]
-            for name in MEASURES
-        ]
-        head = ["measure", "networks", "gap of the error", "gap of the loss", "chance"]
-        parts.append(_table(head, cells))
+        parts.append(f"<p>{_spread(families[study, kind, dataset])}</p>")
+        cells = []
+        for name in MEASURES:
+            own = rows[rows["measure"] == name].set_index("gap").loc[list(GAPS)]
+            counts = own[["networks", "settings"]].iloc[0].astype(str)
+            cells.append(
+                [name, *counts, *(cell for row in own.itertuples() for cell in _cells(row))]
+            )
+        head = ["measure", "networks", "settings", "gap of the error", "chance"]
+        parts.append(_table([*head, "gap of the loss", "chance"], cells))
     parts.append("<h2>Networks, means by run</h2>")
     cells = [
         [*names, str(len(rows)), *(f"{rows[name].mean():.4g}" for name in OUTCOMES)]
@@ -143,13 +206,33 @@ def generalization_html(correlations: pd.DataFrame, table: pd.DataFrame, scale: 
     return "\n".join([*parts, _table(head, cells), "</body></html>"])
 
 
-def _chance(networks: int) -> str:
-    """1.96 standard deviations of Spearman's ρ of independent numbers, 1/√(n-1)."""
-    return f"{min(1.0, 1.96 / (networks - 1) ** 0.5):.2f}" if networks >= FEWEST else ""
+def _how_many(correlations: pd.DataFrame) -> str:
+    """How many correlations are looked at, and how many are beyond chance."""
+    known = correlations.dropna(subset="chance")
+    below = [int((known[name] < CHANCE).sum()) for name in ("chance", "corrected")]
+    return (
+        f"{len(known)} correlations are looked at: chance alone puts {CHANCE * len(known):.0f} of "
+        f"them below {CHANCE:g}. {below[0]} are, and {below[1]} after Holm's correction for all "
+        f"{len(known)}; these have a star."
+    )
 
 
-def _cell(correlation: float, note: str) -> str:
-    return note or f"{correlation:.2f}"
+def _spread(family: pd.DataFrame) -> str:
+    """From where to where the gap of the error goes, and how seeds of one setting differ."""
+    gaps = family.groupby(SETTING)["error_gap"]
+    means, variance = gaps.mean(), gaps.var().mean()
+    words = f"Gap of the error, means of settings: {means.min():.3f} to {means.max():.3f}"
+    if np.isfinite(variance):
+        words += f"; standard deviation over seeds of a setting {variance**0.5:.3f}"
+    return words + "."
+
+
+def _cells(row: Any) -> tuple[str, str]:
+    """A correlation and its chance level, or why there is none."""
+    if row.note:
+        return row.note, ""
+    star = " *" if row.corrected < CHANCE else ""
+    return f"{row.correlation:.2f}{star}", f"{row.chance:.2g}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
