@@ -1,12 +1,14 @@
 """Shared by all tests: where the project is, and the folder of real data where there is one."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
-from project import copy_project, snakemake
+from project import call, copy_project
 
 # A machine that is busy is slow: a deadline per example would be a timed test.
 settings.register_profile("replica", deadline=None, derandomize=True)
@@ -32,11 +34,18 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(root, tmp_path_factory) -> Path:
-    """A copy of the project in which the smoke scale has run."""
-    project = copy_project(root, tmp_path_factory.mktemp("clone") / "project with a space")
-    snakemake(project)
-    return project
+def finished(root, tmp_path_factory, worker_id) -> Path:
+    """A copy of the project in which the smoke scale has run: once for all workers of pytest."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    whole = shared / "finished"
+    with FileLock(shared / "finished.lock"):
+        if not whole.exists():
+            project = copy_project(root, shared / "not yet finished")
+            call(project, "replica", "launch", "--scale", "smoke")
+            project.rename(whole)
+    # Snakemake looks at the times of files, which the copy keeps.
+    return shutil.copytree(whole, own / "clone/project with a space", symlinks=True)
 
 
 def pytest_addoption(parser):
@@ -58,7 +67,17 @@ def tally():
     return count
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """A worker of pytest has ended: what it has counted comes to the others' counts."""
+    for what, number in getattr(node, "workeroutput", {}).get("counts", {}).items():
+        COUNTS[what] = COUNTS.get(what, 0) + number
+
+
 def pytest_sessionfinish(session, exitstatus):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["counts"] = COUNTS
+        return
     path = session.config.getoption("--reliability")
     if not path or exitstatus:
         return

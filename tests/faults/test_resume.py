@@ -1,58 +1,38 @@
 """A training that is killed goes on where it was and ends with the same bits."""
 
+import multiprocessing
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
+import trained
 
 from replica import artifacts
-
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from replica import artifacts
-from replica.models import dufm
-from replica.training import ensemble
-from replica.training.checkpoint import Checkpoint
-
-torch.set_num_threads(1)
-checkpoint, result = Path(sys.argv[1]), Path(sys.argv[2])
-generators = [torch.Generator().manual_seed(s) for s in range(4)]
-params = dufm.initialise(K=4, L=3, n=3, width=8, h_std=1.0, w_gain=1.0, generators=generators,
-                         dtype=torch.float32)
-lam, lr = (torch.full((4,), x, dtype=torch.float64) for x in (0.01, 0.1))
-step = dufm.gradient_descent(params, lam, lam, lr)
-trained = ensemble.train(
-    params, lambda _: step(), lambda p: dufm.fit_and_penalty(p, lam, lam), steps=STEPS,
-    log_steps=ensemble.log_spaced(STEPS, 50), snapshot_steps=[0, STEPS // 2, STEPS],
-    checkpoint=Checkpoint(checkpoint, every=0.02),
-)
-states = {f"{s}/{k}": v for s, kept in trained.snapshots.items() for k, v in kept.items()}
-states |= {"fit": torch.from_numpy(trained.fit), "diverged_at": trained.diverged_at}
-artifacts.write_tensors(result, states, {})
-"""
-
 
 # Steps enough for 25 pieces.
-LONG = 200_000
+LONG = 60_000
+# Each process is a fork of one that has the imports of `trained`, which take seconds.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["replica.models.dufm", "replica.training.ensemble"])
 
 
-def start(tmp_path, checkpoint, result, steps=12_000):
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.replace("STEPS", str(steps)))
-    command = [sys.executable, str(script), str(checkpoint), str(result)]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+def start(checkpoint, result, steps=12_000):
+    process = FORKS.Process(target=trained.train, args=(checkpoint, result, steps))
+    process.start()
+    return process
+
+
+def status(process, seconds=120) -> int:
+    """Exit status of a process that ends in time; -9 of one that was killed."""
+    process.join(seconds)
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    process = start(folder, folder / "c.safetensors", folder / "r.safetensors")
-    assert process.wait(120) == 0
+    assert status(start(folder / "c.safetensors", folder / "r.safetensors")) == 0
     return artifacts.content_digest(folder / "r.safetensors")
 
 
@@ -61,20 +41,20 @@ def test_killed_at_random_moments(tmp_path, tally):
     checkpoint, result = tmp_path / "c.safetensors", tmp_path / "r.safetensors"
     moments = random.Random(0)
     steps, in_the_middle = [-1], 0
-    assert start(tmp_path, tmp_path / "other", tmp_path / "whole", LONG).wait(120) == 0
+    assert status(start(tmp_path / "other", tmp_path / "whole", LONG)) == 0
     for kill in range(25):
-        process = start(tmp_path, checkpoint, result, LONG)
+        process = start(checkpoint, result, LONG)
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(0.005)
         if kill % 3 == 0:
             while not list(tmp_path.glob(".*.tmp")):
-                assert process.poll() is None
+                assert process.is_alive()
         else:
-            time.sleep(moments.uniform(0, 0.2))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
+            time.sleep(moments.uniform(0, 0.1))
+        process.kill()
+        assert status(process) == -9
         in_the_middle += len(list(tmp_path.glob(".*.tmp"))) > 0
         for leftover in tmp_path.glob(".*.tmp"):
             leftover.unlink()
@@ -82,7 +62,7 @@ def test_killed_at_random_moments(tmp_path, tally):
         steps.append(int(artifacts.read_tensors(checkpoint)[0]["done"]))
         assert steps[-1] >= steps[-2]
     assert steps[-1] > steps[1] and in_the_middle >= 3
-    assert start(tmp_path, checkpoint, result, LONG).wait(120) == 0
+    assert status(start(checkpoint, result, LONG)) == 0
     whole = (tmp_path / "whole").rename(tmp_path / "whole.safetensors")
     assert artifacts.content_digest(result) == artifacts.content_digest(whole)
     tally("SIGKILL of a training at random moments", 25)
@@ -91,26 +71,26 @@ def test_killed_at_random_moments(tmp_path, tally):
 
 def test_sigterm_saves_and_ends_soon(tmp_path, undisturbed):
     checkpoint, result = tmp_path / "c.safetensors", tmp_path / "r.safetensors"
-    process = start(tmp_path, checkpoint, result)
+    process = start(checkpoint, result)
     while not checkpoint.exists():
         time.sleep(0.01)
     process.terminate()
-    assert process.wait(10) == 143 and not result.exists()
+    assert status(process, 10) == 143 and not result.exists()
     done = int(artifacts.read_tensors(checkpoint)[0]["done"])
     assert 0 < done < 12_000
-    assert start(tmp_path, checkpoint, result).wait(120) == 0
+    assert status(start(checkpoint, result)) == 0
     assert artifacts.content_digest(result) == undisturbed
 
 
 def test_a_checkpoint_with_a_flipped_byte_is_not_trusted(tmp_path, undisturbed):
     checkpoint, result = tmp_path / "c.safetensors", tmp_path / "r.safetensors"
-    process = start(tmp_path, checkpoint, result)
+    process = start(checkpoint, result)
     while not checkpoint.exists():
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    assert status(process) == -9
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 4
     checkpoint.write_bytes(content)
-    assert start(tmp_path, checkpoint, result).wait(120) == 0
+    assert status(start(checkpoint, result)) == 0
     assert artifacts.content_digest(result) == undisturbed

@@ -19,6 +19,7 @@ FRAME = pd.DataFrame(
 )
 
 
+@pytest.mark.slow
 @given(data_frames([column("x", dtype=float), column("i", dtype=int), column("s", dtype=bool)]))
 def test_any_table_survives_the_round_trip(tmp_path_factory, frame):
     path = tmp_path_factory.mktemp("t") / "t.parquet"
@@ -81,6 +82,7 @@ def test_no_truncated_file_is_trusted(tmp_path_factory, ending, data):
         _read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["parquet", "safetensors"])
 @given(data=st.data())
 def test_a_flipped_byte_is_noticed_or_harmless(tmp_path_factory, ending, data):

@@ -41,7 +41,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder, self.ranges, self.drops, self.asked = folder, ranges, drop_first, []
         self.refusals, self.headers, self.encodings = list(refusals), headers or {}, set()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -611,6 +611,7 @@ def real(name, real_data, root, tmp_path, serve_from):
     return load(prepare_dataset(registry[name], raw, tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_real_mnist(real_data, root, tmp_path):
     server = Server(real_data)
     data = real("mnist", real_data, root, tmp_path, server.url)

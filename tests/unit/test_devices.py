@@ -1,14 +1,17 @@
 """Each job gets a device of its own, or its share of one, whoever else asks at the same time."""
 
 import itertools
+import multiprocessing
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+import slots
 import torch
 
 from replica.training import devices
@@ -49,24 +52,18 @@ def test_a_job_of_a_whole_device_shares_it_with_nobody(tmp_path):
 @pytest.mark.slow
 def test_many_processes_never_share_a_slot(tmp_path):
     """Eight processes on two devices of one slot: each notes when it came and when it left."""
-    script = (
-        "import sys, time; from pathlib import Path; from replica.training.devices import gpu_slots\n"
-        "with gpu_slots(['a', 'b'], 1, 1, Path(sys.argv[1]), pause=.01) as i:\n"
-        "    print(i, time.monotonic(), end=' '); time.sleep(.05); print(time.monotonic())"
-    )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(8)
-    ]
-    rows = sorted(tuple(map(float, p.communicate(timeout=120)[0].split())) for p in processes)
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["slots"])
+    with ProcessPoolExecutor(8, forks) as processes:
+        rows = sorted(processes.map(slots.come_and_leave, [tmp_path] * 16))
+    assert len(rows) == 16
     for device in (0, 1):
         times = [row[1:] for row in rows if row[0] == device]
         assert times
         assert all(left <= came for (_, left), (came, _) in itertools.pairwise(times))
 
 
+@pytest.mark.slow
 def test_the_slot_of_a_killed_process_is_free(tmp_path):
     script = (
         "import sys, time; from pathlib import Path; from replica.training.devices import gpu_slots\n"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from project import claim_spec
 from replica import drawing, report
 from replica.content import NO_DATA, NONE_CONVERGED, why_nothing
 from replica.measures.inputs import first_look
@@ -15,7 +16,7 @@ from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, decide, finit
 
 TABLE = pd.DataFrame({"panel": "a", "seed": [0, 1], "depth": [2.0, 4.0], "value": [1.0, 10.0]})
 NOTHING = [np.nan, np.inf, -np.inf]
-WORDS = {"published": "", "tolerance": "", "detail": "3 runs"}
+WORDS = {"detail": "3 runs"}
 
 
 @pytest.mark.parametrize("value", NOTHING)
@@ -36,7 +37,7 @@ def test_a_value_that_is_no_number_decides_nothing(value, condition):
 
 
 def claim_of(function, tables):
-    claims = {"c1": {"statement": "", "source": "", "figures": list(tables)}}
+    claims = {"c1": claim_spec(figures=list(tables))}
     given = {name: table for name, table in tables.items() if table is not None}
     module = SimpleNamespace(claim_c1=function)
     return report.decide_claims("study", claims, given, module).iloc[0]
@@ -108,6 +109,20 @@ def test_a_panel_without_a_value_says_so(value):
     assert words(figure) == [[], [NO_DATA]]
     figure = drawing.drawn(two_panels, TABLE[TABLE["seed"] == 0], pd.DataFrame())
     assert words(figure) == [[], [NO_DATA]]
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_series_of_one_place_shows_its_spread(log):
+    """A band over one place has no width: an error bar stands in its place."""
+    ax = plt.figure().add_subplot()
+    frame = pd.DataFrame({"x": 5.0, "y": [1.0, 10.0, 100.0]})
+    drawing.band(ax, frame, "x", "y", log=log)
+    (bar,) = ax.collections[0].get_segments()
+    wanted = [1, 100] if log else [37 - frame["y"].std(), 37 + frame["y"].std()]
+    assert bar[:, 1].tolist() == pytest.approx(wanted) and (bar[:, 0] == 5).all()
+    one = plt.figure().add_subplot()
+    drawing.band(one, frame[:1], "x", "y")
+    assert not one.collections
 
 
 def test_words_of_a_figure_in_which_no_run_converged():

@@ -32,6 +32,7 @@ ENTRY = {
     "name": "nothing",  # it stands in the settings of the runs
     "title": "nothing",
     "licence": "nothing",
+    "content": "claims",  # that are about it
     "urls": "nothing",
     **dict.fromkeys(
         ["kind", "classes", "files", "splits", "members", "size", "orientation", "pattern",
@@ -86,6 +87,10 @@ def test_fields_of_the_registry(base, field):
     again = changed_keys(base, after)
     if ENTRY[field] == "nothing" and field != "name":
         assert again == set()
+    elif ENTRY[field] == "claims":
+        assert again and all(
+            path.endswith(("claims.parquet", "scorecard.parquet")) for path in again
+        )
     elif field != "name":
         read = {p.study + "/" + p.states for p in base.parts.values() if "digits" in p.datasets}
         assert read and {path.partition("smoke/")[2] for path in again if "/runs/" in path

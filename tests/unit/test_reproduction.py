@@ -59,6 +59,7 @@ def test_when_something_runs(reproduction):
     assert reproduction.running(rows, [1, 3, 5.5, 7]) == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_processes_are_told_apart(reproduction):
     """A server of imports with a fork that computes: the fork is a job, the server is not."""
     code = (

@@ -125,6 +125,7 @@ def test_a_dead_server_is_said_and_the_next_script_gets_a_new_one(script):
     assert starter.start(script(""), {}, 1)[1]()[0] == 0
 
 
+@pytest.mark.slow
 def test_scripts_end_with_the_process_that_asked_for_them(script, tmp_path):
     """SIGKILL of Snakemake: its jobs get SIGTERM, at which a training saves its state."""
     job = script(

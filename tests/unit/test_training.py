@@ -176,6 +176,7 @@ def test_adam_says_what_its_fused_step_cannot_do():
         ensemble.adam({"A": torch.ones(2, 3, 4).mT}, lambda p, _: p, lr=torch.ones(2))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
 def test_freed_memory_is_taken_again():
     """Without it each pass over 20 MB faults on its 5000 pages."""
@@ -240,6 +241,7 @@ def test_a_damaged_checkpoint_is_named_and_dropped(tmp_path, capsys):
 # -------------------------------------------------------------- the runs of the documents
 
 
+@pytest.mark.slow
 def test_two_classes_reach_the_closed_form():
     """K 2, L 3, n 10, λ .01, width 32, lr .1, 15,000 steps: loss/L_DNC - 1 in [-1e-4, .003]."""
     params = dufm.initialise(
@@ -310,6 +312,7 @@ def small(seed=0):
         return torch.nn.Sequential(*layers, torch.nn.ReLU(), torch.nn.Linear(8, 2))
 
 
+@pytest.mark.slow
 def test_resnet20_learns_sixteen_images():
     x, y = images()
     model = networks.resnet20_with_head(SPEC, 2, seed=0, channels=3)

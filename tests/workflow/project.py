@@ -85,3 +85,35 @@ def planned(project: Path, *arguments: str) -> set[tuple[str, str]]:
             output = re.search(r"output: ([^,\n]+)", block)[1]
             jobs.add((rule, re.sub(r"^results/smoke/|\.\w+(\.parquet)?$", "", output)))
     return jobs
+
+
+def chain(study: str, run: str, figure: str) -> set[tuple[str, str]]:
+    """What follows from a change of one run."""
+    return {
+        ("train_run", f"{study}/runs/{run}/all"),
+        ("measure_run", f"{study}/measures/{run}/all"),
+        *drawn(study, figure),
+        *scored(study),
+    }
+
+
+def drawn(study: str, figure: str) -> set[tuple[str, str]]:
+    path = f"{study}/figures/{figure}"
+    return {("figure_table", path), ("figure_plot", path)}
+
+
+def scored(*studies: str) -> set[tuple[str, str]]:
+    return {("claims", f"{study}/claims") for study in studies} | {("scorecard_table", "scorecard")}
+
+
+def generalized(*studies: str) -> set[tuple[str, str]]:
+    return {("generalization", f"{study}/generalization/small") for study in studies} | {
+        ("correlations", "generalization")
+    }
+
+
+def claim_spec(**changes) -> dict:
+    """A claim as `Plan.claim_specs` gives it."""
+    empty = ["statement", "source", "published", "rule", "cannot_fail", "data", "stand_in",
+             "decided_by"]  # fmt: skip
+    return dict.fromkeys(empty, "") | {"figures": ["f"], "rests_on": "evidence"} | changes

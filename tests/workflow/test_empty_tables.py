@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from project import ALL_PLOTTED
+from project import ALL_PLOTTED, claim_spec
 from replica import artifacts, drawing, report
 from replica.content import COORDINATES, NO_DATA, NONE_CONVERGED
 from replica.specs import load_studies
@@ -40,7 +40,7 @@ def claims(root):
     """Claim by study and name: what its figures are."""
     studies = load_studies(root / "config/studies")
     return {
-        (study, name): claim.model_dump()
+        (study, name): claim_spec(**claim.model_dump())
         for study, spec in studies.items()
         for name, claim in spec.claims.items()
     }
@@ -69,7 +69,8 @@ def with_some_values(table: pd.DataFrame, figure: str) -> Iterator[tuple[str, pd
     yield "one seed", table[table["seed"].isin([-1, table.loc[table["seed"] >= 0, "seed"].min()])]
     yield "without the first series", table[table["series"] != table["series"].iloc[0]]
     panels = list(table["panel"].unique())
-    for panel in panels if len(panels) > 1 else []:
+    # Those between are drawn by the same lines as one of these.
+    for panel in {panels[0], panels[-1]} if len(panels) > 1 else []:
         yield f"without panel {panel}", table[table["panel"] != panel]
     yield "first panel NaN", with_values(table, figure, np.nan, table["panel"] == panels[0])
 
@@ -88,6 +89,8 @@ def test_every_figure_is_drawn_whatever_its_table_holds(study, tables, root):
         own, draw = published[published["figure"] == figure], getattr(module, f"draw_{figure}")
         table = tables[study, figure]
         for what, changed in without_values(table, figure).items():
+            if "inf" in what and draw in seen:
+                continue
             drawn = drawing.drawn(draw, changed, own)
             assert WORDS & set(panels_in_words(drawn)), (figure, what)
             plt.close(drawn)
@@ -108,13 +111,12 @@ def test_every_figure_is_drawn_whatever_its_table_holds(study, tables, root):
 
 
 @pytest.mark.parametrize("study", ALL_PLOTTED)
-@pytest.mark.parametrize("scale", ["laptop", "paper"])
-def test_no_claim_is_decided_by_what_is_not_there(study, scale, tables, claims):
+def test_no_claim_is_decided_by_what_is_not_there(study, tables, claims):
     module = import_module(f"replica.studies.{study}")
     for (of, claim), spec in claims.items():
         if of != study:
             continue
-        own = {figure: tables[study, figure].assign(scale=scale) for figure in spec["figures"]}
+        own = {figure: tables[study, figure].assign(scale="paper") for figure in spec["figures"]}
 
         def verdict(changed, claim=claim, spec=spec):
             return report.decide_claims(study, {claim: spec}, changed, module).iloc[0]

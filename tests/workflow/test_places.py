@@ -48,6 +48,8 @@ def drawn(root, tmp_path_factory):
         "overrides: {dufm: {rec_backbone: {dataset: drawn}}, low_rank: {fig2_bottom: {dataset: drawn}}}",
     )
     text = text.replace("scale: laptop", "scale: smoke")
+    text = text.replace("studies: all", "studies: [dufm, low_rank]")
+    assert "[dufm, low_rank]" in text
     config.write_text(text.replace("mirrors: []", f"mirrors: ['{mirror}']"), encoding="utf-8")
     snakemake(project, FIGURE, OTHER)
     return project

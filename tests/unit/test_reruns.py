@@ -1,0 +1,253 @@
+"""Which jobs run again after an edit, by their keys; Snakemake itself is asked in tests/workflow."""
+
+import functools
+from pathlib import Path
+
+import pytest
+
+from project import ALL_PLOTTED, CLOSED_FORMS, chain, copy_project, drawn, generalized, scored
+from replica import provenance
+from replica.configuration import read_settings
+from replica.plan import Plan, make_plan
+
+SMOKE = {"scale": "smoke"}
+CACHED = (provenance.parse, provenance.references, provenance.is_module, provenance.code_digest,
+          provenance._source, provenance._names, provenance._known, provenance._found,
+          provenance._content)  # fmt: skip
+# Of files that no test edits, once
+SYNTAX_TREE = functools.cache(provenance._syntax_tree)
+
+
+def keys_of(plan: Plan) -> dict[tuple[str, str], str]:
+    """Key of every job: by its rule, and the stem of its first output below the scale's folder."""
+    keys = {("scorecard_table", "scorecard"): plan.key("scorecard"),
+            ("correlations", "generalization"): plan.key("correlations")}  # fmt: skip
+    for name, part in plan.parts.items():
+        stem = part.states.removesuffix(".safetensors")
+        keys[part.rule, f"{part.study}/{stem}"] = plan.key("train", *name)
+        if plan.measured(part):
+            keys["measure_run", f"{part.study}/measures/{part.stem}"] = plan.key("measure", *name)
+    for slug, study in plan.studies.items():
+        keys["claims", f"{slug}/claims"] = plan.key("claims", slug)
+        for figure in study.figures:
+            path = f"{slug}/figures/{figure}"
+            keys["figure_table", path] = plan.key("table", slug, figure)
+            keys["figure_plot", path] = plan.key("plot", slug, figure)
+        for group in plan.network_groups(slug):
+            path = f"{slug}/generalization/{group}"
+            keys["generalization", path] = plan.key("generalization", slug, group)
+    return keys
+
+
+@pytest.fixture(scope="module")
+def before(root):
+    return keys_of(make_plan(root, SMOKE))
+
+
+@pytest.fixture
+def changed(root, tmp_path, monkeypatch):
+    """Edits files of a copy of the project."""
+    project = copy_project(root, tmp_path / "project")
+    monkeypatch.setattr(provenance, "LIBRARY", project / "workflow/replica")
+    monkeypatch.setattr(provenance, "_syntax_tree", SYNTAX_TREE)
+
+    def edit(name, old, new):
+        path = project / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{name} does not hold {old!r}"
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        return project
+
+    yield edit
+    for cached in CACHED:
+        cached.cache_clear()
+
+
+@pytest.fixture
+def planned(before):
+    """The jobs of the edited project whose keys are new."""
+
+    def jobs(project: Path) -> set[tuple[str, str]]:
+        for cached in CACHED:
+            cached.cache_clear()
+        settings = read_settings(project, ["scale=smoke"])
+        after = keys_of(make_plan(project, settings.values))
+        return {job for job, key in after.items() if before.get(job) != key}
+
+    return jobs
+
+
+@pytest.mark.slow
+def test_a_comment_or_docstring_runs_nothing(changed, planned):
+    changed("workflow/replica/training/ensemble.py", "def train(", "# a comment\n\n\ndef train(")
+    changed("workflow/replica/models/dufm.py", '"""The L-layer', '"""Another word. The L-layer')
+    assert planned(changed("workflow/scripts/train.py", "job = ", "# more\njob = ")) == set()
+
+
+@pytest.mark.slow
+def test_a_change_in_a_metric_measures_again_and_trains_nothing(changed, planned):
+    project = changed("workflow/replica/measures/spectra.py", "RELATIVE = 0.05", "RELATIVE = 0.06")
+    jobs = planned(project)
+    assert {rule for rule, _ in jobs} == {
+        "measure_run", "figure_table", "figure_plot", "claims", "scorecard_table",
+    }  # fmt: skip
+    assert len([job for job in jobs if job[0] == "measure_run"]) == 20
+    figures = {Path(path).name for rule, path in jobs if rule == "figure_table"}
+    assert figures == {*ALL_PLOTTED["dufm"], *ALL_PLOTTED["low_rank"]} - CLOSED_FORMS
+
+
+@pytest.mark.slow
+def test_a_change_in_the_nfa_measures_networks_and_not_deep_rfm(changed, planned):
+    project = changed(
+        "workflow/replica/kernels/metrics.py", "squares[-1] * 1e-6", "squares[-1] * 1e-7"
+    )
+    jobs = planned(project)
+    assert {name for rule, name in jobs if rule == "measure_run"} == {
+        f"agop/measures/{run}/all" for run in ("mlp", "mlp_mnist", "resnet", "vgg_mnist")
+    }
+    assert not [job for job in jobs if job[0] == "train_run"]
+
+
+@pytest.mark.slow
+def test_one_layer_more_runs_that_chain(changed, planned):
+    project = changed(
+        "config/config.yaml", "overrides: {}", "overrides: {agop: {no_agop: {depth: 5}}}"
+    )
+    assert planned(project) == chain("agop", "no_agop", "ext_no_agop")
+
+
+@pytest.mark.slow
+def test_a_changed_learning_rate_runs_that_chain(changed, planned):
+    project = changed(
+        "config/studies/low_rank.yaml", "lr: 0.1, steps: 50000", "lr: 0.09, steps: 50000"
+    )
+    assert planned(project) == chain("low_rank", "fig6", "fig6_k15_l7")
+
+
+@pytest.mark.slow
+def test_the_same_through_the_users_file(changed, planned):
+    project = changed(
+        "config/config.yaml", "overrides: {}", "overrides: {low_rank: {fig6: {lr: 0.09}}}"
+    )
+    assert planned(project) == chain("low_rank", "fig6", "fig6_k15_l7")
+
+
+@pytest.mark.slow
+def test_another_probe_measures_again_and_trains_nothing(changed, planned):
+    project = changed(
+        "config/studies/sinks.yaml", "switch: 3, alignment: 3", "switch: 2, alignment: 3"
+    )
+    jobs = planned(project)
+    made = [job for job in jobs if job[0] in ("train_run", "measure_run", "generalization")]
+    assert made == [("measure_run", "sinks/measures/lm/all")]
+
+
+@pytest.mark.slow
+def test_other_samples_of_the_population_train_nothing(changed, planned):
+    project = changed(
+        "config/studies/mol.yaml", "n: [25, 50], repeats: 3}", "n: [25, 50], repeats: 4}"
+    )
+    assert planned(project) == {
+        ("measure_run", "mol/measures/networks/all"), *drawn("mol", "rec_b8_robust_digits"),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_another_measure_of_generalization_measures_all_networks(changed, planned):
+    project = changed(
+        "workflow/replica/measures/generalization.py", "SIGMA, DRAWS = 0.1", "SIGMA, DRAWS = 0.2"
+    )
+    studies = ["depth", "dufm", "fc_low_data", "idrs", "low_rank", "mol", "sinks"]
+    assert planned(project) == generalized(*studies)
+
+
+@pytest.mark.slow
+def test_an_added_seed_runs_that_chain(changed, planned):
+    project = changed(
+        "config/studies/dufm.yaml", "{steps: 1000, seeds: 1", "{steps: 1000, seeds: 2"
+    )
+    assert planned(project) == chain("dufm", "rec_threshold-L3", "rec_threshold")
+
+
+@pytest.mark.slow
+def test_more_draws_certify_again_and_train_nothing(changed, planned):
+    project = changed(
+        "config/studies/idrs.yaml", "alpha: 0.001, images: 1681", "alpha: 0.002, images: 1681"
+    )
+    run = "cone_constant_grid"
+    assert planned(project) == {
+        ("certify", f"idrs/counts/{run}/all"), ("measure_run", f"idrs/measures/{run}/all"),
+        *drawn("idrs", "toy_cone"),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_retrained_classifier_is_certified_again(changed, planned):
+    project = changed("config/studies/idrs.yaml", "smoke: {epochs: 2,", "smoke: {epochs: 3,")
+    runs = ["base_mnist-sigma0.25", "constant_mnist-sigma_b0.25", "knn_mnist-sigma_b0.25-rate0.1",
+            "matched_mnist-sigma_b0.25-rate0.1"]  # fmt: skip
+    jobs = planned(project)
+    made = {(rule, path) for rule, path in jobs if rule in ("train_run", "certify", "measure_run")}
+    assert made == {
+        ("train_run", f"idrs/runs/{runs[0]}/all"),
+        *(("certify", f"idrs/counts/{run}/all") for run in runs[1:]),
+        *(("measure_run", f"idrs/measures/{run}/all") for run in runs),
+    }  # fmt: skip
+    figures = {path for rule, path in jobs if rule == "figure_table"}
+    assert figures == {"idrs/figures/cert_acc_mnist"}
+    assert {job for job in jobs if "generalization" in job[1]} == generalized("idrs")
+
+
+def stages(run, *numbers):
+    return {(rule, f"fc_low_data/{folder}/{run}/all-stage{number}") for number in numbers
+            for rule, folder in [("train_round", "runs"), ("measure_run", "measures")]}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_further_stage_goes_on_from_those_that_are_there(changed, planned):
+    config = "overrides: {fc_low_data: {entropy: {n: [20, 40, 60]}}}"
+    project = changed("config/config.yaml", "overrides: {}", config)
+    # The last stage so far has to choose labels now.
+    assert planned(project) == (
+        stages("entropy", 1, 2) | drawn("fc_low_data", "al_a_cifar10") | scored("fc_low_data")
+    )
+
+
+@pytest.mark.slow
+def test_another_query_starts_its_chain_anew_and_touches_no_other(changed, planned):
+    config = "overrides: {fc_low_data: {entropy: {active: {query: random}}}}"
+    project = changed("config/config.yaml", "overrides: {}", config)
+    assert planned(project) == (
+        stages("entropy", 0, 1) | drawn("fc_low_data", "al_a_cifar10") | scored("fc_low_data")
+    )
+
+
+@pytest.mark.slow
+def test_a_restyled_drawing_is_only_drawn(changed, planned):
+    project = changed(
+        "workflow/replica/studies/low_rank.py", "figsize=(10.5, 5.6)", "figsize=(9, 5)"
+    )
+    assert planned(project) == {("figure_plot", "low_rank/figures/fig6_k15_l7")}
+
+
+@pytest.mark.slow
+def test_a_new_style_redraws_everything_and_computes_nothing(changed, planned):
+    jobs = planned(changed("workflow/replica/replica.mplstyle", "font.size: 8", "font.size: 9"))
+    assert {rule for rule, _ in jobs} == {"figure_plot"}
+    assert len(jobs) == sum(len(figures) for figures in ALL_PLOTTED.values())
+
+
+@pytest.mark.slow
+def test_a_changed_table_function_makes_one_figure(changed, planned):
+    project = changed(
+        "workflow/replica/studies/low_rank.py", "for r in range(4, 13)", "for r in range(4, 12)"
+    )
+    assert planned(project) == drawn("low_rank", "fig3_left_loss_ratio") | scored("low_rank")
+
+
+@pytest.mark.slow
+def test_a_changed_claim_decides_again(changed, planned):
+    project = changed(
+        "workflow/replica/studies/dufm.py", "gap.between(-1e-4, 0.05)", "gap.between(-1e-4, 0.06)"
+    )
+    assert planned(project) == scored("dufm")
