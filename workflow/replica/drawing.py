@@ -68,6 +68,7 @@ DATASETS = {
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
     "cifar10_jpeg": "CIFAR-10 (JPEG)",
+    "cifar100": "CIFAR-100",
     "svhn": "SVHN",
     "imdb": "IMDB",
     "imdb_table": "IMDB",
@@ -199,7 +200,7 @@ def band(
     floor: float | None = None,
     **line: object,
 ) -> None:
-    """Mean over seeds as a line, with a band of one standard deviation.
+    """Mean over seeds as a line, with a band of one standard deviation; an error bar at a lone x.
 
     Args:
         ax: axes.
@@ -219,7 +220,12 @@ def band(
     if floor is not None:
         low = np.maximum(low, floor * mean)
     (drawn,) = ax.plot(mean.index, mean, **line)
-    ax.fill_between(mean.index, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+    if len(mean) > 1:
+        ax.fill_between(mean.index, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+    elif (high > low).any():
+        # A band over one place has no width, and would not be seen.
+        ends = [np.maximum(mean - low, 0), np.maximum(high - mean, 0)]
+        ax.errorbar(mean.index, mean, ends, fmt="none", ecolor=drawn.get_color(), capsize=3)
 
 
 def log_y(ax: Axes) -> None:
@@ -312,11 +318,14 @@ def save(fig: Figure, stem: Path) -> None:
             if axis.get_scale() != "linear" and (low == 0 or max(low, high) > 1e3 * min(low, high)):
                 # Between many decades minor ticks are clutter, and most of the file.
                 axis.set_minor_locator(NullLocator())
+    if (engine := fig.get_layout_engine()) is not None:
+        # Laid out once, for both files, and in their points: left to itself each lays out anew, and
+        # draws all of it twice for that.
+        fig.set_dpi(72)
+        engine.execute(fig)
+        with plt.rc_context({"figure.constrained_layout.use": False}):
+            fig.set_layout_engine(None)
     for ending, dates in [("svg", {"Date": None}), ("pdf", {"CreationDate": None})]:
-        if ending == "pdf":
-            # What is laid out stays as it is: to do it again takes a third of the time.
-            with plt.rc_context({"figure.constrained_layout.use": False}):
-                fig.set_layout_engine(None)
         with atomic(stem.with_suffix(f".{ending}")) as temporary:
             fig.savefig(temporary, format=ending, metadata=dates)
             if ending == "svg":

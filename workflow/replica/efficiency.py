@@ -1,6 +1,7 @@
 """What jobs asked for and what they used, from Snakemake's benchmark files; how far a scale is."""
 
 from collections.abc import Mapping
+from math import isnan
 
 import pandas as pd
 from rich.console import Console
@@ -23,6 +24,8 @@ def efficiency_table(plan: Plan) -> pd.DataFrame:
     Returns:
         Columns `COLUMNS`: memory in MB and time in minutes, asked for at the first attempt and
         used (largest resident memory, wall time); `cpu` is the share of the threads kept busy.
+        Memory and `cpu` are NaN of a job that ended before Snakemake looked at it, within half a
+        second.
     """
     jobs = []
     for (study, run, part), job in plan.parts.items():
@@ -67,12 +70,14 @@ def print_efficiency(table: pd.DataFrame, console: Console) -> None:
         mark = " ⇣" if row.used_minutes < WASTEFUL * row.asked_minutes else ""
         view.add_row(
             f"{row.rule} {row.study}/{row.run}/{row.part}",
-            f"{row.used_mb:.0f} / {row.asked_mb}",
+            f"{'?' if isnan(row.used_mb) else f'{row.used_mb:.0f}'} / {row.asked_mb}",
             f"{row.used_minutes:.1f} / {row.asked_minutes}{mark}",
-            f"{row.cpu:.0%}",
+            "?" if isnan(row.cpu) else f"{row.cpu:.0%}",
         )
     console.print(view)
     console.print(f"{len(table)} jobs; ⇣ used less than a tenth of the time asked for")
+    if table["used_mb"].isna().any():
+        console.print("? ended before its memory was looked at")
 
 
 def current_jobs(plan: Plan) -> dict[tuple[str, str, str], bool | None]:
