@@ -10,7 +10,6 @@ import pytest
 from project import claim_spec
 from replica import drawing, report
 from replica.content import NO_DATA, NONE_CONVERGED, why_nothing
-from replica.measures.inputs import first_look
 from replica.measures.trends import spearman
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, decide, finite, some
 
@@ -72,8 +71,6 @@ def test_what_a_claim_needs():
         finite(values, "loss")
     with pytest.raises(Undecided, match=r"^no loss$"):
         finite([], "loss")
-    with pytest.raises(Undecided, match=r"^no rows of the runs that it is about$"):
-        first_look(TABLE.iloc[:0])
 
 
 def test_pairs_with_nan_have_no_rank():

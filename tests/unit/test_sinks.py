@@ -61,11 +61,11 @@ def heads(nu=0.3, margin=-0.5):
     return measured("alignment", rows)
 
 
-def alignment(scale="laptop", sets=None, **changes):
+def alignment(sets=None, **changes):
     sets = point_sets() if sets is None else sets
     parts = [sets, heads(**{k: v for k, v in changes.items() if k in ("nu", "margin")})]
     parts.append(rows_of("TC", sinks_at_zero=changes.get("at_zero", 0)))
-    return {"rec_c3_alignment": table("rec_c3_alignment", *parts, scale=scale)}
+    return {"rec_c3_alignment": table("rec_c3_alignment", *parts)}
 
 
 @pytest.mark.slow
@@ -81,10 +81,9 @@ def test_c1():
     assert sinks.claim_c1(against).verdict == FAILS
     # Each set counts once, though it is looked at with two masks.
     assert sinks.claim_c1(alignment(sets=point_sets(300))).verdict == UNDECIDABLE
-    assert sinks.claim_c1(alignment(scale="smoke")).verdict == UNDECIDABLE
 
 
-def smoothed(share, scale="laptop", rise=0.1, start=0.0, model=None):
+def smoothed(share, rise=0.1, start=0.0, model=None):
     def case(probe, share):
         rows = []
         for i, (s, l, h) in enumerate(CELLS):
@@ -102,7 +101,7 @@ def smoothed(share, scale="laptop", rise=0.1, start=0.0, model=None):
     for name in model or []:
         facts = {"task": "pretrained", "run": f"pretrained-{name}", "model": name}
         parts.append(case("smoothing", share).assign(**facts))
-    return {"rec_c4_smoothing": table("rec_c4_smoothing", *parts, scale=scale)}
+    return {"rec_c4_smoothing": table("rec_c4_smoothing", *parts)}
 
 
 FIVE = [f"model {i}" for i in range(5)]
@@ -117,7 +116,6 @@ def test_c2_is_decided_by_published_models_only():
     assert sinks.claim_c2(smoothed(0.25, model=FIVE)).verdict == FAILS
     # Four models agree by chance in one case of sixteen.
     assert sinks.claim_c2(smoothed(0.75, model=FIVE[:4])).verdict == UNDECIDABLE
-    assert sinks.claim_c2(smoothed(0.75, scale="smoke", model=FIVE)).verdict == UNDECIDABLE
 
 
 def test_c2_is_more_than_near_ties_and_more_than_a_random_start():
@@ -128,7 +126,7 @@ def test_c2_is_more_than_near_ties_and_more_than_a_random_start():
     assert sinks.claim_c2(smoothed(0.75, start=1.0, model=FIVE)).verdict == FAILS
 
 
-def switches(switched=0.99, idle=0.99, scale="laptop"):
+def switches(switched=0.99, idle=0.99):
     found = [{"seed": s, "layer": l, "head": h, "alpha1": 0.1 * l, "delta": 0.1, "previous": 0.1,
               "rho_out": 0.5 - 0.1 * l, "rho_layer": 0.4, "value_drain": 0.8, "key_ratio": 1.0,
               "norm_ratio": 1.0} for s, l, h in CELLS]  # fmt: skip
@@ -141,7 +139,7 @@ def switches(switched=0.99, idle=0.99, scale="laptop"):
         rows_of("TC", run="tc-relu", facts=relu, idle=idle, sink_mass=0.0, out_ratio=0.0),
     ]  # fmt: skip
     return {
-        "rec_c2_switch": table("rec_c2_switch", *parts, scale=scale),
+        "rec_c2_switch": table("rec_c2_switch", *parts),
         "rec_d_identities": table("rec_d_identities"),
     }
 
@@ -161,7 +159,7 @@ def test_c3():
         assert sinks.claim_c3(bent).verdict == FAILS
 
 
-def costs(error=0.0, above=2.0, growth=2.0, scale="laptop", models=FIVE, rise=1):
+def costs(error=0.0, above=2.0, growth=2.0, models=FIVE, rise=1):
     from replica.theory import sinks as theory
 
     rows = []
@@ -191,8 +189,8 @@ def costs(error=0.0, above=2.0, growth=2.0, scale="laptop", models=FIVE, rise=1)
         facts = {"task": "pretrained", "run": f"pretrained-{name}", "model": name}
         parts.append(measured("costs", real[:12], **facts))
     return {
-        "rec_c5_cost_synth": table("rec_c5_cost_synth", pd.DataFrame(rows), scale=scale),
-        "rec_c5_cost_real": table("rec_c5_cost_real", *parts, scale=scale),
+        "rec_c5_cost_synth": table("rec_c5_cost_synth", pd.DataFrame(rows)),
+        "rec_c5_cost_real": table("rec_c5_cost_real", *parts),
     }
 
 
@@ -208,7 +206,6 @@ def test_c4():
     assert sinks.claim_c4(costs(above=0.2)).verdict == FAILS
     # Growth with n is part of the rule, and to lack it no opposite of the claim.
     assert sinks.claim_c4(costs(growth=0.9)).verdict == UNDECIDABLE
-    assert sinks.claim_c4(costs(scale="smoke")).verdict == UNDECIDABLE
     # Two draws with the opposite trend.
     assert sinks.claim_c4(costs(rise=-1)).verdict == UNDECIDABLE
 
@@ -253,7 +250,7 @@ NO_SINK = {"sink_mass": 0.2, "diag_mass": 0.3, "loss": 0.01}
 TOKEN_WISE = {"loss": 0.01, "dloss_off": 0.4, "dloss_own": 0.1, "r2_self": 0.9}
 
 
-def mlp_like(alone=None, mix=None, asked=None, tw=None, start=None, moved=0.0, scale="laptop",
+def mlp_like(alone=None, mix=None, asked=None, tw=None, start=None, moved=0.0,
              seeds=range(5)):  # fmt: skip
     """Tables of the settings of both claims: what changes from a start, or from all of them."""
     parts = []
@@ -279,7 +276,7 @@ def mlp_like(alone=None, mix=None, asked=None, tw=None, start=None, moved=0.0, s
     for name in STARTS:
         add("MIX", True, 4, name, A_SINK | (mix or {}).get(name, {}), (asked or {}).get(name))
         add("TW", True, 4, name, TOKEN_WISE | (tw or {}).get(name, {}))
-    return {"rec_c8_mlp_like": table("rec_c8_mlp_like", *parts, scale=scale)}
+    return {"rec_c8_mlp_like": table("rec_c8_mlp_like", *parts)}
 
 
 def everywhere(**values):
@@ -296,7 +293,6 @@ def test_c5_holds_from_every_start_or_depends_on_it():
     assert sinks.claim_c5(mlp_like(mix=everywhere(**NO_SINK))).verdict == FAILS
     for change in [{"diag_mass": 0.4}, {"sink_mass": 0.2}, {"r2_self": 0.8}]:
         assert sinks.claim_c5(mlp_like(alone=change)).verdict == FAILS, change
-    assert sinks.claim_c5(mlp_like(scale="smoke")).verdict == UNDECIDABLE
 
 
 @pytest.mark.slow
@@ -328,10 +324,9 @@ def test_c5_tw_asks_what_the_layer_does_for_the_loss():
     assert sinks.claim_c5_tw(mlp_like(start={"r2_self": 0.9})).verdict == UNDECIDABLE
     assert sinks.claim_c5_tw(mlp_like(seeds=range(4))).verdict == UNDECIDABLE
     assert sinks.claim_c5_tw(mlp_like(moved=0.1)).verdict == UNDECIDABLE
-    assert sinks.claim_c5_tw(mlp_like(scale="smoke")).verdict == UNDECIDABLE
 
 
-def deep(kept=1.0, scale="laptop"):
+def deep(kept=1.0):
     rows = []
     for net in ("SAN", "SAN + skip"):
         for mask, pattern in [("causal", "own"), ("complete", "own"), ("causal", "sink, value 0"),
@@ -346,7 +341,7 @@ def deep(kept=1.0, scale="laptop"):
                for s, l, h in CELLS if h == 1]  # fmt: skip
     return {
         "rec_c9_oversmoothing": table("rec_c9_oversmoothing", pd.DataFrame(rows),
-                                      measured("layers", trained), scale=scale),
+                                      measured("layers", trained)),
         "rec_d_identities": table("rec_d_identities"),
     }  # fmt: skip
 

@@ -149,3 +149,21 @@ def test_what_decides_is_what_ran(root):
     assert "network kind torchvision, what ran has staged_resnet" in digits["stand_in"]
     photographs = stand_in("laptop", {"dataset": "cifar10_jpeg"})
     assert "photographs" not in photographs["stand_in"] and photographs["data"] == "cifar10_jpeg"
+
+
+def test_runs_that_were_cut_short_decide_nothing_whatever_the_scale(root):
+    """Also where a user asks for less, and no longer where one asks for more."""
+
+    def why(scale, study, run, changes, claim):
+        overrides = {study: {run: changes}} if changes else {}
+        plan = make_plan(root, {"scale": scale, "studies": [study], "overrides": overrides})
+        return plan.claim_specs(study)[claim]["stand_in"]
+
+    assert why("laptop", "mol", "shares", {}, "c2") == ""
+    cut = "the claim needs seeds of at least 20, what ran has 5"
+    assert why("laptop", "mol", "shares", {"seeds": 5}, "c2") == cut
+    assert why("smoke", "mol", "shares", {}, "c2") == cut
+    assert why("smoke", "mol", "shares", {"seeds": 20}, "c2") == ""
+    assert why("laptop", "agop", "no_agop", {}, "c3") == ""
+    assert "images of at least 1000, what ran has 100" in why("smoke", "agop", "relu", {}, "c3")
+    assert "steps of at least 600, what ran has 20" in why("smoke", "sinks", "mix", {}, "c5")

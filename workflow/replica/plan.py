@@ -31,6 +31,7 @@ from replica.generalization.kinds import keeps_networks
 from replica.kinds import FUNCTIONS, datasets_of, measured_only, training_settings
 from replica.provenance import code_digest, key_of, parse
 from replica.specs import (
+    AtLeast,
     CertificationSpec,
     ClaimSpec,
     Config,
@@ -488,14 +489,17 @@ class Plan:
                 value: Any = settings
                 for key in name.split("."):
                     value = value.get(key) if isinstance(value, dict) else None
-                if value is not None and value not in deciding:
+                if value is not None and not _decides(value, deciding):
                     lacking.setdefault(name, {})[str(value)] = None
         sentences = []
         for name, values in lacking.items():
-            about = " or ".join(map(str, claim.needs[name]))
-            if name != "content":
-                about = f"{name.replace('.', ' ')} {about}"
-            sentences.append(f"the claim is about {about}, what ran has {', '.join(values)}")
+            deciding, words = claim.needs[name], name.replace(".", " ")
+            if isinstance(deciding, AtLeast):
+                about = f"the claim needs {words} of at least {deciding.at_least:g}"
+            else:
+                listed = " or ".join(map(str, deciding))
+                about = f"the claim is about {'' if name == 'content' else words + ' '}{listed}"
+            sentences.append(f"{about}, what ran has {', '.join(values)}")
         return "; ".join(sentences)
 
     def titles(self) -> str:
@@ -807,6 +811,11 @@ def _certifications(
             part = f"{owner.part}-slice{i}" if spec.slices > 1 else owner.part
             found.append(Part(study, run, part, spec, seeds, owner, slice=i))
     return found
+
+
+def _decides(value: Any, deciding: list[Any] | AtLeast) -> bool:
+    """Whether a run with this value of a setting decides what the claim is about."""
+    return value >= deciding.at_least if isinstance(deciding, AtLeast) else value in deciding
 
 
 def cost_of(part: Part) -> Cost:

@@ -66,7 +66,7 @@ def of_plan(plan: Plan) -> dict[tuple[str, str], Digests]:
             parts = plan.parts_behind(slug, claim.figures)
             rule = key_of(
                 code=code_digest(f"replica.studies.{slug}:claim_{name}"),
-                words=[claim.rule, claim.rests_on, claim.needs, claim.figures],
+                words=[claim.rule, claim.rests_on, claim.model_dump()["needs"], claim.figures],
             )
             runs = [[p.run, p.part, p.spec.model_dump(mode="json"), p.seeds] for p in parts]
             found[slug, name] = Digests(rule, key_of(runs=runs))

@@ -1148,6 +1148,12 @@ class FigureSpec(Strict):
     extra: bool = Field(default=False, description="made only where `extras` names it")
 
 
+class AtLeast(Strict):
+    """The least number that a setting must have."""
+
+    at_least: float
+
+
 class ClaimSpec(Strict):
     """A claim of the paper: its words, its source, and the figures whose tables decide it."""
 
@@ -1163,10 +1169,10 @@ class ClaimSpec(Strict):
     cannot_fail: str = Field(
         default="", description="why the check cannot fail on what runs here, if so"
     )
-    needs: dict[str, list[Any]] = Field(
+    needs: dict[str, list[Any] | AtLeast] = Field(
         default={},
-        description="settings that a run must have to decide the claim, with the values that do; "
-        "`content` is that of its data set",
+        description="settings that a run must have to decide the claim, with the values that do, "
+        "or the least one; `content` is that of its data set",
     )
     decided_by: str = Field(
         default="", description="what would decide it, where that is no larger scale"

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from replica.verdicts import some
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -45,12 +43,3 @@ def tidy(inputs: Inputs, panel: str, frame: pd.DataFrame, series: object) -> pd.
 def last_step(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the last step of each run."""
     return frame[frame["step"] == frame["steps"]]
-
-
-def first_look(table: pd.DataFrame) -> bool:
-    """Whether a figure's table is of the smoke scale, on which no trained run decides a claim.
-
-    Raises:
-        Undecided: where the table, or what a claim took of it, has no rows.
-    """
-    return some(table, "rows of the runs that it is about")["scale"].iloc[0] == "smoke"

@@ -21,7 +21,7 @@ from scipy.stats import linregress
 
 from replica import drawing
 from replica.kernels.metrics import START, nc2_msd
-from replica.measures.inputs import Inputs, first_look, tidy
+from replica.measures.inputs import Inputs, tidy
 from replica.provenance import stream_seed
 from replica.theory import rfm
 from replica.verdicts import (
@@ -423,14 +423,12 @@ def claim_c1(tables: Tables) -> Verdict:
         listed.append(f"cos with M over its largest entry (official code, not decided): "
                       f"{', '.join(values)}")  # fmt: skip
     detail = "; ".join(listed)
-    if first_look(tables["fig3_deeprfm_relu_metrics"]):
-        return undecidable(detail, value=worst)
     return decide(worst <= 1, value=worst, detail=detail)
 
 
 def claim_c2(tables: Tables) -> Verdict:
     """NC2 of the deepest valid drawn layer against random means, and its fall with depth."""
-    return _decide_frames(_frames(tables, None), first_look(tables["fig5_gram_cos"]))
+    return _decide_frames(_frames(tables, None))
 
 
 def claim_c3(tables: Tables) -> Verdict:
@@ -449,8 +447,6 @@ def claim_c3(tables: Tables) -> Verdict:
         + (f" (not: {', '.join(failed)})" if failed else "")
         + f"; without AGOP NC1 at the last layer is {rise:.2g} times that at the first"
     )
-    if first_look(table):
-        return undecidable(detail, value=share)
     if share >= 0.95 and rise >= 1:
         detail = detail if share == 1 else f"with exceptions: {detail}"
         return by_chance(0.5**runs, 1, value=share, detail=detail)
@@ -470,7 +466,7 @@ def claim_c4(tables: Tables) -> Verdict:
     some(best, "run with ReLU features")
     share = float(np.mean([law == "exponential" for law in best]))
     detail = "; ".join(listed)
-    if first_look(tables["fig3_deeprfm_relu_metrics"]) or "" in best:
+    if "" in best:
         return undecidable(detail, value=share)
     if "no fall" in best:
         return decide(False, value=share, detail=detail)
@@ -485,10 +481,9 @@ def claim_c5(tables: Tables) -> Verdict:
     """c1 and c2 on the data set with classes of unequal size."""
     decay, listed = _decays(tables, "svhn")
     finite([decay], "fall of NC1")
-    first = first_look(tables["fig3_deeprfm_relu_metrics"])
-    verdict = _decide_frames(_frames(tables, "svhn"), first)
+    verdict = _decide_frames(_frames(tables, "svhn"))
     detail = f"fall of NC1: {'; '.join(listed)}; NC2: {verdict.detail}"
-    if decay > 1 and not first:
+    if decay > 1:
         return decide(False, value=decay, detail=detail)
     return replace(verdict, value=decay, detail=detail)
 
@@ -500,8 +495,6 @@ def claim_c6(tables: Tables) -> Verdict:
     good, listed = _right_reduces(R, T)
     least = float((R["end"] - T["end"].clip(lower=0)).min())
     detail = "; ".join(listed.values())
-    if first_look(layers):
-        return undecidable(detail, value=least)
     _decidable(tables, ["fig10_mlp_nfa", "fig11_resnet_nfa"], listed, R - T)
     return by_chance(*_by_seeds(good), value=least, detail=detail)
 
@@ -521,8 +514,6 @@ def claim_c7(tables: Tables) -> Verdict:
             listed[pair] = f"{words} (published {y} ± {y_err})"
     above, below, means, inside, frames = zip(*found, strict=True)
     detail, least = "; ".join(listed.values()), float(np.min(means))
-    if first_look(tables["fig10_mlp_nfa"]):
-        return undecidable(detail, value=least)
     _decidable(
         tables,
         ["fig10_mlp_nfa", "fig11_resnet_nfa"],
@@ -549,8 +540,6 @@ def claim_c8(tables: Tables) -> Verdict:
         for pair, rows in falls.groupby(["model", "dataset"])
     }
     detail = f"fall of log10 NC2 by layer, means over seeds: {'; '.join(listed.values())}"
-    if first_look(layers):
-        return undecidable(detail, value=float(lead.min()))
     _decidable(
         tables,
         ["fig10_mlp_nfa", "fig11_resnet_nfa"],
@@ -576,8 +565,6 @@ def claim_c9(tables: Tables) -> Verdict:
         falling.append(below)
         listed[pair] += f", correlation {words.partition(': ')[2]} ({'yes' if holds else 'no'})"
     detail = f"{holding} of {len(listed)} pairs: {'; '.join(listed.values())}"
-    if first_look(layers):
-        return undecidable(detail, value=float(holding))
     _decidable(tables, names, listed, R - T)
     if len(listed) < 9 and holding == len(listed):
         return undecidable(f"not all nine pairs ran: {detail}", value=float(holding))
@@ -935,14 +922,12 @@ def _nc2_when_drawn(metrics: pd.DataFrame, layers: list[int]) -> pd.DataFrame:
     return pd.DataFrame({l: rows.set_index("seed")["nc2_msd"] for l, rows in found.items()})
 
 
-def _decide_frames(frames: list[Frame], first: bool) -> Verdict:
+def _decide_frames(frames: list[Frame]) -> Verdict:
     """All data sets must be nearer to a frame than random means, and NC2 must fall with depth."""
     words = {
         "value": max(frame.rms for frame in frames),
         "detail": "; ".join(frame.words for frame in frames),
     }
-    if first:
-        return undecidable(words["detail"], value=words["value"])
     if any(frame.within < 0.95 or len(frames) * frame.far < CHANCE for frame in frames):
         return decide(False, **words)
     claimed = max(frame.falls if frame.near < CHANCE else 1.0 for frame in frames)

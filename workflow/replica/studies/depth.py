@@ -19,7 +19,7 @@ from scipy.stats import linregress
 from scipy.stats import t as student
 
 from replica import drawing
-from replica.measures.inputs import Inputs, first_look, tidy
+from replica.measures.inputs import Inputs, tidy
 from replica.verdicts import (
     HOLDS,
     UNDECIDABLE,
@@ -157,14 +157,16 @@ def draw_fig3_regularization(table: pd.DataFrame, published: pd.DataFrame) -> Fi
     ):
         own = blocks[(blocks["depth"] == depth) & (blocks["value"] > 0)]
         mean = np.exp(np.log(own["value"]).groupby(own["layer"]).mean())
-        right.plot(
-            mean.index / depth, mean, color=colour, linestyle=drawing.ordered_dash(position),
-            marker=drawing.MARKERS[position % len(drawing.MARKERS)], label=f"L = {depth}",
-        )  # fmt: skip
+        style = {"color": colour, "linestyle": drawing.ordered_dash(position)}
+        style["marker"] = drawing.MARKERS[position % len(drawing.MARKERS)]
+        # The head is no block: no line leads to it.
+        blocks_, head = mean[mean.index < depth], mean[mean.index >= depth]
+        right.plot(blocks_.index / depth, blocks_, **style, label=f"L = {depth}")
+        right.plot(head.index / depth, head, **style | {"linestyle": "none"}, mfc="none")
     drawing.log_y(right)
     _few_ticks(right)
     right.set_title("each layer")
-    right.set(xlabel="place of the layer l / L (1: head)", ylabel="regularisation of a layer")
+    right.set(xlabel="place of the layer l / L (1, open: head)", ylabel="regularisation of a layer")
     figure.legend(*right.get_legend_handles_labels(), loc="outside right center")
     drawing.settings_line(figure, _settings(total))
     return figure
@@ -189,8 +191,8 @@ def draw_fig_extra_objective(table: pd.DataFrame, published: pd.DataFrame) -> Fi
         _curve(left, rows, "objective", **style)
         _curve(right, rows, **style)
         bound = rows.groupby("depth")["bound"].first()
-        left.plot(bound.index, bound, color=style["color"], linestyle=":", linewidth=1)
-    left.plot([], [], "k:", label="lower bound of each")
+        left.plot(bound.index, bound, "_", color=style["color"], ms=11, mew=1.5)
+    left.plot([], [], "k_", ms=11, mew=1.5, label="lower bound of each")
     right.axhline(1, color="black", linestyle=":")
     left.set_title("at the end of training")
     right.set_title("over its lower bound")
@@ -550,8 +552,6 @@ def _why_open(table: pd.DataFrame, only_kept: bool = False, least_accuracy: floa
         only_kept: whether the claim is about the runs that are `kept`; else all have to settle.
         least_accuracy: on the training samples, in the mean of each depth.
     """
-    if first_look(table):
-        return "runs of a few steps"
     depths = sorted(table["depth"].unique())
     if only_kept:
         table = table[table["kept"]]
@@ -683,9 +683,10 @@ def _guides(axes: Sequence[Axes], table: pd.DataFrame, published: pd.DataFrame) 
     if not len(found):
         return
     power = float(found["y"].iloc[0])
+    says = telling(table)
     for ax, metric in zip(axes, METRICS, strict=False):
         rows = _large(_shown(table[table["metric"] == metric]))
-        if rows["depth"].nunique() > 1:
+        if metric in says and rows["depth"].nunique() > 1:
             x = np.array(sorted(rows["depth"].unique()))
             middle = np.exp((np.log(rows["value"]) - power * np.log(rows["depth"])).mean())
             ax.plot(

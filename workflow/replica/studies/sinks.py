@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from scipy.stats import binom
 
 from replica import drawing
-from replica.measures.inputs import Inputs, first_look, tidy
+from replica.measures.inputs import Inputs, tidy
 from replica.measures.trends import spearman
 from replica.theory import sinks as theory
 from replica.verdicts import (
@@ -1008,16 +1008,14 @@ def claim_c1(tables: Tables) -> Verdict:
         f"tokens; evidence, which decides nothing: Spearman of margin and ν over heads "
         f"{_correlation(heads, 'margin_sink', 'nu'):.2f}"
     )
-    if count < 500 or first_look(table):
-        return undecidable(f"too few sets, or runs of a few steps; {detail}", value=agree)
+    if count < 500:
+        return undecidable(f"too few sets; {detail}", value=agree)
     return decide(agree == 1 and against == 0, value=agree, detail=detail)
 
 
 def claim_c2(tables: Tables) -> Verdict:
     """Dense attention smooths more, by more than near ties, and more often than at the start."""
     table = tables["rec_c4_smoothing"]
-    if first_look(table):
-        return undecidable("runs of a few steps")
     rows = table[table["variant"] == "original"].dropna(subset="dense_more")
     rows = rows.assign(rise=1 - rows["relmu_dense"] / rows["relmu_out"])
     rows = rows.assign(more=(rows["rise"] > NEAR).astype(float), tie=rows["rise"].abs() <= NEAR)
@@ -1110,8 +1108,8 @@ def claim_c4(tables: Tables) -> Verdict:
     real = real[real["panel"] == "costs"]
     medians = _log_ratios(some(real, "cost on embeddings"))
     later = medians[medians["layer"] >= 2]
-    if first_look(real) or later.empty:
-        return undecidable(f"runs of a few steps, or no layer from 2 on; {detail}")
+    if later.empty:
+        return undecidable(f"no layer from 2 on; {detail}")
     by_layer = medians[medians["task"] == "LM"].groupby(["layer", "n"])["ratio"].median().unstack()
     detail += "; median on embeddings of LM: " + "; ".join(
         f"layer {layer}: {row.iloc[0]:.2f} at n = {row.index[0]}, {row.iloc[-1]:.2f} at n = "
@@ -1162,8 +1160,6 @@ def _by_n(ratios: pd.Series) -> str:
 def claim_c5(tables: Tables) -> Verdict:
     """Attention-only networks are diagonal and token-wise; MIX with MLP has a sink at any start."""
     table = tables["rec_c8_mlp_like"]
-    if first_look(table):
-        return undecidable("runs of a few steps")
     table = table[~table["value_bias"].astype(bool)]
     outcomes, details = {}, []
     for task in ("TW", "MIX"):
@@ -1206,8 +1202,6 @@ def claim_c5(tables: Tables) -> Verdict:
 def claim_c5_tw(tables: Tables) -> Verdict:
     """TW with MLP and residual connection: what the layer does for the loss, and how token-wise."""
     table = tables["rec_c8_mlp_like"]
-    if first_look(table):
-        return undecidable("runs of a few steps")
     table = table[~table["value_bias"].astype(bool)]
     outcomes, shares, details = {}, {}, []
     untrained = _full(table, "TW, random start")
