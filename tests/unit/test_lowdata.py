@@ -5,7 +5,9 @@ import hashlib
 import itertools
 import random
 import tarfile
+from inspect import signature
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +34,7 @@ from replica.studies import fc_low_data
 from replica.training import loop
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
-from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, undecidable
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, trained, undecidable
 
 SMALL = {"kind": "staged_resnet", "widths": [4, 8], "blocks": [1, 1]}
 RUN = {
@@ -731,6 +733,20 @@ def test_names_in_a_legend_are_those_of_the_networks_that_ran():
     }  # fmt: skip
     for series, label in words.items():
         assert fc_low_data._label(pd.DataFrame([{"series": series, **ran}])) == label
+
+
+def test_networks_that_do_not_fit_their_training_set_are_in_a_ring(published_tables):
+    assert signature(trained).parameters["least"].default == fc_low_data.FITS
+    table = published_tables["fig3a_supervised_cifar10"].assign(missing_classes=0.0)
+    table = table[table["series"].isin(["ResNet18", "FR-ResNet18"])]
+    least = (table["series"] == "FR-ResNet18") & (table["n_labelled"] == 1000)
+    for accuracy, rings in [(100.0, 0), (98.9, 1)]:
+        changed = table.assign(train_accuracy=table["train_accuracy"].where(~least, accuracy))
+        figure = fc_low_data.draw_accuracies(changed, pd.DataFrame())
+        lines = [line for line in figure.axes[0].lines if line.get_markersize() == 10]
+        assert sum(len(line.get_xdata()) for line in lines) == rings
+        assert ("in a ring" in figure.get_suptitle()) == bool(rings)
+        plt.close(figure)
 
 
 def test_photographs_coded_as_jpeg_decide_and_small_networks_do_not(root):

@@ -815,20 +815,34 @@ def test_a_settled_classifier_is_told_from_its_history():
     assert rows["late_fall"].tolist() == pytest.approx([0, 1 - 0.98**10])
 
 
-def test_curves_that_cannot_be_told_apart_are_named_and_not_drawn():
+def test_of_curves_that_cannot_be_told_apart_the_differences_are_drawn():
     radius = np.linspace(0, 1, 50)
-    curves = pd.concat(
+    heights = [("k = 5", 0.8), ("k = 20", 0.82), ("k = 100", 0.9)]
+    curves = [
         pd.DataFrame({"panel": "curve", "series": name, "run": name, "seed": 0, "radius": radius,
                       "certified_accuracy": height * (radius < 0.9), "se": 0.03})
-        for name, height in [("k = 5", 0.8), ("k = 20", 0.82), ("k = 100", 0.9)]
-    )  # fmt: skip
-    apart, error = idrs._distance_apart(curves[curves["series"] != "k = 100"])
+        for name, height in heights
+    ]  # fmt: skip
+    # With k = 20 one image of 40 has a larger radius, for one of two classifiers.
+    images = [
+        pd.DataFrame({"panel": "image", "series": name, "image": range(40), "seed": seed,
+                      "correct": True,
+                      "radius": [0.9 if name == "k = 20" and seed else 0.5] + [0.5] * 39})
+        for name, _ in heights for seed in range(2)
+    ]  # fmt: skip
+    every = pd.concat([*curves, *images])
+    two = every[every["series"] != "k = 100"]
+    apart, error = idrs._distance_apart(two[two["panel"] == "curve"])
     assert (apart, error) == (pytest.approx(0.02), 0.03)
-    for table, lines in [(curves[curves["series"] != "k = 100"], 0), (curves, 3)]:
-        figure, ax = plt.subplots()
-        idrs._draw_if_apart(ax, table)
-        assert len(ax.lines) == lines and bool(ax.texts) == (lines == 0)
-        plt.close(figure)
+    figure, (left, right) = plt.subplots(1, 2)
+    idrs._draw_if_apart(left, every)
+    assert len(left.lines) == 3 and "certified" in left.get_ylabel()
+    idrs._draw_if_apart(right, two)
+    assert right.get_ylabel() == "A(R) minus that of k = 5"
+    (line,) = [line for line in right.lines if line.get_label() == "k = 20"]
+    x, y = line.get_data()
+    assert y == pytest.approx(np.where((x > 0.5) & (x <= 0.9), 0.5 / 40, 0))
+    plt.close(figure)
 
 
 def test_counts_are_artifacts(cards, base, tmp_path):

@@ -120,14 +120,11 @@ def draw_rec_width(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         for ax, metric in [(axes[3], "nc1_ratio"), (axes[4], "wsine")]:
             rows = part[(part["panel"] == "metric") & (part["series"] == metric)]
             ax.plot(rows["width"], rows["value"], **one)
-    titles = [
-        *["share of runs at the optimum", "steps to 1.05 L_DNC, if ever"],
-        *["final loss / L_DNC - 1", "DNC1, largest over layers", "DNC3, largest over layers"],
-    ]
-    for ax, title in zip(axes, titles, strict=True):
+    names = ["share of runs at the optimum", "steps to 1.05 L_DNC, if ever"]
+    names += ["final loss / L_DNC - 1", "DNC1, largest over layers", "DNC3, largest over layers"]
+    for ax, name in zip(axes, names, strict=True):
         ax.set_xscale("log", base=2)
-        ax.set_xlabel("width d")
-        ax.set_title(title)
+        ax.set(xlabel="width d", ylabel=name)
     axes[0].set_ylim(-0.03, 1.06)
     axes[1].set_ylim(0, None)
     for ax in axes[2:]:

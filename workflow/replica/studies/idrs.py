@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from replica import drawing
@@ -326,7 +327,7 @@ def draw_toy_cone(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     series = ("constant", "input-dependent")
     grids = [table[(table["panel"] == "grid") & (table["series"] == name)] for name in series]
     largest = max((grid["radius"].max() for grid in grids), default=0)
-    levels = np.linspace(0, largest, 11) if drawing.limit(largest) else 11
+    levels = MaxNLocator(10).tick_values(0, largest) if drawing.limit(largest) else 11
     for ax, name, grid in zip(axes, series, grids, strict=False):
         drawn = _contours(ax, grid, "radius", levels=levels, cmap="Blues")
         points = table[(table["panel"] == "test") & (table["series"] == name)]
@@ -1312,9 +1313,9 @@ def _draw_comparison(table: pd.DataFrame) -> Figure:
         own = curves[(curves["sigma_b"] / sigma_b - 1).abs() < 0.1]
         _draw_methods(ax, own, sigma_b)
         ax.set(title=f"σ_b = {sigma_b:g}", ylim=(0, 1.02), xlim=(0, None), xlabel="radius R (l2)")
+        _legend_below(ax)
         _draw_deciding(below, own, images[images["sigma_b"] == sigma_b], sigma_b)
         below.set_xlabel("radius R (l2)")
-        _legend_below(below, ax)
     axes[0, 0].set_ylabel("certified accuracy A(R)")
     knn = images[images["noise"] == "knn"]
     means = (knn["sigma_x"] / knn["sigma_b"]).groupby(knn["rate"]).mean()
@@ -1349,36 +1350,50 @@ def _draw_methods(ax: Axes, own: pd.DataFrame, sigma_b: float) -> None:
     for name in dict.fromkeys(own["series"]):
         rows = own[own["series"] == name]
         noise, rate = rows["noise"].iloc[0], rows["rate"].iloc[0]
-        colour, dash = drawing.COLOURS[noise], "-"
-        if noise == "knn":
-            dash = drawing.ordered_dash(1 + rates.index(rate))
-        elif noise == "knn_mean":
-            dash = drawing.ordered_dash(2 + list(rates).index(rate) if rate in rates else 3)
+        larger = noise == "constant" and rows["sigma_b"].iloc[0] != sigma_b
         label = name.replace(f", σ_b = {sigma_b:g}", "")
-        _draw_curve(ax, rows, colour, dash, label)
+        # No two lines of a panel have one dash: in grey they would be one method.
+        position = 0
+        if larger:
+            position = 5
+            label = f"constant {rows['sigma_b'].iloc[0] / sigma_b:.2f} σ_b, trained with it"
+        elif noise != "constant":
+            position = {"knn": 1, "knn_mean": 3}[noise]
+            position += rates.index(rate) if rate in rates else 0
+        _draw_curve(ax, rows, drawing.COLOURS[noise], drawing.ordered_dash(position), label)
 
 
 def _draw_difference(ax: Axes, images: pd.DataFrame) -> None:
     """A(R) of σ(x) minus constant noise at its mean, paired by image; a line a rate."""
     ax.axhline(0, color="0.3", linewidth=0.9)
-    usable = images.assign(radius=images["radius"].where(images["correct"].astype(bool), -1.0))
-    grid = np.linspace(0, images["radius"].max() * 1.02, 201)
     rates = sorted(images.loc[images["noise"] == "knn", "rate"].unique())
     for rate in rates:
-        own = usable[np.isclose(usable["rate"], rate)]
-        both = [own[own["noise"] == noise] for noise in ("knn", "knn_mean")]
-        if len(both[0]) != len(both[1]):
-            continue
-        # Images are what was sampled: the mean over classifiers of each first.
-        first, second = (
-            (certified.by_image(part, "radius")[..., None] >= grid).mean(0) for part in both
-        )
-        paired = first - second
-        mean, error = paired.mean(0), paired.std(0) / np.sqrt(len(paired))
-        colour, dash = drawing.COLOURS["knn"], drawing.ordered_dash(1 + rates.index(rate))
-        ax.plot(grid, mean, color=colour, linestyle=dash, label=f"r = {rate:g}")
-        ax.fill_between(grid, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
+        own = images[np.isclose(images["rate"], rate)]
+        knn, mean = (own[own["noise"] == noise] for noise in ("knn", "knn_mean"))
+        # Without a run at the mean there is nothing to compare with.
+        if len(knn) and len(mean):
+            dash = drawing.ordered_dash(1 + rates.index(rate))
+            _draw_paired(ax, knn, mean, drawing.COLOURS["knn"], dash, f"r = {rate:g}")
     ax.set(xlim=(0, None), ylabel="σ(x) minus constant mean")
+    _legend_below(ax)
+
+
+def _draw_paired(
+    ax: Axes, own: pd.DataFrame, other: pd.DataFrame, colour: str, dash: object, label: str
+) -> None:
+    """A(R) of the images of one method minus that of another's, with one standard error."""
+    own, other = own[own["image"].isin(other["image"])], other[other["image"].isin(own["image"])]
+    grid = np.linspace(0, max(own["radius"].max(), other["radius"].max()) * 1.02, 201)
+    certified_at = []
+    for images in (own, other):
+        usable = images["radius"].where(images["correct"].astype(bool), -1.0)
+        # Images are what was sampled: the mean over classifiers of each first.
+        radii = certified.by_image(images.assign(radius=usable), "radius")
+        certified_at.append((radii[..., None] >= grid).mean(0))
+    paired = certified_at[0] - certified_at[1]
+    mean, error = paired.mean(0), paired.std(0) / np.sqrt(len(paired))
+    ax.plot(grid, mean, color=colour, linestyle=dash, label=label)
+    ax.fill_between(grid, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
 
 
 def _name(datasets: pd.Series) -> str:
@@ -1402,9 +1417,7 @@ def _counts(table: pd.DataFrame) -> str:
 def _draw_settings(table: pd.DataFrame, words: str) -> Figure:
     """A panel of certified accuracy for each value of `setting`."""
     settings = list(dict.fromkeys(table["setting"]))
-    figure, (axes,) = drawing.grid(
-        1, len(settings), figsize=(2.6 * max(len(settings), 2) + 0.6, 4), sharey=True
-    )
+    figure, (axes,) = drawing.grid(1, len(settings), figsize=(2.9 * max(len(settings), 2) + 0.6, 4))
     for ax, setting in zip(axes, settings, strict=True):
         _draw_if_apart(ax, table[table["setting"] == setting])
         ax.set_title(setting)
@@ -1413,20 +1426,25 @@ def _draw_settings(table: pd.DataFrame, words: str) -> Figure:
 
 
 def _draw_if_apart(ax: Axes, table: pd.DataFrame) -> None:
-    """The curves of a table, or, where they lie within the error of each other, words."""
+    """The curves of a table, or, where they lie within an error of each other, their differences.
+
+    The differences are those from the first series, paired by image, whose error is smaller.
+    """
     apart, error = _distance_apart(table[table["panel"] == "curve"])
-    if apart <= error:
-        ax.axis("off")
-        names = "\n".join(dict.fromkeys(table["series"]))
-        words = (
-            f"not drawn: nowhere more than {apart:.3f}\napart, one standard error\nis {error:.3f}"
-        )
-        drawing.nothing(ax, f"{names}\n\n{words}")
-        return
-    _draw_series(ax, table)
-    ax.set(xlabel="radius R (l2)", ylabel="certified accuracy A(R)", ylim=(0, 1.02),
-           xlim=(0, None))  # fmt: skip
-    ax.label_outer()
+    images = table[table["panel"] == "image"]
+    if apart > error or images.empty:
+        _draw_series(ax, table)
+        ax.set(ylabel="certified accuracy A(R)", ylim=(0, 1.02))
+    else:
+        first, *others = dict.fromkeys(images["series"])
+        ax.axhline(0, color="0.3", linewidth=0.9, label=first)
+        colours = drawing.ordered_colours(len(others) + 1)
+        for position, name in enumerate(others):
+            own, base = (images[images["series"] == each] for each in (name, first))
+            dash = drawing.ordered_dash(position + 1)
+            _draw_paired(ax, own, base, colours[position], dash, name)
+        ax.set_ylabel(f"A(R) minus that of {first}")
+    ax.set(xlabel="radius R (l2)", xlim=(0, None))
     _legend_below(ax)
 
 
@@ -1457,9 +1475,9 @@ def _mean_curve(rows: pd.DataFrame, grid: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.mean(curves, 0), np.mean(errors, 0)
 
 
-def _legend_below(ax: Axes, of: Axes | None = None) -> None:
-    """A legend below the panel, where no curve is; of the lines of `of`, or its own."""
-    handles, labels = (of or ax).get_legend_handles_labels()
+def _legend_below(ax: Axes) -> None:
+    """A legend below the panel, where no curve is."""
+    handles, labels = ax.get_legend_handles_labels()
     if handles:
         ax.legend(handles, labels, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22),
                   frameon=False)  # fmt: skip

@@ -209,6 +209,11 @@ def draw_fig3_middle_rank_decay(table: pd.DataFrame, published: pd.DataFrame) ->
         mark = drawing.MARKERS[position]
         style = {"color": colour, "marker": mark}
         drawing.band(axes[0], good, "log2_lambda", "value", **style, label=f"K = {K}")
+        moving = good[~good["ranks_settled"].astype(bool)]
+        axes[0].plot(
+            moving["log2_lambda"], moving["value"], mark, color=colour, mfc="white", ms=4,
+            label="a seed whose ranks still change" if len(moving) else None,
+        )  # fmt: skip
         rest = rows.drop(good.index)
         label = "zero or other minimum (left out)" if len(rest) else None
         axes[0].plot(rest["log2_lambda"], rest["value"], "x", color="0.5", label=label)
@@ -338,9 +343,9 @@ def draw_fig5_small_k(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
             row[0].plot(rows["step"], rows["value"], dash, color=colour, label=name)
         loss_dnc = part[part["panel"] == "outcome"]["loss_dnc"].max()
         drawing.reference_line(row[0], "dnc", loss_dnc)
-        row[0].set(xscale="symlog", xlabel="steps", ylabel=f"loss, K = {K}")
+        row[0].set(xscale="log", xlabel="steps", ylabel=f"loss, K = {K}")
         # What is below DNC is so by per cent: on a logarithmic axis it is not seen.
-        row[0].set(xlim=(0, None), ylim=(0, drawing.limit(1.3 * loss_dnc)))
+        row[0].set(ylim=(0, drawing.limit(1.3 * loss_dnc)))
         end = loss[loss["series"] == "loss"].tail(1)
         for last in end.assign(ratio=end["value"] / loss_dnc).itertuples():
             where = f"best: width {last.width:.0f}, seed {last.seed}"
