@@ -1,7 +1,7 @@
 # make            environment, reproduction at the scale of config/config.yaml, report
 # make help       this list
 # make check      lint, and the quick tests of single functions and exact values: two minutes
-# make test       all tests, with whole workflows, faults and a cluster: half an hour
+# make test       all tests, with whole workflows, faults and a cluster: a quarter of an hour
 # make slurm      the same on a Slurm cluster; make status, make efficiency: how it goes, what it used
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes

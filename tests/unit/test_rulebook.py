@@ -11,7 +11,7 @@ from replica.specs import ConfigError
 
 
 def test_every_rule_is_noted_as_it_is(root):
-    """After a change: python -m replica rules "why" --results seen (or "not seen")."""
+    """After a change: replica rules "why" --results seen (or "not seen")."""
     again = rulebook.changed(root)
     assert not again, f"no entry in {rulebook.RULES}: {', '.join(map('.'.join, again))}"
 

@@ -1,4 +1,4 @@
-"""`python -m replica`: look at artifacts, print the scorecard, check what is current."""
+"""The command `replica`: look at artifacts, print the scorecard, check what is current."""
 
 import argparse
 import gc
@@ -55,7 +55,7 @@ def _main(arguments: list[str] | None) -> int:
 
 def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m replica",
+        prog="replica",
         description="look at artifacts, print the scorecard, check what is current",
     )
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")

@@ -1,6 +1,6 @@
 """What a user writes: YAML files, and entries of the command line that are laid over them.
 
-Snakemake and `python -m replica` both read their settings here, so a value means the same in a
+Snakemake and the command `replica` both read their settings here, so a value means the same in a
 file and on either command line, and the place where it was given can be named.
 """
 

@@ -1,7 +1,7 @@
 """When the rule of each claim was fixed, and whether results had been seen: `config/rules.lock`.
 
 A rule that changes after its outcome is known can be made to hold. So the file has the digest of
-each rule, and of the settings that decide it at each scale; `python -m replica rules` adds an entry
+each rule, and of the settings that decide it at each scale; `replica rules` adds an entry
 where one of them has changed, and a test fails where none was added.
 """
 
@@ -22,7 +22,7 @@ from replica.specs import SCALES, Strict, validate
 HEAD = """\
 # When the rule of each claim was fixed: digests of the rule, and of the settings that decide it at
 # each scale, the newest entry last. `results: seen` says that results were known by then.
-# Made by `python -m replica rules`; the reasons may be edited by hand.
+# Made by `replica rules`; the reasons may be edited by hand.
 """
 # Too small for a verdict on evidence
 FIRST_LOOK = "smoke"

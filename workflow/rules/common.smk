@@ -15,7 +15,7 @@ from replica.targets import asked_for, unknown_target
 
 # Snakemake's own `configfile:` takes the last of two equal keys, ends in tracebacks, and leaves the
 # values within braces of `--config` as text. So the words of its command line are read here, and
-# mean the same as those of `python -m replica`.
+# mean the same as those of the command `replica`.
 given = workflow.config_settings
 try:
     settings = read_settings(

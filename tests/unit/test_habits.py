@@ -1,0 +1,39 @@
+"""Version, licence and citation say the same in every file."""
+
+import re
+import tomllib
+
+import yaml
+
+
+def test_the_version_is_the_same_everywhere(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\d+\.\d+\.\d+)", changes, re.MULTILINE)
+    assert project["version"] == cited["version"] == newest[1]
+    assert project["license"] == cited["license"] == "MIT"
+
+
+def test_every_paper_is_cited_as_its_study_says(root):
+    cited = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))["references"]
+    found = {
+        entry["identifiers"][0]["value"].removeprefix("arXiv:"): (
+            entry["title"],
+            [author["family-names"] for author in entry["authors"]],
+        )
+        for entry in cited
+    }
+    studies = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in (root / "config/studies").glob("*.yaml")
+    ]
+    assert found == {s["arxiv"]: (s["title"], s["authors"].split(", ")) for s in studies}
+
+
+def test_embedded_data_have_their_licences(root):
+    words = (root / "LICENSES/README.md").read_text(encoding="utf-8")
+    files = sorted(path.name for path in (root / "workflow/replica/data/embedded").iterdir())
+    assert files and all(f"`{name}`" in words for name in files)
+    for name in re.findall(r"\]\(([\w.-]+\.txt)\)", words):
+        assert (root / "LICENSES" / name).exists()
