@@ -173,7 +173,10 @@ def draw_rec_backbone(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         row[1].legend(ncols=2)
         for ax in (row[1], row[3], row[4]):
             ax.set_xlabel("steps")
-    drawing.settings_line(figure, _settings(table))
+    # What has settled by the rule of a features model need not have by that of c4, and conversely.
+    calm = table.loc[table["panel"] == "outcome", "calm"].astype(bool)
+    words = f"settled for c4: {calm.sum()} of {len(calm)} ({CALM_RULE})"
+    drawing.settings_line(figure, f"{_settings(table)}\n{words}")
     return figure
 
 
