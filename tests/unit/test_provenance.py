@@ -334,3 +334,20 @@ def test_environment_is_recorded():
     stamp = provenance.begin(spec={"a": 1}, key="k", code="c", seeds=[0], device="cpu").finish()
     assert stamp["versions"]["torch"][0].isdigit() and stamp["peak_memory_mib"] > 1
     assert {"spec", "key", "code", "seeds", "commit", "device", "wall_seconds"} <= set(stamp)
+
+
+def test_where_the_names_of_a_script_come_from_does_not_count(tmp_path):
+    def digest(text):
+        script = tmp_path / f"{len(list(tmp_path.iterdir()))}.py"
+        script.write_text(text)
+        return provenance.code_digest("replica.theory.dnc:threshold", script)
+
+    function = digest("from replica.plan import cost_of\n\ncost_of(1)\n")
+    assert digest("from replica.costs import cost_of\ncost_of(1)\n") == function
+    assert digest("from replica.plan import cost_of\ncost_of(2)\n") != function
+    module = digest("import os\nfrom replica import plan, costs\nplan.cost_of(costs.x, os.x)\n")
+    assert digest("import os\nfrom replica import costs\ncosts.cost_of(costs.x, os.x)\n") == module
+    assert (
+        digest("import sys\nfrom replica import costs\ncosts.cost_of(costs.x, sys.x)\n") != module
+    )
+    assert digest("import os\nfrom replica import plan\nplan.other(plan.x, os.x)\n") != module

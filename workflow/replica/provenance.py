@@ -365,7 +365,15 @@ class _WithoutModules(ast.NodeTransformer):
 
 @functools.cache
 def _script_text(script: Path | str) -> str:
-    return _text(_syntax_tree(_content(Path(script))).body)
+    """Text of a script, without where in this package its names come from."""
+    statements, ours = [], set()
+    for statement in _syntax_tree(_content(Path(script))).body:
+        if isinstance(statement, ast.ImportFrom) and is_module(statement.module or ""):
+            modules = {f"{statement.module}.{alias.name}": alias for alias in statement.names}
+            ours |= {alias.asname or alias.name for m, alias in modules.items() if is_module(m)}
+        else:
+            statements.append(statement)
+    return _text([_WithoutModules(ours).visit(copy.deepcopy(part)) for part in statements])
 
 
 def _text(statements: list[ast.stmt]) -> str:
