@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from replica import costs
+from replica import costs, kinds
 from replica.attention.measures import language_model
 from replica.attention.probes import probe
 from replica.attention.tasks import Corpus, Task, batch_of, windows
 from replica.attention.training import loss
+from replica.kinds.attention import Probes, Rates
 from replica.models import decoder
-from replica.specs import Probes, Rates, validate_run
+from replica.settings.validation import validate_run
 from replica.training import ensemble
 
 SEEDS, V, TURNS, LR, DECAY = 3, 103, 3, 1e-3, 0.1
@@ -196,7 +197,7 @@ def rows(device, threads):
 
 def rate_of_a_stack(size, device):
     """The time of a token through a layer, on a GPU or on one core."""
-    amount = costs.training_cost(spec_of(size), SEEDS).work.amount
+    amount = kinds.training_cost(spec_of(size), SEEDS).work.amount
     kind = "token on a GPU" if device.type == "cuda" else "token"
     with bench.on_threads(1):
         return bench.unit_of_work(costs.Work(kind, amount), ours(size, SEEDS, device))

@@ -15,9 +15,9 @@ import torch
 
 from replica import costs
 from replica.models.classifiers import build_classifier
+from replica.settings.validation import validate_run
 from replica.smoothing import certificates, variance
 from replica.smoothing.monte_carlo import class_counts, for_inference
-from replica.specs import validate_run
 
 SPEC = dict(kind="noisy_classifier", dataset="d", sigma=0.25, lr=0.1, momentum=0.9, batch=100,
             weight_decay=0, epochs=1, padding=0, seeds=1)  # fmt: skip

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from replica.kernels.agop import square_root
 from replica.kernels.deep_rfm import average_gradient_outer_product
 from replica.kernels.random_features import random_features
-from replica.specs import validate_run
+from replica.settings.validation import validate_run
 
 D, K, WIDTH, BANDWIDTH, TURNS = 784, 10, 1024, 2.0, 3
 # Points, and the precision of the scale that computes there.

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from replica import costs
+from replica import kinds
 from replica.models import residual
 from replica.residual import by_hand
 from replica.residual.training import fit, penalty, strengths
-from replica.specs import validate_run
+from replica.settings.validation import validate_run
 from replica.training import ensemble
 
 DEPTH, SEEDS, D, K, TURNS = 8, 5, 64, 10, 3
@@ -125,7 +125,7 @@ def rows(device, threads):
         if against_torch:
             found.append(bench.speed(case, "torch's modules and Adam", against_torch))
     # The last one, a transformer on patches, is what most of the time goes into.
-    work = costs.training_cost(spec, SEEDS).work
+    work = kinds.training_cost(spec, SEEDS).work
     with bench.on_threads(1):
         seconds, _ = stack(spec, positions, range(SEEDS), *data)
     return [*found, bench.unit_of_work(work, seconds)]

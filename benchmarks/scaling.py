@@ -20,10 +20,10 @@ import deep_rfm
 import psutil
 import torch
 
-from replica import costs, estimates
+from replica import costs, estimates, kinds
 from replica.models import dufm
 from replica.plan import make_plan
-from replica.specs import validate_run
+from replica.settings.validation import validate_run
 
 # Quantities that the figure reads.
 TIME, MEMORY, EXPONENT = "time", "memory", "exponent of the "
@@ -67,13 +67,13 @@ def stacked_seeds(size: int, device: torch.device) -> Prepared:
         for _ in range(STEPS):
             step()
 
-    return work, costs.training_cost(spec, size).work
+    return work, kinds.training_cost(spec, size).work
 
 
 def points(size: int, device: torch.device) -> Prepared:
     """A layer of Deep RFM, in the precision of the scale that computes on the device."""
     spec, x, labels = deep_rfm.setting(size, deep_rfm.SIZES[device.type][1], device)
-    return lambda: deep_rfm.ours(spec, x, labels), costs.training_cost(spec, 1).work
+    return lambda: deep_rfm.ours(spec, x, labels), kinds.training_cost(spec, 1).work
 
 
 CASES = {SEEDS: stacked_seeds, POINTS: points, DRAWS: certification.prepared}

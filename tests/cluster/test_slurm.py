@@ -18,7 +18,8 @@ import torch
 import local_slurm
 from project import ROOT, copy_project
 from replica import artifacts
-from replica.specs import Config, expand, load_studies
+from replica.settings.load import expand, load_studies
+from replica.settings.user import Config
 from replica.training import runs
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job

@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
+from replica.kinds.multiobjective import ConvexFront, GaussianGroups, RandomRisks
 from replica.multiobjective import beds, probes
 from replica.multiobjective.samples import (
     Accepted,
@@ -21,7 +22,6 @@ from replica.multiobjective.samples import (
     estimate_risks,
     mean_of_largest,
 )
-from replica.specs import ConvexFront, GaussianGroups, RandomRisks
 from replica.theory import deviations, pareto, scalarizations
 from replica.theory import gaussian_groups as gaussian
 

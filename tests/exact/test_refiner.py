@@ -7,6 +7,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from replica.kinds.low_data import (
+    DenseBackbone,
+    DepthwiseBackbone,
+    MixerBackbone,
+    StagedBackbone,
+    TorchvisionBackbone,
+    VitBackbone,
+)
 from replica.lowdata.exact import head_gradients, parameters
 from replica.models.backbones import build_backbone
 from replica.models.refiner import (
@@ -14,14 +22,6 @@ from replica.models.refiner import (
     TwoHeaded,
     gradient_gate,
     parameter_count,
-)
-from replica.specs import (
-    DenseBackbone,
-    DepthwiseBackbone,
-    MixerBackbone,
-    StagedBackbone,
-    TorchvisionBackbone,
-    VitBackbone,
 )
 
 SMALL = StagedBackbone(kind="staged_resnet", widths=[8, 16], blocks=[1, 1])

@@ -20,7 +20,7 @@ from replica.kernels.deep_rfm import DRAWN, NoFeature, deep_rfm, train_deep_rfm,
 from replica.kernels.metrics import START
 from replica.measures.inputs import Inputs
 from replica.models.deep_heads import build_deep_head, gradients_before_relu
-from replica.specs import validate_run
+from replica.settings.validation import validate_run
 from replica.studies import agop
 from replica.theory.rfm import collapsed_objective
 from replica.training import loop

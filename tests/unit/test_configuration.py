@@ -25,7 +25,8 @@ from replica.configuration import (
     split_entries,
 )
 from replica.plan import make_plan
-from replica.specs import Config, load_config
+from replica.settings.load import load_config
+from replica.settings.user import Config
 
 # ------------------------------------------------------------------ YAML
 

@@ -2,9 +2,12 @@
 
 import pytest
 
-from replica.costs import certification_cost, training_cost
+from replica.configuration import ConfigError
+from replica.kinds import training_cost
 from replica.plan import cost_of, make_plan
-from replica.specs import SCALES, Config, ConfigError, expand, load_config, load_studies
+from replica.settings.load import expand, load_config, load_studies
+from replica.settings.study import SCALES
+from replica.settings.user import Config
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +112,5 @@ def test_a_certification_on_a_cluster(root):
     parts = [large.parts["idrs", "constant-sigma_b0.25", f"seed0-slice{i}"] for i in range(5)]
     assert {large.group(part) for part in parts} == {"certify_gpu"}
     assert large.group(parts[0].base) == "gpu" and large.resources(parts[0])["gres"] == "gpu:1"
-    whole = certification_cost(
-        parts[0].spec.model_copy(update={"slices": 1}), parts[0].base.spec, 1
-    )
+    whole = training_cost(parts[0].spec.model_copy(update={"slices": 1}), 1, parts[0].base.spec)
     assert cost_of(parts[0]).minutes < whole.minutes

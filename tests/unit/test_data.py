@@ -22,12 +22,12 @@ from PIL import Image
 
 from data_files import IMAGES, LABELS, entry, idx, md5, npy, png, prepared, tar
 from replica.artifacts import CannotWrite, CorruptArtifact
+from replica.configuration import ConfigError
 from replica.data.archives import unpacked
 from replica.data.fetch import FetchError, fetch_dataset, receipt
 from replica.data.prepare import DataError, load, prepare_dataset, verify
 from replica.data.registry import load_registry
 from replica.data.transfer import CHUNK
-from replica.specs import ConfigError
 
 QUICK = {"pause": 0.01, "timeout": 5.0}
 

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from replica.attention import tasks
 from replica.attention.training import loss, losses, schedule, train_decoder
+from replica.configuration import ConfigError
 from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import load_registry
 from replica.models import attention, decoder
-from replica.specs import ConfigError, validate_run
+from replica.settings.validation import validate_run
 from replica.training import ensemble
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job

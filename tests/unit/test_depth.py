@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from replica.measures.inputs import Inputs
 from replica.measures.trends import spearman
 from replica.residual.metrics import MEASURE
-from replica.specs import load_studies
+from replica.settings.load import load_studies
 from replica.studies import depth
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
 

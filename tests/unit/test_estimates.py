@@ -8,7 +8,7 @@ import pytest
 from project import copy_project, snakemake
 from replica import artifacts, provenance
 from replica.__main__ import main
-from replica.costs import SECONDS, measuring_work
+from replica.costs import SECONDS
 from replica.estimates import (
     BENCHMARKS,
     SHARED,
@@ -20,8 +20,9 @@ from replica.estimates import (
     study_table,
     with_deciding_runs,
 )
+from replica.kinds import measuring_work
 from replica.plan import cost_of, make_plan
-from replica.specs import SCALES
+from replica.settings.study import SCALES
 from replica.verdicts import HOLDS, UNDECIDABLE
 
 

@@ -19,7 +19,6 @@ from replica.attention.training import train_decoder
 from replica.data.prepare import load, prepare_dataset
 from replica.data.registry import load_registry
 from replica.generalization import networks as adaptors
-from replica.generalization.kinds import keeps_networks
 from replica.generalization.networks import of_module, trained_networks
 from replica.generalization.table import (
     ALL,
@@ -32,6 +31,7 @@ from replica.generalization.table import (
     measure_networks,
     rank_correlations,
 )
+from replica.kinds import KINDS, keeps_networks
 from replica.lowdata.training import pool_of, train_low_data, train_round
 from replica.measures import generalization as G
 from replica.models import decoder
@@ -39,8 +39,8 @@ from replica.models.networks import training_samples
 from replica.multiobjective.networks import train_tradeoffs
 from replica.residual.samples import samples
 from replica.residual.training import train_residual
+from replica.settings.validation import validate_run
 from replica.smoothing.classifiers import measure_noisy_classifier, train_noisy_classifier
-from replica.specs import RUN_KINDS, validate_run
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 from replica.training.runs import train_network_head
@@ -545,8 +545,8 @@ def test_large_data_sets_are_cut_to_a_named_choice():
 def test_which_runs_keep_networks():
     none = {"dufm", "certification", "deep_rfm", "deep_head", "beds", "random_attention",
             "pretrained", "risk_bed"}  # fmt: skip
-    assert not any(keeps_networks(RUN_KINDS[kind].model_construct()) for kind in none)
-    assert set(RUN_KINDS) == none | set(TRAIN)
+    assert not any(keeps_networks(KINDS[kind].spec.model_construct(kind=kind)) for kind in none)
+    assert set(KINDS) == none | set(TRAIN)
     changes = [("low_data", {"keep_weights": False}), ("llal", {"active": {"query": "random"}})]
     assert not any(keeps_networks(validate_run(RUNS[n] | c, n)) for n, c in changes)
     trigger = {"kind": "trigger", "content": 4, "probability": 0.3}
@@ -555,13 +555,13 @@ def test_which_runs_keep_networks():
 
 
 def test_runs_without_networks_are_an_error(cards):
-    spec = RUN_KINDS["deep_head"].model_construct(kind="deep_head")
+    spec = KINDS["deep_head"].spec.model_construct(kind="deep_head")
     with pytest.raises(ValueError, match="Runs of kind deep_head keep no networks"):
         list(trained_networks(spec, {}, cards["digits"], "study", "run"))
 
 
 def test_the_plan_can_ask_without_torch(root):
-    code = "import sys, replica.generalization.kinds; assert 'torch' not in sys.modules"
+    code = "import sys, replica.kinds; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root / "workflow")
 
 

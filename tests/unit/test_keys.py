@@ -8,7 +8,7 @@ import pytest
 from replica.data.prepare import DataError, cards_with, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry
 from replica.plan import make_plan
-from replica.specs import Config
+from replica.settings.user import Config
 
 BASE = {"scale": "smoke", "studies": ["dufm", "idrs"]}
 # What each field of the configuration re-runs: nothing, what it names, or what another scale,

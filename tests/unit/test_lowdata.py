@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from replica.configuration import ConfigError
 from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry
 from replica.data.splits import in_pairs, samples
@@ -29,7 +30,9 @@ from replica.measures.inputs import Inputs
 from replica.models.backbones import build_network
 from replica.models.stacked import Stack
 from replica.plan import make_plan
-from replica.specs import Config, ConfigError, expand, load_studies, validate_run
+from replica.settings.load import expand, load_studies
+from replica.settings.user import Config
+from replica.settings.validation import validate_run
 from replica.studies import fc_low_data
 from replica.training import loop
 from replica.training.checkpoint import Checkpoint

@@ -11,15 +11,19 @@ import torch
 from matplotlib.text import Text
 from scipy.stats import binom
 
-from replica.costs import measuring_minutes, training_cost
+from replica.configuration import ConfigError
 from replica.data.prepare import DataError
+from replica.kinds import measuring_minutes, training_cost
 from replica.measures.inputs import Inputs
 from replica.measures.tables import measure_table
 from replica.multiobjective import tradeoffs
 from replica.multiobjective.simulation import train_risk_bed
 from replica.multiobjective.tradeoffs import measure_tradeoffs
 from replica.plan import make_plan
-from replica.specs import SCALES, Config, ConfigError, expand, load_studies, validate_run
+from replica.settings.load import expand, load_studies
+from replica.settings.study import SCALES
+from replica.settings.user import Config
+from replica.settings.validation import validate_run
 from replica.studies import mol
 from replica.theory import pareto
 from replica.training.checkpoint import Checkpoint

@@ -13,11 +13,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from data_files import IMAGES, LABELS, entry, idx, npy, parquet, png, prepared, saved, tar, zipped
+from replica.configuration import ConfigError
 from replica.data.images import rgb
 from replica.data.prepare import READERS, DataError, load, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry, split_of_files
 from replica.provenance import code_digest
-from replica.specs import ConfigError
 
 
 def refusal(tmp_path, kind, files, **more) -> str:

@@ -9,8 +9,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from replica import places
+from replica.configuration import ConfigError
 from replica.places import folder, normalised
-from replica.specs import Config, ConfigError, load_config
+from replica.settings.load import load_config
+from replica.settings.user import Config
 
 ME = pwd.getpwuid(os.getuid())
 

@@ -24,7 +24,7 @@ from replica.data.registry import DatasetEntry
 from replica.measures import patterns
 from replica.measures.tables import measure_table
 from replica.models.attention import allowed
-from replica.specs import validate_run
+from replica.settings.validation import validate_run
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 

@@ -21,10 +21,11 @@ from replica.attention.tasks import Batch, Corpus, vectors
 from replica.attention.training import train_decoder
 from replica.data.prepare import prepare_dataset
 from replica.data.registry import load_registry
+from replica.kinds.attention import Costs, Rates
 from replica.measures import patterns
 from replica.measures.tables import measure_table
 from replica.models import attention, decoder
-from replica.specs import Costs, Rates, validate_run
+from replica.settings.validation import validate_run
 from replica.tables import packed, unpacked
 from replica.theory import margins, sinks
 from replica.training.checkpoint import Checkpoint

@@ -305,7 +305,7 @@ def test_every_import_inside_the_library_is_followed(root):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     # Packages themselves hold no code.
-    packages = {"replica", "replica.data", "replica.generalization"}
+    packages = {"replica", "replica.data", "replica.settings"}
     # Only the end of a job reads these, and a plan ends none.
     packages |= {"replica.last_words", "replica.refusals"}
     provenance._known.cache_clear()

@@ -7,24 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from replica.costs import training_cost
+from replica.configuration import ConfigError
 from replica.data import words
 from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import load_registry
+from replica.kinds import training_cost
+from replica.kinds.residual import ResidualSpec
 from replica.measures import collapse
 from replica.models import residual
 from replica.residual import by_hand
 from replica.residual.metrics import measure_residual
 from replica.residual.samples import patches, samples
 from replica.residual.training import fit, observe, penalty, penalty_terms, start, train_residual
-from replica.specs import (
-    Config,
-    ConfigError,
-    ResidualSpec,
-    expand,
-    load_studies,
-    validate_run,
-)
+from replica.settings.load import expand, load_studies
+from replica.settings.user import Config
+from replica.settings.validation import validate_run
 from replica.theory import gufm
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job

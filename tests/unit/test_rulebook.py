@@ -7,7 +7,7 @@ import pytest
 
 from project import copy_project
 from replica import rulebook
-from replica.specs import ConfigError
+from replica.configuration import ConfigError
 
 
 def test_every_rule_is_noted_as_it_is(root):

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from replica.configuration import ConfigError
 from replica.measures.inputs import Inputs
 from replica.plan import make_plan, training_settings
-from replica.specs import ConfigError, load_studies
+from replica.settings.load import load_studies
 from replica.studies import sinks
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
 

@@ -16,12 +16,15 @@ from scipy import stats
 from torch import nn
 
 from replica import artifacts
+from replica.configuration import ConfigError
 from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import load_registry
 from replica.data.splits import evenly_spaced, held_out_rows, labelled
+from replica.kinds.smoothing import Ascent
 from replica.measures import certified
 from replica.models.classifiers import build_classifier
 from replica.plan import make_plan
+from replica.settings.validation import validate_run
 from replica.smoothing import (
     ascent,
     certificates,
@@ -30,7 +33,6 @@ from replica.smoothing import (
     monte_carlo,
     variance,
 )
-from replica.specs import Ascent, ConfigError, validate_run
 from replica.studies import idrs
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from replica.plan import FUNCTIONS, READERS, WITH_TORCH, server_modules, server_of
+from replica.kinds import KINDS
+from replica.plan import WITH_TORCH, server_modules, server_of
 from replica.starter import Starter, StarterEnded
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
@@ -190,10 +191,12 @@ def test_jobs_are_sent_to_the_server_that_has_what_they_import():
             self.reader = reader
 
     assert {server_of(rule, object()) for rule in WITH_TORCH} == {"torch"}
-    for kind in FUNCTIONS:
-        reader = READERS.get(kind, "read_tensors")
-        expected = "plain" if kind in READERS else "torch"
-        assert server_of("measure_run", Params(reader)) == expected
+    assert {kind.arrays for kind in KINDS.values()} == {True, False}
+    for reader, server in [("read_arrays", "plain"), ("read_tensors", "torch")]:
+        assert server_of("measure_run", Params(reader)) == server
+    modules = server_modules([])
+    for kind in KINDS.values():
+        assert kind.measure.partition(":")[0] in modules["plain" if kind.arrays else "torch"]
     for rule in ("figure_table", "figure_plot", "claims", "scorecard_table", "correlations"):
         assert server_of(rule, object()) == "plain"
 

@@ -18,7 +18,9 @@ from replica.measures import runs as measures
 from replica.measures.inputs import Inputs
 from replica.measures.outcomes import outcomes
 from replica.models import networks
-from replica.specs import Config, expand, load_studies, validate_run
+from replica.settings.load import expand, load_studies
+from replica.settings.user import Config
+from replica.settings.validation import validate_run
 from replica.studies import dufm, low_rank
 from replica.theory.dnc import dnc_matrices, dnc_optimum
 from replica.theory.srg import srg0_matrices, srg0_optimum

@@ -18,7 +18,7 @@ from replica.multiobjective.networks import (
     start,
     train_tradeoffs,
 )
-from replica.specs import validate_run
+from replica.settings.validation import validate_run
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replica.kinds.features import NetworkHeadSpec
 from replica.models import dufm, networks
-from replica.specs import NetworkHeadSpec
 from replica.theory import dnc
 from replica.training import ensemble, loop
 from replica.training.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from project import claim_spec
 from replica import report, verdicts
 from replica.plan import make_plan
-from replica.specs import load_studies
+from replica.settings.load import load_studies
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
 
 WORDS = {"value": 1.0}

@@ -16,7 +16,7 @@ import pytest
 from project import ALL_PLOTTED, claim_spec
 from replica import artifacts, drawing, report
 from replica.content import COORDINATES, NO_DATA, NONE_CONVERGED
-from replica.specs import load_studies
+from replica.settings.load import load_studies
 from replica.verdicts import HOLDS, UNDECIDABLE
 
 FIGURES = [(study, figure) for study, figures in ALL_PLOTTED.items() for figure in figures]

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     from replica import refusals
     from replica.configuration import ConfigError
-    from replica.specs import SCALES
+    from replica.settings.study import SCALES
 
     parser = _parser(SCALES)
     options = parser.parse_args(arguments)
@@ -201,7 +201,7 @@ def _scorecard(options: argparse.Namespace) -> int:
     from replica import artifacts
     from replica.configuration import read_settings
     from replica.report import print_scorecard
-    from replica.specs import load_config
+    from replica.settings.load import load_config
 
     console = Console()
     _in_project()
@@ -326,7 +326,7 @@ def _entries(options: argparse.Namespace) -> list[str]:
 
 def _schema(options: argparse.Namespace) -> int:
     from replica import artifacts
-    from replica.specs import schemas
+    from replica.settings.load import schemas
 
     for name, content in schemas().items():
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

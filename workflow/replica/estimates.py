@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from replica.artifacts import read_stamp, read_table
-from replica.costs import SECONDS, Work, measuring_work
+from replica.costs import SECONDS, Work
+from replica.kinds import measuring_work
 from replica.plan import Plan, cost_of, make_plan
-from replica.specs import SCALES
+from replica.settings.study import SCALES
 from replica.verdicts import UNDECIDABLE
 
 BENCHMARKS = "results/benchmarks.parquet"

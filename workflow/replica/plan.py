@@ -16,38 +16,29 @@ from pathlib import Path
 from typing import Any
 
 from replica import kinds
-from replica.configuration import Source, in_the_file
-from replica.costs import (
-    Cost,
-    certification_cost,
+from replica.configuration import ConfigError, Source, in_the_file
+from replica.costs import Cost
+from replica.data.registry import READERS, DatasetEntry, card_path, load_registry
+from replica.kinds import (
+    KINDS,
+    RunSpec,
+    datasets_of,
     generalization_cost,
     is_measured_alone,
     is_split,
+    keeps_networks,
+    measured_only,
     measuring_minutes,
     training_cost,
+    training_settings,
 )
-from replica.data.registry import READERS, DatasetEntry, card_path, load_registry
-from replica.generalization.kinds import keeps_networks
-from replica.kinds import FUNCTIONS, datasets_of, measured_only, training_settings
+from replica.kinds.low_data import LowDataSpec
+from replica.kinds.smoothing import CertificationSpec
 from replica.provenance import code_digest, key_of, parse
-from replica.specs import (
-    AtLeast,
-    CertificationSpec,
-    ClaimSpec,
-    Config,
-    ConfigError,
-    FigureSpec,
-    LowDataSpec,
-    NoisyClassifierSpec,
-    PretrainedSpec,
-    RunSpec,
-    StudySpec,
-    did_you_mean,
-    expand,
-    load_config,
-    load_studies,
-    where_given,
-)
+from replica.settings.load import expand, load_config, load_studies, where_given
+from replica.settings.study import AtLeast, ClaimSpec, FigureSpec, StudySpec
+from replica.settings.user import Config
+from replica.settings.validation import did_you_mean
 
 # What the script of every drawing calls.
 DRAWING = [f"replica.drawing:{name}" for name in ("drawn", "footer", "footer_text", "save")]
@@ -92,9 +83,7 @@ class Part:
     @property
     def rule(self) -> str:
         """The rule that makes its states."""
-        if isinstance(self.spec, CertificationSpec):
-            return "certify"
-        return "train_round" if getattr(self.spec, "active", None) else "train_run"
+        return kinds.rule(self.spec)
 
     @property
     def states(self) -> str:
@@ -329,7 +318,7 @@ class Plan:
             "data": [self.key("dataset", dataset) for dataset in part.datasets],
             "code": self.code("train", *name),
         }
-        if isinstance(part.spec, PretrainedSpec):
+        if KINDS[part.spec.kind].of_user:
             facts["model"] = _files(self.root / self.config.pretrained_dir / part.spec.model)
         for link in ("base", "before"):
             if (other := getattr(part, link)) is not None:
@@ -682,7 +671,7 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
     parts: dict[tuple[str, str, str], Part] = {}
     for (slug, run), spec in sorted(specs.items(), key=lambda item: _starts_from_a_run(item[1])):
         where = where_given(studies[slug], run.partition("-")[0], config, source)
-        if isinstance(spec, CertificationSpec):
+        if KINDS[spec.kind].base:
             found = _certifications(slug, run, spec, specs, parts, where)
         else:
             base = _pretraining(slug, run, spec, parts, where) if _starts_from_a_run(spec) else None
@@ -721,7 +710,7 @@ def _with_models(
     root: Path, config: Config, specs: dict[tuple[str, str], RunSpec], source: Source
 ) -> tuple[dict[tuple[str, str], RunSpec], tuple[str, ...]]:
     """The runs without those of pretrained models that are not there, and a sentence on them."""
-    models = {name: s.model for name, s in specs.items() if isinstance(s, PretrainedSpec)}
+    models = {name: s.model for name, s in specs.items() if KINDS[s.kind].of_user}
     if not models:
         return specs, ()
     here = config.pretrained_dir and root / config.pretrained_dir
@@ -748,7 +737,7 @@ def _with_models(
 
 
 def _starts_from_a_run(spec: RunSpec) -> bool:
-    return isinstance(spec, CertificationSpec) or bool(getattr(spec, "pretrained", None))
+    return bool(KINDS[spec.kind].base or getattr(spec, "pretrained", None))
 
 
 def _split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]:
@@ -793,10 +782,9 @@ def _certifications(
     where: str,
 ) -> list[Part]:
     """One job a slice of the images, and where the classifiers have a job a seed, a seed."""
-    base = specs.get((study, spec.base_run))
-    if not isinstance(base, NoisyClassifierSpec):
-        there = [name for (slug, name), s in specs.items()
-                 if slug == study and isinstance(s, NoisyClassifierSpec)]  # fmt: skip
+    base, wanted = specs.get((study, spec.base_run)), KINDS[spec.kind].base
+    if base is None or base.kind != wanted:
+        there = [name for (slug, name), s in specs.items() if slug == study and s.kind == wanted]
         raise ConfigError(
             f"{where}: there is no classifier {spec.base_run!r}; there are {', '.join(there)}."
         )
@@ -821,7 +809,7 @@ def _decides(value: Any, deciding: list[Any] | AtLeast) -> bool:
 def cost_of(part: Part) -> Cost:
     """What the jobs of a part need."""
     if part.rule == "certify":
-        return certification_cost(part.spec, part.base.spec, len(part.seeds))
+        return training_cost(part.spec, len(part.seeds), part.base.spec)
     if part.rule == "train_round":
         spec = part.spec.model_copy(update={"n": [part.spec.n[part.stage]]})
         return training_cost(spec, len(part.seeds))
@@ -836,8 +824,9 @@ def server_of(rule: str, params: Any) -> str:
 
 def server_modules(studies: Iterable[str]) -> dict[str, list[str]]:
     """What the jobs of some studies import, with torch and without."""
-    modules = {entry.partition(":")[0] for entries in FUNCTIONS.values() for entry in entries}
-    plain = {FUNCTIONS[kind][1].partition(":")[0] for kind in kinds.READ_AS_ARRAYS}
+    every = KINDS.values()
+    modules = {entry.partition(":")[0] for kind in every for entry in (kind.train, kind.measure)}
+    plain = {kind.measure.partition(":")[0] for kind in every if kind.arrays}
     drawing = ["replica.drawing", "seaborn", *(f"replica.studies.{study}" for study in studies)]
     return {
         "plain": ["replica.report", *drawing, *sorted(plain)],

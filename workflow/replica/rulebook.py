@@ -15,9 +15,11 @@ import yaml
 
 from replica.artifacts import write_bytes
 from replica.configuration import read_yaml
+from replica.kinds.base import Strict
 from replica.plan import RULES, Plan, make_plan
 from replica.provenance import code_digest, key_of
-from replica.specs import SCALES, Strict, validate
+from replica.settings.study import SCALES
+from replica.settings.validation import validate
 
 HEAD = """\
 # When the rule of each claim was fixed: digests of the rule, and of the settings that decide it at

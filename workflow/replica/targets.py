@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from replica.plan import Plan
-from replica.specs import SCALES
+from replica.settings.study import SCALES
 
 
 def asked_for(command: Sequence[str]) -> list[str]:

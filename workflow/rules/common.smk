@@ -9,7 +9,7 @@ from replica.configuration import CONFIG_FILE, read_settings
 from replica.kinds import reader, training_settings
 from replica.last_words import listen
 from replica.plan import make_plan, server_modules, server_of
-from replica.specs import ConfigError
+from replica.configuration import ConfigError
 from replica.starter import fork_scripts
 from replica.targets import asked_for, unknown_target
 

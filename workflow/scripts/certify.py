@@ -1,16 +1,16 @@
 """Count what classifiers predict under noise, for one slice of the test images."""
 
 from replica import artifacts, provenance
-from replica.costs import certification_cost
+from replica.kinds import training_cost
+from replica.settings.validation import validate_run
 from replica.smoothing.certification import Base, certify
-from replica.specs import validate_run
 from replica.training.jobs import started
 
 job = snakemake
 with provenance.one_sentence(job.log[0]):
     spec = validate_run(job.params.spec, job.wildcards.run)
     base = validate_run(job.params.base, spec.base_run)
-    slots = certification_cost(spec, base, len(job.params.seeds)).gpu_slots
+    slots = training_cost(spec, len(job.params.seeds), base).gpu_slots
     with started(job, slots, job.params.store) as (run, stamp):
         counts = certify(spec, run, Base(base, run.start), job.params.slice)
     artifacts.write_tensors(job.output.counts, counts, stamp.finish())

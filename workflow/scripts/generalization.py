@@ -3,7 +3,7 @@
 from replica import artifacts, provenance
 from replica.data.prepare import cards_with
 from replica.generalization.table import measure_networks
-from replica.specs import validate_run
+from replica.settings.validation import validate_run
 
 job = snakemake
 with provenance.one_sentence(job.log[0]):

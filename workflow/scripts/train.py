@@ -2,14 +2,14 @@
 
 import os
 
-from replica import artifacts, costs, kinds, provenance
-from replica.specs import validate_run
+from replica import artifacts, kinds, provenance
+from replica.settings.validation import validate_run
 from replica.training.jobs import started
 
 job = snakemake
 with provenance.one_sentence(job.log[0]):
     spec = validate_run(job.params.spec, job.wildcards.run)
-    slots = costs.training_cost(spec, len(job.params.seeds)).gpu_slots
+    slots = kinds.training_cost(spec, len(job.params.seeds)).gpu_slots
     with started(job, slots, job.params.checkpoint) as (run, stamp):
         trained = provenance.function(kinds.makes(spec))(spec, run)
     artifacts.write_tensors(job.output.states, trained.states, stamp.finish())

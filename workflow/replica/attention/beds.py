@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from replica.attention.probes import cost_of, likeness
+from replica.kinds.attention import BedsSpec, RandomAttentionSpec
 from replica.models import attention
 from replica.models.residual import layer_norm
 from replica.provenance import stream_seed
-from replica.specs import BedsSpec, RandomAttentionSpec
 from replica.theory import margins, sinks
 from replica.training.jobs import Job, Result, table_result
 

@@ -12,12 +12,12 @@ from replica.attention.probes import CHANGES, CHUNK, Model, only, probe
 from replica.attention.tasks import Batch, Corpus, corpus, evenly, windows
 from replica.attention.training import SEQUENCES, losses
 from replica.data.prepare import load
+from replica.kinds.attention import DecoderSpec, Probes, TextTask
 from replica.measures import patterns
 from replica.models import attention, decoder
 from replica.models.attention import Observed
 from replica.models.decoder import Edit, See
 from replica.provenance import stream_seed
-from replica.specs import DecoderSpec, Probes, TextTask
 from replica.theory.margins import min_norm_point
 
 # A row is a hard switch where its first weight is above SINK, or, of weights that need not sum to

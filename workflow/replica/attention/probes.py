@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from replica.kinds.attention import Costs, Probes, Rates
 from replica.measures import patterns
 from replica.models import attention
 from replica.models.attention import Observed
 from replica.models.decoder import Edit, See
-from replica.specs import Costs, Probes, Rates
 from replica.theory import margins
 
 INPUTS = ("natural", "random", "repeated")

@@ -8,9 +8,9 @@ from replica.attention.pretrained import load_model, observe, texts_as_tokens
 from replica.attention.probes import Model, probe
 from replica.data import words
 from replica.data.prepare import load, verify
+from replica.kinds.attention import PretrainedSpec
 from replica.models.decoder import Edit, See
 from replica.provenance import stream_seed
-from replica.specs import PretrainedSpec
 from replica.training.jobs import Job, Result, table_result
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from replica.data import words
 from replica.data.prepare import DataError, Dataset
+from replica.kinds.attention import DecoderSpec, TokenwiseTask, TriggerTask
 from replica.provenance import stream_seed
-from replica.specs import DecoderSpec, TokenwiseTask, TriggerTask
 
 # The last part of a text is held out.
 HELD_OUT = 0.1

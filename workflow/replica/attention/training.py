@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from replica.attention.tasks import Batch, batch_of, task_of
 from replica.data.prepare import load, verify
+from replica.kinds.attention import DecoderSpec
 from replica.models import decoder
-from replica.specs import DecoderSpec
 from replica.training import ensemble
 from replica.training.jobs import Job, Result
 

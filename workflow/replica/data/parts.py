@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from replica.configuration import ConfigError
 from replica.data.registry import DatasetEntry, split_of_files
-from replica.specs import ConfigError
 
 Arrays = dict[str, np.ndarray]
 

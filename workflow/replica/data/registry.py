@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from replica.configuration import ConfigError, read_yaml
+from replica.kinds.base import Strict
 from replica.places import Place
-from replica.specs import Strict, validate
+from replica.settings.validation import validate
 
 Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 # A file name becomes a path below the data folder: it may not climb out of it.

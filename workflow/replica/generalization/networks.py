@@ -33,6 +33,13 @@ from replica.attention.training import SEQUENCES
 from replica.data import words
 from replica.data.prepare import Dataset, load
 from replica.data.splits import first_rows, labelled
+from replica.kinds import RunSpec
+from replica.kinds.attention import DecoderSpec
+from replica.kinds.features import NetworkHeadSpec
+from replica.kinds.low_data import LowDataSpec
+from replica.kinds.multiobjective import TradeoffSpec
+from replica.kinds.residual import PatchTransformer, ResidualSpec, TokenTransformer
+from replica.kinds.smoothing import NoisyClassifierSpec
 from replica.lowdata.methods import unit
 from replica.lowdata.training import pool_of
 from replica.measures.generalization import Forward, Params, Trained
@@ -43,17 +50,6 @@ from replica.multiobjective import networks as tradeoffs
 from replica.provenance import stream_seed
 from replica.residual.samples import patches
 from replica.smoothing.classifiers import trained_classifier
-from replica.specs import (
-    DecoderSpec,
-    LowDataSpec,
-    NetworkHeadSpec,
-    NoisyClassifierSpec,
-    PatchTransformer,
-    ResidualSpec,
-    RunSpec,
-    TokenTransformer,
-    TradeoffSpec,
-)
 
 SAMPLES = 2000
 States = dict[str, Tensor]

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from replica.data.prepare import load, verify
 from replica.data.splits import Labelled, standardised
 from replica.kernels.metrics import START
+from replica.kinds.kernels import DeepHeadSpec
 from replica.measures.moments import ClassMoments
 from replica.models.deep_heads import DeepHead, build_deep_head, gradients_before_relu
-from replica.specs import DeepHeadSpec
 from replica.training import loop
 from replica.training.jobs import Job, Result
 

@@ -20,10 +20,10 @@ from replica.kernels.agop import gradient_outer_products, square_root
 from replica.kernels.functions import slices
 from replica.kernels.random_features import random_features
 from replica.kernels.ridge import solve
+from replica.kinds.kernels import DeepRfmSpec
 from replica.measures.moments import ClassMoments
 from replica.progress import progress
 from replica.provenance import stream_seed
-from replica.specs import DeepRfmSpec
 from replica.theory.rfm import collapsed_objective
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job, Result

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replica.specs import DeepHeadSpec, DeepRfmSpec
+from replica.kinds.kernels import DeepHeadSpec, DeepRfmSpec
 
 RFM = [
     *["run", "dataset", "activation", "kernel", "ridge", "agop", "agop_norm", "width", "images"],

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from replica.kinds.low_data import LowDataSpec
 from replica.lowdata import words
-from replica.specs import LowDataSpec
 
 # What ran stands beside what came out: the words of a figure are those of its runs.
 RAN = ["dataset", "network", "refiner", "training"]

@@ -4,9 +4,9 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
+from replica.kinds.low_data import MixerBackbone, StagedBackbone, TorchvisionBackbone, VitBackbone
 from replica.models.backbones import BackboneSpec, build_backbone
 from replica.models.refiner import FeatureRefiner, TwoHeaded, parameter_count
-from replica.specs import MixerBackbone, StagedBackbone, TorchvisionBackbone, VitBackbone
 
 RESNET18 = StagedBackbone(kind="staged_resnet", widths=[64, 128, 256, 512], blocks=[2, 2, 2, 2])
 # Network, classes, and d_fr of the runs of the paper.

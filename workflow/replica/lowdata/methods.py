@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from replica.kinds.low_data import LowDataSpec
 from replica.lowdata import losses
 from replica.models.backbones import pooled
 from replica.models.refiner import TwoHeaded
 from replica.models.stacked import Output, Stack
-from replica.specs import LowDataSpec
 from replica.training.loop import Objective, augmented
 
 _RATIO = 10

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from replica.data.prepare import load, verify
 from replica.data.splits import in_pairs, samples
+from replica.kinds.low_data import DepthwiseBackbone, LowDataSpec, StagedBackbone
 from replica.lowdata.labels import (
     LabelError,
     first_labels,
@@ -36,7 +37,6 @@ from replica.models.backbones import build_network
 from replica.models.refiner import TwoHeaded
 from replica.models.stacked import Stack
 from replica.provenance import stream_seed
-from replica.specs import DepthwiseBackbone, LowDataSpec, StagedBackbone
 from replica.training import loop
 from replica.training.jobs import Job, Result
 

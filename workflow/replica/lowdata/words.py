@@ -1,6 +1,6 @@
 """What ran, in words: the network, its head and its training, from a run's specification."""
 
-from replica.specs import (
+from replica.kinds.low_data import (
     DenseBackbone,
     DepthwiseBackbone,
     LowDataSpec,

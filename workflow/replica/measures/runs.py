@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from replica.data.prepare import load
+from replica.kinds.features import DufmSpec, NetworkHeadSpec
 from replica.measures import collapse, spectra
 from replica.measures.moments import stream_moments
 from replica.models import dufm, networks
-from replica.specs import DufmSpec, NetworkHeadSpec
 
 MEASURE = [
     *["run", "seed", "K", "L", "n", "width", "lambda_w", "lambda_h", "lr", "steps", "diverged_at"],

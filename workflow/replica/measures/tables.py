@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replica.specs import BedsSpec, PretrainedSpec, RandomAttentionSpec, RiskBedSpec
+from replica.kinds.attention import BedsSpec, PretrainedSpec, RandomAttentionSpec
+from replica.kinds.multiobjective import RiskBedSpec
 from replica.tables import unpacked
 
 

@@ -6,10 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replica.models.classifiers import Normalise
-from replica.models.networks import BasicBlock, projected
-from replica.models.refiner import FeatureRefiner, TwoHeaded
-from replica.specs import (
+from replica.kinds.low_data import (
     DenseBackbone,
     DepthwiseBackbone,
     LowDataSpec,
@@ -18,6 +15,9 @@ from replica.specs import (
     TorchvisionBackbone,
     VitBackbone,
 )
+from replica.models.classifiers import Normalise
+from replica.models.networks import BasicBlock, projected
+from replica.models.refiner import FeatureRefiner, TwoHeaded
 
 BackboneSpec = (
     StagedBackbone

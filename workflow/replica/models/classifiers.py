@@ -6,8 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from replica.kinds.smoothing import (
+    ConvClassifier,
+    MlpClassifier,
+    NoisyClassifierSpec,
+    ResNetClassifier,
+)
 from replica.models.networks import BasicBlock
-from replica.specs import ConvClassifier, MlpClassifier, NoisyClassifierSpec, ResNetClassifier
 
 
 class Normalise(nn.Module):

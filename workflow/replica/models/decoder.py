@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from replica.kinds.attention import DecoderSpec
 from replica.models import attention
 from replica.models.attention import Observed, merge_heads, split_heads
-from replica.specs import DecoderSpec
 
 State = Mapping[str, Tensor]
 See = Callable[[int, Observed], None]

@@ -10,8 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from replica.kinds.kernels import ConvBody, DeepHeadSpec
+from replica.kinds.low_data import StagedBackbone
 from replica.models.backbones import build_backbone
-from replica.specs import ConvBody, DeepHeadSpec, StagedBackbone
 
 
 class DeepHead(nn.Module):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from replica.data.prepare import Dataset
 from replica.data.splits import first_rows
-from replica.specs import NetworkHeadSpec
+from replica.kinds.features import NetworkHeadSpec
 
 # --------------------------------------------------------------------------------------
 # Samples

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from replica.specs import ResidualNetwork, ResidualSpec
+from replica.kinds.residual import ResidualNetwork, ResidualSpec
 
 State = Mapping[str, Tensor]
 # Under the root of the variance: far below what a feature has, and no division by zero.

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica.multiobjective.samples import Estimates, estimate_risks
-from replica.specs import (
+from replica.kinds.multiobjective import (
     Bed,
     ConvexFront,
     FlatFront,
@@ -16,6 +15,7 @@ from replica.specs import (
     RandomRisks,
     SlopedFront,
 )
+from replica.multiobjective.samples import Estimates, estimate_risks
 from replica.theory import deviations
 from replica.theory import gaussian_groups as gaussian
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from replica.data.prepare import DataError, Dataset, load, verify
 from replica.data.splits import labelled
+from replica.kinds.multiobjective import TradeoffSpec
 from replica.provenance import stream_seed
-from replica.specs import TradeoffSpec
 from replica.training import ensemble
 from replica.training.jobs import Job, Result
 

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from replica.kinds.multiobjective import RiskBedSpec
 from replica.multiobjective import probes
 from replica.multiobjective.beds import Problem, problems
 from replica.multiobjective.samples import Estimates
 from replica.progress import progress
 from replica.provenance import stream_seed
-from replica.specs import RiskBedSpec
 from replica.tables import packed, unpacked
 from replica.theory import deviations, pareto
 from replica.theory.scalarizations import drawn_weights

@@ -9,10 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from replica.data.prepare import DataError
+from replica.kinds.multiobjective import TradeoffSpec
 from replica.multiobjective import probes
 from replica.multiobjective.samples import Estimates
 from replica.provenance import stream_seed
-from replica.specs import TradeoffSpec
 from replica.theory import deviations, pareto
 
 Array = NDArray[np.float64]

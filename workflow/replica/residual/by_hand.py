@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from replica.kinds.residual import ResidualNetwork, ResidualSpec
 from replica.models import residual
 from replica.models.residual import EPSILON, State
-from replica.specs import ResidualNetwork, ResidualSpec
 
 # From the gradient of what a layer gives to that of what it takes.
 Backward = Callable[[Tensor], Tensor]

@@ -6,8 +6,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from replica.kinds.residual import ResidualNetwork, ResidualSpec
 from replica.measures import collapse
-from replica.specs import ResidualNetwork, ResidualSpec
 from replica.theory import gufm
 
 MEASURE = [

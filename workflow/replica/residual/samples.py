@@ -9,8 +9,8 @@ from torch import Tensor
 from replica.data import words
 from replica.data.prepare import DataError, Dataset
 from replica.data.splits import first_rows
+from replica.kinds.residual import PatchTransformer, ResidualSpec, TokenTransformer
 from replica.models.networks import training_samples
-from replica.specs import PatchTransformer, ResidualSpec, TokenTransformer
 
 
 @dataclass(frozen=True)

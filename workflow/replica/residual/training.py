@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from replica.data.prepare import load, verify
+from replica.kinds.residual import ResidualSpec
 from replica.measures import collapse
 from replica.measures.moments import ClassMoments
 from replica.models import residual
 from replica.residual import by_hand
 from replica.residual.samples import Samples, samples
-from replica.specs import ResidualSpec
 from replica.training import ensemble
 from replica.training.jobs import Job, Result
 from replica.training.runs import DTYPES

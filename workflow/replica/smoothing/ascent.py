@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from replica.specs import Ascent
+from replica.kinds.smoothing import Ascent
 
 # Soft outputs are kept inside, so that the quantile is finite.
 CLAMP = (0.02, 0.98)

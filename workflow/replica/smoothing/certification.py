@@ -10,6 +10,7 @@ from torch import Tensor
 
 from replica.data.prepare import Dataset, load, verify
 from replica.data.splits import evenly_spaced, labelled
+from replica.kinds.smoothing import CertificationSpec, NoisyClassifierSpec
 from replica.progress import progress
 from replica.provenance import stream_seed
 from replica.smoothing.ascent import ascended_sigma, with_memory
@@ -27,7 +28,6 @@ from replica.smoothing.variance import (
     semi_elasticity,
     sigma_knn,
 )
-from replica.specs import CertificationSpec, NoisyClassifierSpec
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from replica.data.prepare import load, verify
 from replica.data.splits import labelled
+from replica.kinds.smoothing import NoisyClassifierSpec
 from replica.models.classifiers import build_classifier
 from replica.provenance import stream_seed
 from replica.smoothing.variance import knn_mean_distance, sigma_knn
-from replica.specs import NoisyClassifierSpec
 from replica.training import loop
 from replica.training.jobs import Job, Result
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from replica.data.prepare import load, verify
+from replica.kinds.features import DufmSpec, NetworkHeadSpec
 from replica.models import dufm, networks
-from replica.specs import DufmSpec, NetworkHeadSpec
 from replica.theory.dnc import equal_lambda_threshold
 from replica.training import ensemble, loop
 from replica.training.jobs import Job, Result

@@ -5,8 +5,11 @@ import json
 import pytest
 import yaml
 
-from replica import specs
-from replica.specs import SCALES, Config, ConfigError, expand, load_studies
+from replica.configuration import ConfigError
+from replica.settings import load, validation
+from replica.settings.load import expand, load_studies
+from replica.settings.study import SCALES
+from replica.settings.user import Config
 
 RUN = {
     "kind": "dufm", "K": 3, "L": 3, "n": 2, "width": 8, "lambda_w": 0.01, "lr": 0.1, "steps": 5,
@@ -53,7 +56,7 @@ def study_from(tmp_path, content):
 )
 def test_bad_runs_are_named(change, words):
     with pytest.raises(ConfigError) as caught:
-        specs.validate_run(RUN | change, "config/studies/toy.yaml: runs.r")
+        validation.validate_run(RUN | change, "config/studies/toy.yaml: runs.r")
     message = str(caught.value)
     assert message.startswith("config/studies/toy.yaml: runs.r") and "\n" not in message
     assert all(word in message for word in words), message
@@ -71,7 +74,7 @@ def test_bad_runs_are_named(change, words):
 )
 def test_bad_configuration_is_named(values, words):
     with pytest.raises(ConfigError) as caught:
-        specs.load_config(values)
+        load.load_config(values)
     assert all(word in str(caught.value) for word in ["config/config.yaml", *words])
 
 
@@ -116,7 +119,7 @@ def test_seeds_overrides_and_grids_compose(tmp_path):
 
 
 def test_the_schemas_in_the_project_are_those_of_the_models(root):
-    for name, schema in specs.schemas().items():
+    for name, schema in load.schemas().items():
         text = (root / "config/schema" / name).read_text()
         assert json.loads(text) == json.loads(json.dumps(schema)), "run `make schema`"
 

@@ -1,0 +1,67 @@
+"""What a kind of run is made of: its specification, its functions, and what a job of it needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from replica.costs import Cost, Work
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def never(spec: Any) -> bool:
+    """No run of the kind."""
+    return False
+
+
+def no_work(spec: Any) -> Work:
+    """Measures that take no longer than their job takes to start."""
+    return Work("start", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of run: everything that depends on the kind, in one record.
+
+    Functions that compute are named as `module:function`: the plan imports none of them, and where
+    one stands is in no key. The others are called by the plan, and are in no key either.
+
+    Attributes:
+        spec: the model of its settings.
+        train: the function that makes its states.
+        measure: the function that measures its states.
+        cost: (spec, seeds) -> what the training of so many seeds in one job needs; where the run is
+            about classifiers of another, (spec, seeds, spec of that run).
+        keeps_networks: whether the states of a run hold whole networks for which there are test
+            samples; see `replica.generalization.networks` for what is left out, and why.
+        is_large: whether one seed of a run is worth a GPU, or a part of one.
+        seeds_apart: whether each seed of a large run is a job of its own.
+        measured_alone: whether generalization of a large run's networks is a job of its own.
+        measuring: the work of measuring the states of a run.
+        arrays: whether its measures read arrays, and so need no torch.
+        rule: the rule that makes its states.
+        base: the kind of run whose classifiers it is about.
+        of_user: whether it probes a model in a folder of the user.
+    """
+
+    spec: type[Strict]
+    train: str
+    measure: str
+    cost: Callable[..., Cost]
+    keeps_networks: Callable[[Any], bool]
+    is_large: Callable[[Any], bool] = never
+    seeds_apart: bool = True
+    measured_alone: bool = True
+    measuring: Callable[[Any], Work] = no_work
+    arrays: bool = False
+    rule: Literal["train_run", "certify"] = "train_run"
+    base: str | None = None
+    of_user: bool = False

@@ -1,0 +1,147 @@
+"""Deep RFM, and networks with a deep head (study `agop`)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from replica.costs import Cost, Work, on_gpu, several_on_a_gpu, small
+from replica.kinds.base import Kind, Name, Strict, never
+from replica.kinds.low_data import StagedBackbone
+
+# Points of a kernel machine that are worth a GPU.
+MANY_POINTS = 10_000
+
+
+class DeepRfmSpec(Strict):
+    """Deep Recursive Feature Machine: kernel ridge regression, AGOP, random features, by layers.
+
+    One AGOP step a layer; the targets are one class against the others, coded as 1 and -1.
+    """
+
+    kind: Literal["deep_rfm"]
+    dataset: Name = Field(description="a key of config/datasets.yaml")
+    images: PositiveInt = Field(description="the first training samples")
+    kernel: Literal["laplace", "gaussian"]
+    bandwidth: PositiveFloat = Field(description="L of exp(-|x-z|/L), exp(-|x-z|²/(2L²))")
+    ridge: Annotated[float, Field(ge=0)] = Field(description="γ of the kernel ridge regression")
+    agop: bool = Field(default=True, description="false: random features alone, M = I")
+    agop_norm: Literal["mean", "sum", "max"] = Field(
+        default="mean",
+        description="M over N, as in the definition; its sum, as in Algorithm 1; or divided by "
+        "its largest entry, as in the official code",
+    )
+    activation: Literal["relu", "cos"] = Field(description="of the random features")
+    width: PositiveInt = Field(description="number of random features")
+    feature_scale: PositiveFloat | None = Field(
+        default=None, description="scale of the Cauchy frequencies of cos features"
+    )
+    depth: PositiveInt
+    drawn: PositiveInt = Field(description="samples a class in pictures of Gram matrices")
+    mu: PositiveFloat | None = Field(
+        default=None, description="also record the objective of Theorem 5.4 with this μ"
+    )
+    seeds: PositiveInt
+    precision: Literal["float32", "float64"] = "float32"
+
+    @model_validator(mode="after")
+    def _cos_has_a_scale(self) -> "DeepRfmSpec":
+        if (self.activation == "cos") != (self.feature_scale is not None):
+            raise ValueError("cos features need feature_scale, relu features none")
+        return self
+
+
+class ConvBody(Strict):
+    """3x3 convolutions with ReLU, 2x2 max pooling after the first ones, pooled to 2x2 pixels."""
+
+    kind: Literal["conv"]
+    channels: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class TorchvisionBody(Strict):
+    """ResNet18 or the convolutions of VGG11, with a first layer without bias for small images."""
+
+    kind: Literal["torchvision"]
+    name: Literal["resnet18", "vgg11"]
+
+
+class DeepHeadSpec(Strict):
+    """Fully connected layers without bias, with ReLU, behind a body; squared loss on 1 and -1."""
+
+    kind: Literal["deep_head"]
+    dataset: Name = Field(description="a key of config/datasets.yaml")
+    images: PositiveInt = Field(description="the first training samples")
+    body: (
+        Annotated[StagedBackbone | ConvBody | TorchvisionBody, Field(discriminator="kind")] | None
+    ) = Field(default=None, description="what comes before the head; nothing where absent")
+    layers: Annotated[int, Field(ge=2)] = Field(description="layers of the head")
+    width: PositiveInt = Field(description="of each of them")
+    gain: PositiveFloat = Field(
+        description="of Xavier's uniform start of the head's layers; behind a body the first of "
+        "them starts as torch starts it"
+    )
+    lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    momentum_restarts: bool = Field(
+        default=False, description="momentum begins anew in each epoch, as in the official code"
+    )
+    batch: PositiveInt
+    epochs: PositiveInt = Field(description="the last measured epoch; the first is 0")
+    every: PositiveInt = Field(description="epochs between two measurements")
+    seeds: PositiveInt
+
+    @model_validator(mode="after")
+    def _ends_with_a_measurement(self) -> "DeepHeadSpec":
+        if self.epochs % self.every:
+            raise ValueError(f"epochs = {self.epochs} is not a multiple of every = {self.every}")
+        return self
+
+
+def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
+    """A kernel matrix and a copy of it in use; the products of each layer."""
+    large = _is_large_rfm(spec)
+    # Data have up to 3072 dimensions.
+    N, d = spec.images, max(spec.width, 3072 if large else 0)
+    bytes_each = 4 if spec.precision == "float32" else 8
+    memory = (3 * N**2 + 6 * N * d) * bytes_each // 2**20
+    operations = seeds * spec.depth * (2 * N**3 + 4 * N**2 * d + 30 * d**3)
+    if large:
+        # The matrix lies there, not here.
+        return on_gpu(Work("kernel on a GPU", operations), 16_000, slots=4, group="alone")
+    return small(Work(f"kernel in {spec.precision}", operations), memory)
+
+
+def _deep_head_cost(spec: DeepHeadSpec, seeds: int) -> Cost:
+    if _is_large_head(spec):
+        return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * spec.images))
+    steps = seeds * spec.epochs * spec.images / spec.batch
+    return small(Work("head step" if spec.body is None else "body step", steps))
+
+
+def _is_large_rfm(spec: DeepRfmSpec) -> bool:
+    return spec.images > MANY_POINTS
+
+
+def _is_large_head(spec: DeepHeadSpec) -> bool:
+    return isinstance(spec.body, TorchvisionBody) or spec.images > MANY_POINTS
+
+
+KINDS = {
+    "deep_rfm": Kind(
+        spec=DeepRfmSpec,
+        train="replica.kernels.deep_rfm:train_deep_rfm",
+        measure="replica.kernels.metrics:measure_deep_rfm",
+        cost=_deep_rfm_cost,
+        keeps_networks=never,
+        is_large=_is_large_rfm,
+        arrays=True,
+    ),
+    "deep_head": Kind(
+        spec=DeepHeadSpec,
+        train="replica.kernels.deep_heads:train_deep_head",
+        measure="replica.kernels.metrics:measure_deep_head",
+        cost=_deep_head_cost,
+        keeps_networks=never,
+        is_large=_is_large_head,
+        arrays=True,
+    ),
+}

@@ -1,0 +1,176 @@
+"""Classifiers trained with noise, and their certification (study `idrs`)."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from replica.costs import IMAGES, Cost, Work, on_gpu, several_on_a_gpu, small
+from replica.kinds.base import Kind, Name, Strict, never
+
+
+class MlpClassifier(Strict):
+    """Fully connected layers with ReLU between them."""
+
+    kind: Literal["mlp"]
+    hidden: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class ConvClassifier(Strict):
+    """3x3 convolutions with ReLU, each followed by 2x2 max pooling, and a linear layer."""
+
+    kind: Literal["cnn"]
+    channels: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class ResNetClassifier(Strict):
+    """The ResNet for small images with 6n + 2 layers and 16, 32, 64 filters."""
+
+    kind: Literal["resnet"]
+    depth: Annotated[int, Field(ge=8)]
+
+    @model_validator(mode="after")
+    def _depth_is_6n_plus_2(self) -> "ResNetClassifier":
+        if self.depth % 6 != 2:
+            raise ValueError(f"depth = {self.depth} must be 6n + 2: 20, 32, 44, 56, 110")
+        return self
+
+
+class KnnNoise(Strict):
+    """sigma(x) = sigma_b exp(rate (mean distance to the k nearest training images - m))."""
+
+    rate: PositiveFloat = Field(description="semi-elasticity r of sigma(x)")
+    k: PositiveInt = Field(default=20, description="neighbours")
+    m: float = Field(description="distance at which sigma(x) is sigma_b")
+
+
+class NoisyClassifierSpec(Strict):
+    """A classifier trained with cross-entropy on images with Gaussian noise.
+
+    The noise is added to pixels in [0, 1], before the normalisation (Cohen et al. 2019).
+    """
+
+    kind: Literal["noisy_classifier"]
+    dataset: Name = Field(description="a key of config/datasets.yaml")
+    pixel_max: PositiveFloat = Field(default=255, description="what divides pixels into [0, 1]")
+    network: Annotated[
+        MlpClassifier | ConvClassifier | ResNetClassifier, Field(discriminator="kind")
+    ]
+    mean: list[float] | None = Field(default=None, description="of the normalisation, by channel")
+    std: list[PositiveFloat] | None = Field(default=None, description="likewise")
+    sigma: Annotated[float, Field(ge=0)] = Field(description="training noise, and sigma_b of noise")
+    noise: KnnNoise | None = Field(
+        default=None, description="noise by image; sigma for all of them where absent"
+    )
+    lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    batch: PositiveInt
+    epochs: PositiveInt = Field(description="the rate is divided by 10 after each third")
+    padding: Annotated[int, Field(ge=0)] = Field(description="zero padding of random crops")
+    flips: bool = Field(default=False, description="random horizontal flips")
+    seeds: PositiveInt
+    precision: Literal["float32", "mixed"] = "float32"
+
+    @model_validator(mode="after")
+    def _normalisation_is_whole(self) -> "NoisyClassifierSpec":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give both of mean and std, or neither")
+        return self
+
+
+class Ascent(Strict):
+    """Gradient ascent in sigma for each image (Alfarra et al. 2022)."""
+
+    lr: PositiveFloat
+    steps: PositiveInt
+    samples: PositiveInt = Field(description="draws of noise a step")
+
+
+class CertificationSpec(Strict):
+    """Monte-Carlo certification of a trained classifier on a part of the test images.
+
+    `constant` has sigma_b everywhere, `knn` the input-dependent sigma(x), `knn_mean` everywhere
+    the mean of sigma(x) over the certified images, `ascent` starts at sigma_b and ascends.
+    """
+
+    kind: Literal["certification"]
+    base: Name = Field(description="the run of kind noisy_classifier; it has a grid over sigma")
+    train_sigma: Annotated[float, Field(ge=0)] | Literal["sigma_b"] = Field(
+        default="sigma_b", description="which of the classifiers of `base`"
+    )
+    sigma_b: PositiveFloat
+    noise: Literal["constant", "knn", "knn_mean", "ascent"]
+    rate: Annotated[float, Field(ge=0)] = Field(default=0.0, description="r of knn, knn_mean")
+    k: PositiveInt = Field(default=20, description="neighbours of knn and knn_mean")
+    m: float = Field(default=5.0, description="distance at which sigma(x) is sigma_b")
+    norm: Annotated[float, Field(ge=1)] = Field(
+        default=2, description="p of the distance; below 2 the certificate's rate grows"
+    )
+    ascent: Ascent | None = None
+    n0: PositiveInt = Field(default=100, description="draws that select the class")
+    n: PositiveInt = Field(description="draws that bound its probability")
+    alpha: float = Field(default=0.001, gt=0, lt=0.5, description="error probability of the bound")
+    images: PositiveInt = Field(description="test images, evenly spaced")
+    split: Literal["test", "grid"] = "test"
+    slices: PositiveInt = Field(default=1, description="jobs that share the images")
+    seeds: PositiveInt
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> "CertificationSpec":
+        if self.n0 > self.n:
+            raise ValueError(f"n0 = {self.n0} is larger than n = {self.n}")
+        if self.noise.startswith("knn") != (self.rate > 0):
+            raise ValueError("knn and knn_mean need rate > 0, the other kinds of noise none")
+        if (self.noise == "ascent") != (self.ascent is not None):
+            raise ValueError("ascent needs its settings, the other kinds of noise none")
+        if self.noise == "ascent" and self.slices > 1:
+            raise ValueError("ascent needs slices = 1: its memory has an order")
+        if self.slices > self.images:
+            raise ValueError(f"slices = {self.slices} is more than images = {self.images}")
+        return self
+
+    @property
+    def base_run(self) -> str:
+        """Full name of the run of the classifier."""
+        sigma = self.sigma_b if self.train_sigma == "sigma_b" else self.train_sigma
+        return f"{self.base}-sigma{sigma}"
+
+
+def _classifier_cost(spec: NoisyClassifierSpec, seeds: int) -> Cost:
+    if _is_large(spec):
+        return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * IMAGES))
+    return small(Work("noisy step", seeds * spec.epochs * 2000 / spec.batch))
+
+
+def _certification_cost(spec: CertificationSpec, seeds: int, base: NoisyClassifierSpec) -> Cost:
+    """The cost of certifying one slice of the images for `seeds` classifiers in one job."""
+    draws = math.ceil(spec.images / spec.slices) * spec.n
+    if _is_large(base):
+        return on_gpu(Work("noisy pass on a GPU", draws * base.network.depth / 110), 8000)
+    return small(Work("noisy pass", seeds * draws))
+
+
+def _is_large(spec: NoisyClassifierSpec) -> bool:
+    return isinstance(spec.network, ResNetClassifier)
+
+
+KINDS = {
+    "noisy_classifier": Kind(
+        spec=NoisyClassifierSpec,
+        train="replica.smoothing.classifiers:train_noisy_classifier",
+        measure="replica.smoothing.classifiers:measure_noisy_classifier",
+        cost=_classifier_cost,
+        keeps_networks=lambda spec: True,
+        is_large=_is_large,
+    ),
+    "certification": Kind(
+        spec=CertificationSpec,
+        train="replica.smoothing.certification:certify",
+        measure="replica.smoothing.certification:measure_certification",
+        cost=_certification_cost,
+        keeps_networks=never,
+        rule="certify",
+        base="noisy_classifier",
+    ),
+}
