@@ -154,8 +154,19 @@ def _print_failures(events: list[dict], root: Path, since: float) -> None:
     """Why jobs failed, once more, where it is the last thing that is seen."""
     if lines := last_words.failures(events, root, since):
         print(f"\nFailed ({len(lines)}):", *lines, sep="\n", file=sys.stderr)
-        again = shlex.join(["python", "-m", "replica", *sys.argv[1:]])
-        print(f"To try again, give the same command: {again}", file=sys.stderr)
+        print(f"To try again, give the same command: {_command()}", file=sys.stderr)
+
+
+def _command() -> str:
+    """The command that was given, in the words of make where make passed it on."""
+    of_make = "MAKELEVEL" in os.environ and os.environ.get("REPLICA_SETTINGS")
+    if sys.argv[-2:] != ["--settings", of_make]:
+        return shlex.join(["replica", *sys.argv[1:]])
+    words = ["make", *(["slurm"] if "--slurm" in sys.argv else [])]
+    for name, variable in [("SCALE", "REPLICA_SCALE"), ("CONFIG", "REPLICA_SETTINGS")]:
+        if given := os.environ.get(variable):
+            words.append(f"{name}={shlex.quote(given)}")
+    return " ".join(words)
 
 
 def caches(folder: Path) -> dict[str, str]:
