@@ -125,7 +125,7 @@ def test_words_of_a_claim_stand_beside_every_verdict():
 def test_proofs_and_evidence_are_counted_apart():
     card = pd.DataFrame({"rests_on": ["proof", "evidence", "evidence"], "verdict": [HOLDS, FAILS, HOLDS]})  # fmt: skip
     proven, seen = report.summary(card)
-    assert proven.startswith("Checks of what is proven: 1 holds, 0 does not hold, 0 not decidable")
+    assert proven.startswith("Checks of what is proven: 1 holds, 0 do not hold, 0 not decidable")
     assert seen.startswith("Evidence of runs: 1 holds, 1 does not hold, 0 not decidable")
 
 

@@ -163,8 +163,12 @@ def summary(card: pd.DataFrame) -> list[str]:
     lines = []
     for kind, name in kinds.items():
         counts = card.loc[card["rests_on"] == kind, "verdict"].value_counts()
-        listed = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in MARKS)
-        lines.append(f"{name}: {listed}.")
+        listed = []
+        for verdict in MARKS:
+            number = counts.get(verdict, 0)
+            plural = verdict.replace("holds", "hold").replace("does not", "do not")
+            listed.append(f"{number} {verdict if number == 1 else plural}")
+        lines.append(f"{name}: {', '.join(listed)}.")
     return lines
 
 
@@ -177,5 +181,5 @@ th,td{text-align:left;vertical-align:top;padding:.45rem .6rem;border-bottom:1px 
 th{background:#f5f5f5}small{color:#666}
 .green{color:#08703f;font-weight:600}.red{color:#b3261e;font-weight:600}
 .yellow{color:#7a5c00;font-weight:600}
-td:nth-child(6){white-space:nowrap}td:nth-child(4){text-align:right;font-variant-numeric:tabular-nums}
+td:nth-child(6){min-width:7.5rem}td:nth-child(4){text-align:right;font-variant-numeric:tabular-nums}
 </style></head><body>"""
