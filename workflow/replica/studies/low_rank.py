@@ -77,7 +77,7 @@ def draw_fig1_srg_matrices(table: pd.DataFrame, published: pd.DataFrame) -> Figu
     for ax, name in zip(axes, DRAWN_MATRICES, strict=True):
         drawing.matrix(ax, _matrix(table[table["panel"] == name]), name)
         ax.set(xlabel="class", ylabel="row" if name.startswith("M_") else "class")
-    drawing.settings_line(figure, "L = 4, K = 10, r = 5, n = 1, λ = .004; SRG is SRG0 (ours)")
+    drawing.settings_line(figure, "L = 4, K = 10, r = 5, n = 1, λ = 0.004; SRG is SRG0 (ours)")
     return figure
 
 

@@ -568,7 +568,9 @@ def draw_rec_c6_emergence(table: pd.DataFrame, published: pd.DataFrame) -> Figur
         )  # fmt: skip
     ax.set(xlabel="step", ylabel="mean weight on token 1", title="plain rows of TC")
     _legend(ax)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    # Where the last row has room: below all panels stands what the figure is.
+    handles, labels = axes[0].get_legend_handles_labels()
+    axes[4].legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=6.5)
     defaults = published[published["series"] == "Sink percent"] if len(published) else published
     note = "".join(f"; of other papers: sink rate {row.y:g} % ({row.source})"
                    for row in defaults.itertuples())  # fmt: skip
