@@ -756,17 +756,17 @@ def test_claims_of_theory():
 
 
 def test_a_run_may_be_left_out_at_a_scale(root):
-    from replica.plan import make_plan
+    from replica.plan import make_plan, words
 
     small = make_plan(root, {"scale": "laptop", "studies": ["agop"]})
     runs = {run for _, run, _ in small.parts}
     assert not {run for run in runs if run.startswith(("cos_code", "vgg-", "switch"))}
-    assert small.status("agop", "fig4_deeprfm_cos_metrics") == "scaled"
+    assert words.status(small, "agop", "fig4_deeprfm_cos_metrics") == "scaled"
     large = make_plan(root, {"scale": "paper", "studies": ["agop"]})
     runs = {run for _, run, _ in large.parts}
     assert {"cos_code-datasetsvhn", "vgg-datasetcifar10", "vgg_mnist"} <= runs
     assert large.parts["agop", "resnet-datasetsvhn", "seed2"].seeds == (2,)
-    assert large.status("agop", "fig8_resnet_nc1") == "published"
+    assert words.status(large, "agop", "fig8_resnet_nc1") == "published"
 
 
 @pytest.mark.slow

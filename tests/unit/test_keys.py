@@ -7,7 +7,7 @@ import pytest
 
 from replica.data.prepare import DataError, cards_with, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry
-from replica.plan import make_plan
+from replica.plan import keys, make_plan, words
 from replica.settings.user import Config
 
 BASE = {"scale": "smoke", "studies": ["dufm", "idrs"]}
@@ -119,7 +119,7 @@ def test_where_the_data_are_is_in_no_input_of_what_is_made(base, tmp_path):
 def test_a_new_kind_of_data_changes_no_other(base, monkeypatch):
     from replica.data import registry
 
-    kinds = {base.registry[name].kind: base.code("dataset", name) for name in base.registry}
+    kinds = {base.registry[name].kind: keys.code(base, "dataset", name) for name in base.registry}
     assert len(set(kinds.values())) == len(kinds)
     before = base.key("dataset", "digits")
     monkeypatch.setitem(registry.READERS, "svhn", "replica.data.readers:idx")
@@ -131,20 +131,22 @@ def test_captions_say_what_was_run(root):
     changes = {"low_rank": {"fig6": {"lr": 0.05}}, "fc_low_data": {"plain": {"dataset": "mnist"}}}
     studies = ["low_rank", "fc_low_data"]
     plan = make_plan(root, {"scale": "smoke", "studies": studies, "seeds": 7, "overrides": changes})
-    said = plan.caption("low_rank", "fig6_k15_l7")
+    said = words.caption(plan, "low_rank", "fig6_k15_l7")
     assert "lr = 0.05" in said["ran"] and "seeds = 7" in said["ran"] and said["status"] == "scaled"
-    ran = plan.ran("low_rank", "fig6_k15_l7")["fig6"]
+    ran = words.ran(plan, "low_rank", "fig6_k15_l7")["fig6"]
     assert ran == plan.parts["low_rank", "fig6", "all"].spec.model_dump(exclude_unset=True)
-    title = plan.caption("fc_low_data", "fig3a_supervised_cifar10")["title"]
+    title = words.caption(plan, "fc_low_data", "fig3a_supervised_cifar10")["title"]
     digits, mnist = (
         load_registry(root / "config/datasets.yaml")[n].title for n in ("digits", "mnist")
     )
     assert title == f"Supervised learning on {mnist} and {digits}"
     paper = make_plan(root, {"scale": "paper", "studies": ["fc_low_data"]})
-    assert paper.caption("fc_low_data", "fig3a_supervised_cifar10")["title"].endswith("CIFAR-10")
+    assert words.caption(paper, "fc_low_data", "fig3a_supervised_cifar10")["title"].endswith(
+        "CIFAR-10"
+    )
     for slug, study in plan.studies.items():
         for figure in study.figures:
-            assert "{" not in plan.title(slug, figure)
+            assert "{" not in words.title(plan, slug, figure)
 
 
 def test_data_of_other_code_are_not_read(root, tmp_path):

@@ -29,7 +29,7 @@ from replica.lowdata.training import kept_weights, pool_of, train_low_data, trai
 from replica.measures.inputs import Inputs
 from replica.models.backbones import build_network
 from replica.models.stacked import Stack
-from replica.plan import make_plan
+from replica.plan import make_plan, words
 from replica.settings.load import expand, load_studies
 from replica.settings.user import Config
 from replica.settings.validation import validate_run
@@ -756,7 +756,7 @@ def test_photographs_coded_as_jpeg_decide_and_small_networks_do_not(root):
     def stand_in(changes):
         overrides = {"fc_low_data": {run: changes for run in ("plain", "fr", "no_gate")}}
         settings = {"scale": "paper", "studies": ["fc_low_data"], "overrides": overrides}
-        claims = make_plan(root, settings).claim_specs("fc_low_data")
+        claims = words.claim_specs(make_plan(root, settings), "fc_low_data")
         return [claims[name]["stand_in"] for name in ("c1", "c2", "c3", "c10", "c11")]
 
     assert set(stand_in({"dataset": "cifar10_jpeg"})) == {""}

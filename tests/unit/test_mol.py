@@ -19,7 +19,7 @@ from replica.measures.tables import measure_table
 from replica.multiobjective import tradeoffs
 from replica.multiobjective.simulation import train_risk_bed
 from replica.multiobjective.tradeoffs import measure_tradeoffs
-from replica.plan import make_plan
+from replica.plan import make_plan, words
 from replica.settings.load import expand, load_studies
 from replica.settings.study import SCALES
 from replica.settings.user import Config
@@ -566,7 +566,8 @@ def test_the_smoke_scale_decides_nothing_and_draws_everything(smoke, root):
         assert mol.OURS in said, name
         assert not any(word in said for word in ("Theorem", "Figure 1", "Figure 2")), name
         plt.close(drawn)
-    claims = make_plan(root, {"scale": "smoke", "studies": ["mol"]}).claim_specs("mol")
+    plan = make_plan(root, {"scale": "smoke", "studies": ["mol"]})
+    claims = words.claim_specs(plan, "mol")
     assert all("seeds of at least 20" in spec["stand_in"] for spec in claims.values())
 
 

@@ -297,7 +297,7 @@ def test_unknown_entries_are_errors(package):
 
 def test_every_import_inside_the_library_is_followed(root):
     """What the digest of a whole module reaches is what Python loads for it."""
-    probe = "replica.plan"
+    probe = "replica.plan.make"
     code = f"import sys, {probe}; print(*(m for m in sys.modules if m.startswith('replica')))"
     import subprocess
 
@@ -305,7 +305,7 @@ def test_every_import_inside_the_library_is_followed(root):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     # Packages themselves hold no code.
-    packages = {"replica", "replica.data", "replica.settings"}
+    packages = {"replica", "replica.data", "replica.plan", "replica.settings"}
     # Only the end of a job reads these, and a plan ends none.
     packages |= {"replica.last_words", "replica.refusals"}
     provenance._known.cache_clear()

@@ -9,8 +9,9 @@ import pytest
 from matplotlib.text import Text
 
 from replica.configuration import ConfigError
+from replica.kinds import training_settings
 from replica.measures.inputs import Inputs
-from replica.plan import make_plan, training_settings
+from replica.plan import make_plan, words
 from replica.settings.load import load_studies
 from replica.studies import sinks
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
@@ -543,7 +544,7 @@ def test_pretrained_models_are_left_out_where_there_is_no_folder(root):
     plan = make_plan(root, {"scale": "paper", "studies": ["sinks"]})
     assert not [run for _, run, _ in plan.parts if run.startswith("pretrained")]
     assert len(plan.left_out) == 1 and plan.left_out[0].startswith("Pretrained models left out")
-    assert "pretrained" not in plan.caption("sinks", "rec_c1_rates")["ran"]
+    assert "pretrained" not in words.caption(plan, "sinks", "rec_c1_rates")["ran"]
     assert make_plan(root, {"scale": "laptop", "studies": ["sinks"]}).left_out == ()
 
 
@@ -561,7 +562,7 @@ def test_the_models_that_are_there_are_probed(root, tmp_path):
     plan = make_plan(root, plan.config.model_dump())
     assert plan.key("train", "sinks", part.run, "all") != key
     # The caption names what ran, and nothing else.
-    ran = plan.caption("sinks", "rec_c1_rates")["ran"]
+    ran = words.caption(plan, "sinks", "rec_c1_rates")["ran"]
     assert "model in ['gpt2', 'opt-125m']" in ran and "pythia" not in ran
     # Each missing model is named once, though it would run with and without BOS.
     assert plan.left_out[0].count("pythia-14m") == 1

@@ -486,7 +486,7 @@ def test_the_draws_are_not_a_part_of_the_key_of_counts(root):
     def keys(**changes):
         plan = make_plan(root, {"scale": "smoke", "overrides": {"idrs": {"constant": changes}}})
         part = plan.parts["idrs", "constant-sigma_b0.25", "all"]
-        return plan.counts_key(part), plan.key("train", part.study, part.run, part.part)
+        return keys.counts_key(plan, part), plan.key("train", part.study, part.run, part.part)
 
     counts, whole = keys()
     assert keys(n=900)[0] == counts and keys(n=900)[1] != whole

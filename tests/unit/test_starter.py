@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from replica.kinds import KINDS
-from replica.plan import WITH_TORCH, server_modules, server_of
+from replica.plan.servers import WITH_TORCH, server_modules, server_of
 from replica.starter import Starter, StarterEnded
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")

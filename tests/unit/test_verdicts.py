@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from project import claim_spec
 from replica import report, verdicts
-from replica.plan import make_plan
+from replica.plan import make_plan, words
 from replica.settings.load import load_studies
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
 
@@ -142,7 +142,7 @@ def test_what_decides_is_what_ran(root):
         plan = make_plan(root, {"scale": scale, "studies": ["fc_low_data"], "overrides": overrides})
         plan.studies["fc_low_data"].claims["c1"] = claim
         assert fig in claim.figures
-        return plan.claim_specs("fc_low_data")["c1"]
+        return words.claim_specs(plan, "fc_low_data")["c1"]
 
     digits = stand_in("laptop", {})
     assert "about photographs, what ran has digits of 8x8 pixels" in digits["stand_in"]
@@ -157,7 +157,7 @@ def test_runs_that_were_cut_short_decide_nothing_whatever_the_scale(root):
     def why(scale, study, run, changes, claim):
         overrides = {study: {run: changes}} if changes else {}
         plan = make_plan(root, {"scale": scale, "studies": [study], "overrides": overrides})
-        return plan.claim_specs(study)[claim]["stand_in"]
+        return words.claim_specs(plan, study)[claim]["stand_in"]
 
     assert why("laptop", "mol", "shares", {}, "c2") == ""
     cut = "the claim needs seeds of at least 20, what ran has 5"

@@ -15,7 +15,7 @@ from rich.table import Table
 from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS, Work
 from replica.kinds import measuring_work
-from replica.plan import Plan, cost_of, make_plan
+from replica.plan import Plan, cost_of, make_plan, words
 from replica.settings.study import SCALES
 from replica.verdicts import UNDECIDABLE
 
@@ -133,7 +133,7 @@ def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFra
     for study, rows in card[unanswered].groupby("study", sort=False):
         for larger in later:
             plan = make_plan(root, {"scale": larger, "studies": [str(study)]})
-            jobs, claims = job_table(plan, rates), plan.claim_specs(str(study))
+            jobs, claims = job_table(plan, rates), words.claim_specs(plan, str(study))
             for index, row in rows.iterrows():
                 claim = claims.get(row["claim"])
                 if claim is None or claim["stand_in"] or card.at[index, "decided_by"]:

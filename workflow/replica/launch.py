@@ -39,7 +39,7 @@ from replica import (
     rulebook,
     starter,
 )
-from replica.plan import Plan
+from replica.plan import Plan, keys, words
 
 
 class AlreadyRunning(RuntimeError):
@@ -325,8 +325,8 @@ def build_report(
     if complete:
         for path in partial:
             artifacts.remove(path)
-        key = plan.report_key()
-        whole = all(artifacts.has_key(plan.root / path, k) for path, k in plan.shown().items())
+        key = keys.report_key(plan)
+        whole = all(artifacts.has_key(plan.root / path, k) for path, k in keys.shown(plan).items())
         if whole and not artifacts.has_key(page, key):
             status, _ = _run([*command, *settings], plan.root, environment)
             if status == 0:
@@ -361,7 +361,7 @@ def _decidable(plan: Plan, study: str, current: list[tuple[str, str]]) -> pd.Dat
     """The verdicts of a study on the figure tables that are current."""
     paths = [plan.root / path for path in plan.tables(study)]
     tables = {p.stem: artifacts.read_table(p) for p in paths if (study, p.stem) in current}
-    claims = plan.claim_specs(study)
+    claims = words.claim_specs(plan, study)
     module = import_module(f"replica.studies.{study}")
     return report.decide_claims(study, claims, tables, module)
 

@@ -16,7 +16,8 @@ import yaml
 from replica.artifacts import write_bytes
 from replica.configuration import read_yaml
 from replica.kinds.base import Strict
-from replica.plan import RULES, Plan, make_plan
+from replica.plan import Plan, make_plan
+from replica.plan.keys import RULES
 from replica.provenance import code_digest, key_of
 from replica.settings.study import SCALES
 from replica.settings.validation import validate

@@ -8,7 +8,8 @@ from replica import rulebook
 from replica.configuration import CONFIG_FILE, read_settings
 from replica.kinds import reader, training_settings
 from replica.last_words import listen
-from replica.plan import make_plan, server_modules, server_of
+from replica.plan import keys, make_plan, words
+from replica.plan.servers import server_modules, server_of
 from replica.configuration import ConfigError
 from replica.starter import fork_scripts
 from replica.targets import asked_for, unknown_target
@@ -35,7 +36,7 @@ workflow.configfiles.insert(0, os.path.join(workflow.basedir, CONFIG_FILE))
 config["missing"] = os.environ.get("REPLICA_MISSING", "").split()
 if "--report" in sys.argv:
     # In no parameter of a job: other words re-run nothing.
-    config["captions"] = plan.captions()
+    config["captions"] = words.captions(plan)
 
 
 wildcard_constraints:
@@ -80,7 +81,7 @@ def key(stage):
 
 
 def code(stage):
-    return lambda wildcards: plan.code(stage, *wildcard_names(stage, wildcards))
+    return lambda wildcards: keys.code(plan, stage, *wildcard_names(stage, wildcards))
 
 
 def wildcard_names(stage, wildcards):

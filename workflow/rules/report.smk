@@ -23,7 +23,7 @@ rule claims:
         runtime=10,
     params:
         key=key("claims"),
-        claims=lambda wildcards: plan.claims(wildcards.study),
+        claims=lambda wildcards: words.claims(plan, wildcards.study),
     script:
         "../scripts/claims.py"
 
@@ -49,7 +49,7 @@ rule scorecard_table:
         runtime=10,
     params:
         key=key("scorecard"),
-        titles=plan.titles(),
+        titles=words.titles(plan),
         scale=plan.config.scale,
         rules=lambda wildcards: rulebook.of_plan(plan),
     script:

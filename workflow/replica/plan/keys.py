@@ -1,0 +1,218 @@
+"""The key of each job: a digest of its settings, its code, and the keys that it builds on.
+
+Stages: dataset (name), train and measure (study, run, part), table and plot (study, figure), claims
+(study), scorecard (), generalization (study, group), correlations ().
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from replica import kinds
+from replica.data.registry import READERS
+from replica.kinds import KINDS, measured_only, training_settings
+from replica.plan import words
+from replica.plan.parts import Part
+from replica.provenance import code_digest, key_of
+
+if TYPE_CHECKING:
+    from replica.plan.layout import Plan
+
+# What the script of every drawing calls.
+DRAWING = [f"replica.drawing:{name}" for name in ("drawn", "footer", "footer_text", "save")]
+# Larger files of a pretrained model are weights, which no key waits for.
+SMALL_FILE = 10_000_000
+# When the rules of claims were fixed, see `replica.rulebook`.
+RULES = "config/rules.lock"
+# Scripts by rule, for the digests of their code.
+SCRIPTS = {"train_run": "train", "train_round": "round", "certify": "certify"}
+
+
+def code(plan: "Plan", stage: str, *name: str) -> str:
+    """Digest of the code of a job; see `replica.provenance.code_digest`."""
+    study = name[0] if name else ""
+    entry = {
+        "dataset": lambda: READERS[plan.registry[study].kind],
+        "train": lambda: kinds.makes(plan.parts[name].spec),
+        "measure": lambda: kinds.measures(plan.parts[name].spec),
+        "table": lambda: f"replica.studies.{study}:table_{name[1]}",
+        "plot": lambda: f"replica.studies.{study}:draw_{name[1]}",
+        "scorecard": lambda: "replica.report:scorecard_html",
+        "generalization": lambda: "replica.generalization.table:measure_networks",
+        "correlations": lambda: "replica.generalization.table:correlated",
+    }[stage]()
+    script = SCRIPTS[plan.parts[name].rule] if stage == "train" else stage
+    return code_digest(entry, _script(plan, script))
+
+
+def _script(plan: "Plan", stage: str) -> Path:
+    return plan.root / f"workflow/scripts/{stage}.py"
+
+
+def _dataset(plan: "Plan", name: str) -> dict[str, Any]:
+    digests = [code(plan, "dataset", name), code_digest("replica.data.prepare:write")]
+    return {"what": plan.registry[name].what(), "code": digests}
+
+
+def _train(plan: "Plan", *name: str) -> dict[str, Any]:
+    part = plan.parts[name]
+    facts = {
+        "name": name,
+        "spec": training_settings(part.spec),
+        "seeds": part.seeds,
+        "data": [plan.key("dataset", dataset) for dataset in part.datasets],
+        "code": code(plan, "train", *name),
+    }
+    if KINDS[part.spec.kind].of_user:
+        facts["model"] = _files(plan.root / plan.config.pretrained_dir / part.spec.model)
+    for link in ("base", "before"):
+        if (other := getattr(part, link)) is not None:
+            facts[link] = plan.key("train", other.study, other.run, other.part)
+    return facts
+
+
+def counts_key(plan: "Plan", part: Part) -> str:
+    """The key of a certification without its number of draws and what only reads the counts.
+
+    Counts of the same classifier under the same noise add up: more draws go on from fewer.
+    """
+    facts = _train(plan, part.study, part.run, part.part)
+    facts["spec"] = part.spec.model_dump(exclude={"n", "alpha"})
+    return key_of(stage="counts", **facts)
+
+
+def _measure(plan: "Plan", *name: str) -> dict[str, Any]:
+    facts = {"run": plan.key("train", *name), "code": code(plan, "measure", *name)}
+    spec = plan.parts[name].spec
+    if wanted := measured_only(spec):
+        facts["spec"] = spec.model_dump(include=wanted)
+    return facts
+
+
+def _table(plan: "Plan", study: str, figure: str) -> dict[str, Any]:
+    parts = plan.parts_of(study, plan.figure(study, figure).runs)
+    return {
+        "figure": figure,
+        "status": words.status(plan, study, figure),
+        "measures": [plan.key("measure", p.study, p.run, p.part) for p in parts],
+        "code": code(plan, "table", study, figure),
+    }
+
+
+def _plot(plan: "Plan", study: str, figure: str) -> dict[str, Any]:
+    published = words.published(plan, study)
+    return {
+        "table": plan.key("table", study, figure),
+        "footer": words.footer(plan, study, figure),
+        "published": (plan.root / published).read_text(encoding="utf-8") if published else "",
+        "style": (plan.root / "workflow/replica/replica.mplstyle").read_text(encoding="utf-8"),
+        "code": [code(plan, "plot", study, figure), *map(code_digest, DRAWING)],
+    }
+
+
+def _claims(plan: "Plan", study: str) -> dict[str, Any]:
+    claims = plan.studies[study].claims
+    script = _script(plan, "claims")
+    return {
+        "claims": words.claim_specs(plan, study),
+        "tables": [plan.key("table", study, f) for f in plan.claimed_figures(study)],
+        "code": [code_digest(f"replica.studies.{study}:claim_{c}", script) for c in claims],
+    }
+
+
+def _scorecard(plan: "Plan") -> dict[str, Any]:
+    return {
+        "claims": [plan.key("claims", study) for study in plan.studies],
+        "titles": {slug: study.title for slug, study in plan.studies.items()},
+        "rules": (plan.root / RULES).read_text(encoding="utf-8"),
+        "code": code(plan, "scorecard"),
+    }
+
+
+def _generalization(plan: "Plan", study: str, group: str) -> dict[str, Any]:
+    parts = plan.network_groups(study)[group]
+    return {
+        "networks": [plan.key("train", p.study, p.run, p.part) for p in parts],
+        "code": code(plan, "generalization", study, group),
+    }
+
+
+def _correlations(plan: "Plan") -> dict[str, Any]:
+    return {
+        "tables": [
+            plan.key("generalization", study, group)
+            for study in plan.with_networks()
+            for group in plan.network_groups(study)
+        ],
+        "code": code(plan, "correlations"),
+    }
+
+
+def shown(plan: "Plan") -> dict[str, str]:
+    """What the report shows, with the keys: the drawings and the pages."""
+    files = {
+        f"{plan.results}/{slug}/figures/{figure}.svg": plan.key("plot", slug, figure)
+        for slug, study in plan.studies.items()
+        for figure in study.figures
+    }
+    files[f"{plan.results}/scorecard.html"] = plan.key("scorecard")
+    if plan.with_networks():
+        files[f"{plan.results}/generalization.html"] = plan.key("correlations")
+    return files
+
+
+def report_key(plan: "Plan") -> str:
+    """The key of the report: of what it shows, and of its words."""
+    return key_of(stage="report", shown=[*shown(plan).values()], words=words.captions(plan))
+
+
+def artifacts(plan: "Plan") -> dict[str, str]:
+    """Every stamped file of a configuration with the key it must carry."""
+    expected: dict[str, str] = {}
+    for (study, run, part), job in plan.parts.items():
+        base = f"{plan.results}/{study}"
+        key = plan.key("train", study, run, part)
+        expected[f"{base}/{job.states}"] = key
+        if job.rule != "certify":
+            expected[f"{base}/runs/{job.stem}.history.parquet"] = key
+        if job.rule == "train_round":
+            expected[plan.labelled(job)] = key
+        if plan.measured(job):
+            measure = plan.key("measure", study, run, part)
+            expected[plan.measures(job)] = measure
+    for slug, study in plan.studies.items():
+        for figure in study.figures:
+            key = plan.key("table", slug, figure)
+            expected[f"{plan.results}/{slug}/figures/{figure}.parquet"] = key
+        expected[f"{plan.results}/{slug}/claims.parquet"] = plan.key("claims", slug)
+    expected[f"{plan.results}/scorecard.parquet"] = plan.key("scorecard")
+    for study in plan.with_networks():
+        for group in plan.network_groups(study):
+            path = f"{plan.results}/{study}/generalization/{group}.parquet"
+            expected[path] = plan.key("generalization", study, group)
+    if plan.with_networks():
+        expected[f"{plan.results}/generalization.parquet"] = plan.key("correlations")
+    return expected
+
+
+def _files(folder: Path) -> list[tuple[str, int | str]]:
+    """The files of a model: the contents of small ones, the sizes of its weights."""
+    return [
+        (path.name, path.stat().st_size if path.stat().st_size > SMALL_FILE
+         else hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.iterdir()) if path.is_file()
+    ]  # fmt: skip
+
+
+# What the key of a job is a digest of, by stage.
+FACTS = {
+    "dataset": _dataset,
+    "train": _train,
+    "measure": _measure,
+    "table": _table,
+    "plot": _plot,
+    "claims": _claims,
+    "scorecard": _scorecard,
+    "generalization": _generalization,
+    "correlations": _correlations,
+}

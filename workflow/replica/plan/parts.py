@@ -1,0 +1,131 @@
+"""The jobs that make states: what a run is split into, and what each starts from."""
+
+from dataclasses import dataclass
+
+from replica import kinds
+from replica.configuration import ConfigError
+from replica.costs import Cost
+from replica.kinds import KINDS, RunSpec, datasets_of, is_split, training_cost
+from replica.kinds.low_data import LowDataSpec
+from replica.kinds.smoothing import CertificationSpec
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training or certification job: some or all seeds of one run.
+
+    Attributes:
+        base: the job whose states this one starts from: the training whose classifiers a
+            certification is about, a pretraining, or where active learning goes on from its
+            weights, the stage before.
+        before: the stage before of active learning, which chose the labels.
+        slice: which of the slices of the certified images.
+        stage: which stage of active learning, from 0.
+    """
+
+    study: str
+    run: str
+    part: str
+    spec: RunSpec
+    seeds: tuple[int, ...]
+    base: "Part | None" = None
+    before: "Part | None" = None
+    slice: int = 0
+    stage: int = 0
+
+    @property
+    def stem(self) -> str:
+        """Path of its files below `results/<scale>/<study>/<kind of file>/`."""
+        return f"{self.run}/{self.part}"
+
+    @property
+    def rule(self) -> str:
+        """The rule that makes its states."""
+        return kinds.rule(self.spec)
+
+    @property
+    def states(self) -> str:
+        """Path of its states below `results/<scale>/<study>/`."""
+        folder = "counts" if self.rule == "certify" else "runs"
+        return f"{folder}/{self.stem}.safetensors"
+
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets that it reads, its images first."""
+        return datasets_of(self.base.spec if self.rule == "certify" else self.spec)
+
+
+def cost_of(part: Part) -> Cost:
+    """What the jobs of a part need."""
+    if part.rule == "certify":
+        return training_cost(part.spec, len(part.seeds), part.base.spec)
+    if part.rule == "train_round":
+        spec = part.spec.model_copy(update={"n": [part.spec.n[part.stage]]})
+        return training_cost(spec, len(part.seeds))
+    return training_cost(part.spec, len(part.seeds))
+
+
+def starts_from_a_run(spec: RunSpec) -> bool:
+    """Whether a run needs the states of another one."""
+    return bool(KINDS[spec.kind].base or getattr(spec, "pretrained", None))
+
+
+def split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]:
+    """All seeds of a small model in one job, one job a seed for large ones; a chain of stages."""
+    everyone = tuple(range(spec.seeds))
+    members = {f"seed{s}": (s,) for s in everyone} if is_split(spec) else {"all": everyone}
+    found = []
+    for name, seeds in members.items():
+        if getattr(spec, "active", None) is None:
+            found.append(Part(study, run, name, spec, seeds, base))
+            continue
+        before = None
+        for stage in range(len(spec.n)):
+            start = before if spec.active.continued and before else base
+            part = f"{name}-stage{stage}"
+            # Further stages are nothing to this one, which labels for the next.
+            own = spec.model_copy(update={"n": spec.n[: stage + 2]})
+            before = Part(study, run, part, own, seeds, start, before, stage=stage)
+            found.append(before)
+    return found
+
+
+def pretraining(
+    study: str, run: str, spec: LowDataSpec, parts: dict[tuple[str, str, str], Part], where: str
+) -> Part:
+    """The one job of the run whose weights a run starts from."""
+    found = [part for (s, r, _), part in parts.items() if (s, r) == (study, spec.pretrained)]
+    if len(found) != 1 or not getattr(found[0].spec, "keep_weights", False):
+        raise ConfigError(
+            f"{where}: pretrained = {spec.pretrained!r} is not a run of one job with "
+            "keep_weights: true."
+        )
+    return found[0]
+
+
+def certifications(
+    study: str,
+    run: str,
+    spec: CertificationSpec,
+    specs: dict[tuple[str, str], RunSpec],
+    parts: dict[tuple[str, str, str], Part],
+    where: str,
+) -> list[Part]:
+    """One job a slice of the images, and where the classifiers have a job a seed, a seed."""
+    base, wanted = specs.get((study, spec.base_run)), KINDS[spec.kind].base
+    if base is None or base.kind != wanted:
+        there = [name for (slug, name), s in specs.items() if slug == study and s.kind == wanted]
+        raise ConfigError(
+            f"{where}: there is no classifier {spec.base_run!r}; there are {', '.join(there)}."
+        )
+    if spec.seeds > base.seeds:
+        raise ConfigError(
+            f"{where}: seeds = {spec.seeds}, but {spec.base_run} has only {base.seeds}."
+        )
+    found = []
+    for owner in [p for (s, r, _), p in parts.items() if (s, r) == (study, spec.base_run)]:
+        seeds = tuple(seed for seed in owner.seeds if seed < spec.seeds)
+        for i in range(spec.slices if seeds else 0):
+            part = f"{owner.part}-slice{i}" if spec.slices > 1 else owner.part
+            found.append(Part(study, run, part, spec, seeds, owner, slice=i))
+    return found
