@@ -296,7 +296,7 @@ def settings_line(fig: Figure, text: str) -> None:
 
 
 def footer_text(words: Mapping[str, str]) -> str:
-    """Scale, status and what is reconstructed, from the words of `Plan.footer`."""
+    """Scale, status and what is reconstructed, from `replica.plan.words.footer`."""
     place = words["place"] if words["place"] and words["status"] != "reconstructed" else ""
     parts = [place, f"scale {words['scale']}", f"status {words['status']}"]
     if words["reconstructed"]:

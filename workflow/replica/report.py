@@ -24,7 +24,7 @@ def decide_claims(
 
     Args:
         study: its slug.
-        claims: id -> the claim's specification, as `Plan.claim_specs` gives it.
+        claims: id -> the claim's specification, as `replica.plan.words.claim_specs` gives it.
         tables: figure id -> figure table. A claim whose table is absent, or holds nothing finite,
             is not decidable, and says so.
         module: the study's module.
