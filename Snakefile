@@ -11,7 +11,7 @@ import sys
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.27")
 # Rules, jobs and the plan are hundreds of thousands of objects that all stay: looking for waste
 # among them took a quarter of a dry run.
 gc.set_threshold(100_000, 50, 50)
@@ -32,7 +32,8 @@ localrules:
 
 # Snakemake (9.27) limits the jobs that it starts in a second, and looks at its queue again a second
 # after each look: after hundreds of jobs there are hundreds of looks a second. Here one job runs a
-# core, and Slurm has limits of its own.
+# core, and Slurm has limits of its own. The option --max-jobs-per-timespan cannot turn that off,
+# and with a longer timespan Snakemake ends only when its last timer does.
 onstart:
     workflow.scheduler.job_rate_limiter = None
     fork_scripts(server_of, server_modules(plan.studies), listen())

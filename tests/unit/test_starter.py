@@ -13,7 +13,7 @@ import pytest
 
 from replica.kinds import KINDS
 from replica.plan.servers import WITH_TORCH, server_modules, server_of
-from replica.starter import Starter, StarterEnded
+from replica.starter import Starter, StarterEnded, fork_scripts, is_as_known
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
 
@@ -206,3 +206,31 @@ def _until(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_snakemake_that_starts_scripts_otherwise_is_left_alone(monkeypatch, capsys):
+    from snakemake import script
+
+    assert is_as_known(script.PythonScript)
+
+    class Other(script.PythonScript):
+        def execute_script(self, fname): ...
+
+    class Fewer:
+        def __init__(self, params, threads): ...
+
+        def execute_script(self, fname, edit=False): ...
+
+    class Nothing: ...
+
+    before = script.PythonScript.execute_script
+    for other in (Other, Fewer, Nothing):
+        assert not is_as_known(other)
+        own = getattr(other, "execute_script", None)
+        monkeypatch.setattr(script, "PythonScript", other)
+        fork_scripts(None, {"plain": []}, None)
+        assert getattr(other, "execute_script", None) is own
+        said = capsys.readouterr().err
+        assert "starts scripts in another way" in said and said.count("\n") == 1
+    monkeypatch.undo()
+    assert script.PythonScript.execute_script is before

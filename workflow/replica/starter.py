@@ -7,6 +7,7 @@ all the same, so that its memory, its signals and its end are its own.
 """
 
 import gc
+import inspect
 import itertools
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from importlib import import_module
+from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
@@ -214,6 +216,13 @@ def fork_scripts(
 
     if sys.platform != "linux":
         return
+    if not is_as_known(PythonScript):
+        print(
+            f"Snakemake {version('snakemake')} starts scripts in another way than expected: "
+            "each job starts an interpreter of its own, which takes seconds more.",
+            file=sys.stderr,
+        )
+        return
     starters = {name: Starter(listed) for name, listed in modules.items()}
     interpreted = PythonScript.execute_script
 
@@ -240,6 +249,16 @@ def fork_scripts(
             raise subprocess.CalledProcessError(status, f"python {fname}")
 
     PythonScript.execute_script = execute_script
+
+
+def is_as_known(script: type) -> bool:
+    """Whether a class of Snakemake starts scripts as `fork_scripts` takes for granted."""
+    method = getattr(script, "execute_script", None)
+    if method is None or [*inspect.signature(method).parameters] != ["self", "fname", "edit"]:
+        return False
+    read = {"container_img", "conda_env", "env_modules", "rulename", "params", "threads"}
+    read |= {"resources", "bench_record", "log"}
+    return read <= {*inspect.signature(script).parameters}
 
 
 def _environment(threads: int, resources: Mapping[str, Any]) -> dict[str, str]:
