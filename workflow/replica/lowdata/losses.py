@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def joint(heads: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
-    """Online joint knowledge distillation: CE(z_orig, y) + CE(z_FR, y) (section 3; official code).
+    """Online joint knowledge distillation: CE(z_orig, y) + CE(z_FR, y) (Fig. 2; official code).
 
     There is no term between the heads: what is distilled passes through the shared backbone.
 

@@ -25,12 +25,6 @@ def centred(means: Tensor) -> Tensor:
     return means - means.mean(-1, keepdim=True)
 
 
-def between_class_scatter(means: Tensor) -> Tensor:
-    """Σ_B (..., d, d)."""
-    spread = centred(means)
-    return spread @ spread.mT / means.shape[-1]
-
-
 def nc1_ratio(within_trace: Tensor, means: Tensor) -> Tensor:
     """tr Σ_W / tr Σ_B, no pseudo-inverse (Súkeník et al. 2025, Def. 3.4).
 
@@ -42,42 +36,6 @@ def nc1_ratio(within_trace: Tensor, means: Tensor) -> Tensor:
     """
     between = centred(means).square().sum((-2, -1)) / means.shape[-1]
     return _divide(within_trace.double(), between)
-
-
-def nc1_pinv(within: Tensor, means: Tensor) -> Tensor:
-    """tr(Σ_W Σ_B⁺), Σ_B⁺ from the top K-1 singular values (Papyan et al. 2020).
-
-    Args:
-        within: Σ_W (..., d, d).
-        means: (..., d, K).
-    """
-    K = means.shape[-1]
-    values, vectors = torch.linalg.eigh(between_class_scatter(means))
-    count = min(K - 1, values.shape[-1])
-    top, directions = values[..., -count:], vectors[..., -count:]
-    share = (directions * (within.double() @ directions)).sum(-2)
-    return _divide(share, top.clamp_min(0)).sum(-1)
-
-
-def nc1_pinv_k(within: Tensor, means: Tensor) -> Tensor:
-    """tr(Σ_W Σ_B⁺)/K (Zhu et al. 2021)."""
-    return nc1_pinv(within, means) / means.shape[-1]
-
-
-def cdnv(variances: Tensor, means: Tensor) -> Tensor:
-    """Class-distance normalised variance: mean over k != j of (v_k + v_j) / (2|μ_k - μ_j|²).
-
-    Args:
-        variances: v_k = mean over i of |x_{k,i} - μ_k|², (..., K).
-        means: (..., d, K).
-    """
-    K = centred(means).shape[-1]
-    columns = means.double().mT
-    distance = torch.cdist(columns, columns, compute_mode="donot_use_mm_for_euclid_dist").square()
-    v = variances.double()
-    pairs = ~torch.eye(K, dtype=torch.bool, device=means.device)
-    values = _divide(v[..., :, None] + v[..., None, :], 2 * distance)
-    return values[..., pairs].mean(-1)
 
 
 def _distance_to(gram: Tensor, ideal: Tensor) -> Tensor:
@@ -112,31 +70,6 @@ def simplex(K: int) -> Tensor:
     return torch.eye(K, dtype=torch.float64) - 1 / K
 
 
-def nc2_zhu(gram: Tensor) -> Tensor:
-    """| G/|G|_F - E_K/√(K-1) |_F, G = WWᵀ (Zhu et al. 2021)."""
-    K = gram.shape[-1]
-    return (_unit(gram) - simplex(K).to(gram.device) / (K - 1) ** 0.5).norm(dim=(-2, -1))
-
-
-def nc2_norms(means: Tensor) -> Tensor:
-    """Standard deviation over mean of the norms of the centred class means (Papyan et al. 2020).
-
-    For a classifier pass Wᵀ.
-    """
-    norms = centred(means).norm(dim=-2)
-    return _divide(norms.std(-1, correction=0), norms.mean(-1))
-
-
-def nc2_angles(means: Tensor) -> Tensor:
-    """Mean over k != j of |cos(μ̄_k, μ̄_j) + 1/(K-1)| (Papyan et al. 2020)."""
-    K = means.shape[-1]
-    spread = centred(means)
-    unit = _divide(spread, spread.norm(dim=-2, keepdim=True))
-    cosines = (unit.mT @ unit).clamp(-1, 1)
-    pairs = ~torch.eye(K, dtype=torch.bool, device=means.device)
-    return (cosines + 1 / (K - 1)).abs()[..., pairs].mean(-1)
-
-
 def nc3_cos(features: Tensor, labels: Tensor, W: Tensor) -> Tensor:
     """1 - mean over samples of cos(x_{k,i}, W_k) (Súkeník et al. 2025, Def. 3.4).
 
@@ -150,37 +83,10 @@ def nc3_cos(features: Tensor, labels: Tensor, W: Tensor) -> Tensor:
     return 1 - _divide((x * rows).sum(-2), scale).clamp(-1, 1).mean(-1)
 
 
-def nc3_dual(W: Tensor, means: Tensor) -> Tensor:
-    """| Wᵀ/|W|_F - M̄/|M̄|_F |_F² (Papyan et al. 2020)."""
-    return (_unit(W).mT - _unit(centred(means))).square().sum((-2, -1))
-
-
-def nc3_zhu(W: Tensor, means: Tensor) -> Tensor:
-    """| WM̄/|WM̄|_F - E_K/√(K-1) |_F (Zhu et al. 2021)."""
-    K = means.shape[-1]
-    return (_unit(W.double() @ centred(means)) - simplex(K) / (K - 1) ** 0.5).norm(dim=(-2, -1))
-
-
-def nc3_bias(W: Tensor, bias: Tensor, means: Tensor) -> Tensor:
-    """| Wμ_G + b | (Zhu et al. 2021); bias is (..., K)."""
-    return ((W.double() @ means.double()).mean(-1) + bias.double()).norm(dim=-1)
-
-
-def nc4(features: Tensor, predictions: Tensor, means: Tensor) -> Tensor:
-    """1 - share of samples whose prediction is the nearest class mean (Papyan et al. 2020).
-
-    Args:
-        features: (..., d, N).
-        predictions: (..., N) int64.
-        means: (..., d, K).
-    """
-    nearest = torch.cdist(features.double().mT, means.double().mT).argmin(-1)
-    return 1 - (nearest == predictions).double().mean(-1)
-
-
 def condition_number(means: Tensor) -> Tensor:
     """s_max / s_min over the min(d, K) singular values of the class means; 1 at DNC2.
 
+    Reconstructed: Súkeník et al. 2023 plot a metric of DNC2, and its definition is not known.
     Infinite where the means are of lower rank, NaN where they are all zero.
     """
     s = torch.linalg.svdvals(means.double())
@@ -190,6 +96,7 @@ def condition_number(means: Tensor) -> Tensor:
 def weighted_sine(W: Tensor, means: Tensor) -> Tensor:
     """Σ_j |w_j| sin∠(w_j, nearest class mean) / Σ_j |w_j|, in [0, 1]; 0 at DNC3.
 
+    Reconstructed: Súkeník et al. 2023 plot a metric of DNC3, and its definition is not known.
     The nearest class mean of a row w_j is the one with the largest |cos|. NaN where W is zero or
     every class mean is.
 
@@ -206,11 +113,6 @@ def weighted_sine(W: Tensor, means: Tensor) -> Tensor:
     sine = (1 - projection.square()).sqrt()
     total = _divide((norms * sine).sum(-1), norms.sum(-1))
     return torch.where((length > 0).any(-1).squeeze(-1), total, torch.nan)
-
-
-def _unit(matrix: Tensor) -> Tensor:
-    matrix = matrix.double()
-    return _divide(matrix, matrix.norm(dim=(-2, -1), keepdim=True))
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
