@@ -543,6 +543,19 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path, name):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.tar.gz", "sub"]
 
 
+def test_an_archive_does_not_say_who_may_read_what(tmp_path):
+    """A folder that is closed to its owner, and a file that all may change and run."""
+    with tarfile.open(tmp_path / "a.tar", "w") as file:
+        for name, kind, mode in [("a", tarfile.DIRTYPE, 0), ("a/x", tarfile.REGTYPE, 0o4777)]:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.size = kind, mode, 3 * (kind == tarfile.REGTYPE)
+            file.addfile(member, io.BytesIO(b"abc") if member.size else None)
+    with unpacked(tmp_path / "a.tar", tmp_path) as folder:
+        assert (folder / "a/x").read_bytes() == b"abc"
+        assert not (folder / "a/x").stat().st_mode & 0o4111
+        assert (folder / "a").stat().st_mode & 0o700 == 0o700
+
+
 def test_an_archive_cannot_hold_links(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as file:
         link = tarfile.TarInfo("link")

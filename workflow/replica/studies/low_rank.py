@@ -348,7 +348,8 @@ def draw_fig5_small_k(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         row[0].set(ylim=(0, drawing.limit(1.3 * loss_dnc)))
         # Nor is anything seen before the loss comes into view.
         seen = loss[(loss["series"] == "loss") & (loss["value"] <= 1.3 * loss_dnc)]["step"].min()
-        row[0].set_xlim(left=max(1, seen / 10) if seen == seen else None)
+        if seen > 0:
+            row[0].set_xlim(left=max(1, seen / 10))
         end = loss[loss["series"] == "loss"].tail(1)
         for last in end.assign(ratio=end["value"] / loss_dnc).itertuples():
             where = f"best: width {last.width:.0f}, seed {last.seed}"
