@@ -23,7 +23,7 @@ from replica.data.splits import evenly_spaced, held_out_rows, labelled
 from replica.kinds.smoothing import Ascent
 from replica.measures import certified
 from replica.models.classifiers import build_classifier
-from replica.plan import make_plan
+from replica.plan import keys, make_plan
 from replica.settings.validation import validate_run
 from replica.smoothing import (
     ascent,
@@ -483,15 +483,15 @@ def test_more_neighbours_than_training_images(cards, base):
 
 @pytest.mark.slow
 def test_the_draws_are_not_a_part_of_the_key_of_counts(root):
-    def keys(**changes):
+    def both(**changes):
         plan = make_plan(root, {"scale": "smoke", "overrides": {"idrs": {"constant": changes}}})
         part = plan.parts["idrs", "constant-sigma_b0.25", "all"]
         return keys.counts_key(plan, part), plan.key("train", part.study, part.run, part.part)
 
-    counts, whole = keys()
-    assert keys(n=900)[0] == counts and keys(n=900)[1] != whole
-    assert keys(alpha=0.01)[0] == counts
-    assert keys(n0=90)[0] != counts and keys(images=20)[0] != counts
+    counts, whole = both()
+    assert both(n=900)[0] == counts and both(n=900)[1] != whole
+    assert both(alpha=0.01)[0] == counts
+    assert both(n0=90)[0] != counts and both(images=20)[0] != counts
 
 
 # ------------------------------------------------------------------------------- data-dependent

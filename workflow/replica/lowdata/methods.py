@@ -1,4 +1,7 @@
-"""How a network is trained: what a batch becomes, and the loss on it, for each method."""
+"""How a network is trained: what a batch becomes, and the loss on it, for each method.
+
+A further method is a row of `METHODS`, and a word in `LowDataSpec`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +37,28 @@ class Method:
     objective: Objective
     perturb: Perturb
     before_epoch: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a method is made from.
+
+    Attributes:
+        model: what is trained: a network, or a stack of several.
+        images: that are labelled.
+        epochs: passes over them.
+        peer: makes a second network, with a start of its own.
+        unlabelled: gives the other images of the pool.
+        run: trains by a method before the training proper, under a name for its random stream.
+    """
+
+    spec: LowDataSpec
+    model: nn.Module
+    images: Tensor
+    epochs: int
+    peer: Callable[[], TwoHeaded]
+    unlabelled: Callable[[], Tensor]
+    run: Callable[[Method, str], object]
 
 
 def unit(images: Tensor, pixel_max: float) -> Tensor:
@@ -180,3 +205,38 @@ def predicting_losses(model: LossModule | Stack, spec: LowDataSpec, epochs: int)
         predicting.joined = epoch <= spec.active.cut * epochs
 
     return Method(model, of_outputs(parts), cross_entropies(model, spec).perturb, join)
+
+
+# --------------------------------------------------------------------------------------
+# The table
+
+
+def _joint(given: Given) -> Method:
+    """Cross-entropy on each head; with LLAL's module its ranking too."""
+    if given.spec.active is not None and given.spec.active.query == "llal":
+        return predicting_losses(given.model, given.spec, given.epochs)
+    return cross_entropies(given.model, given.spec)
+
+
+def _distillation(given: Given) -> Method:
+    """The teacher is trained first."""
+    teacher = given.peer()
+    given.run(cross_entropies(teacher, given.spec), "teacher")
+    return taught(given.model, teacher, given.spec)
+
+
+def _together(given: Given) -> Method:
+    return together(given.model, given.peer(), given.spec, given.images)
+
+
+def _fixmatch(given: Given) -> Method:
+    return half_supervised(given.model, given.spec, given.unlabelled())
+
+
+METHODS = {
+    "joint": _joint,
+    "distillation": _distillation,
+    "mutual": _together,
+    "collaborative": _together,
+    "fixmatch": _fixmatch,
+}

@@ -1,7 +1,78 @@
-"""Active learning: which unlabelled images to label next."""
+"""Active learning: which unlabelled images to label next.
+
+A further query is a row of `QUERIES`, and a word in `Active`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from replica.models.refiner import TwoHeaded
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a query may look at.
+
+    Attributes:
+        model: what was trained, with LLAL's module where there is one.
+        network: the network itself.
+        labelled, candidates: images (n, C, H, W) that are labelled, and (N, C, H, W) that may be.
+        evaluate: applies a function to images in evaluation mode; float32 on the CPU.
+        wanted: how many are to be labelled.
+    """
+
+    model: nn.Module
+    network: TwoHeaded
+    labelled: Tensor
+    candidates: Tensor
+    evaluate: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+    wanted: int
+
+
+# Positions of the chosen candidates in the order of choice, and the score of each.
+Answer = tuple[Tensor, Tensor]
+
+
+def by_chance(asked: Asked) -> Answer:
+    """The first candidates, which are shuffled."""
+    return torch.arange(asked.wanted), torch.full((asked.wanted,), torch.nan)
+
+
+def by_entropy(asked: Asked) -> Answer:
+    """Those whose predictions have the highest entropy."""
+    z = asked.evaluate(lambda x: asked.network(x)[0], asked.candidates)
+    return _of_highest(entropy(z), asked.wanted)
+
+
+def by_predicted_loss(asked: Asked) -> Answer:
+    """Those with the highest predicted loss (LLAL, Yoo and Kweon 2019)."""
+    scores = asked.evaluate(lambda x: asked.model(x)[1], asked.candidates).squeeze(1)
+    return _of_highest(scores, asked.wanted)
+
+
+def by_distance(asked: Asked) -> Answer:
+    """Those that cover the candidates' features best (core-set, Sener and Savarese 2018)."""
+    known, new = (
+        asked.evaluate(asked.network.features, images)
+        for images in (asked.labelled, asked.candidates)
+    )
+    return k_center(known, new, asked.wanted)
+
+
+def _of_highest(scores: Tensor, wanted: int) -> Answer:
+    chosen = highest(scores, wanted)
+    return chosen, scores[chosen]
+
+
+QUERIES = {
+    "random": by_chance,
+    "entropy": by_entropy,
+    "llal": by_predicted_loss,
+    "core_set": by_distance,
+}
 
 
 def entropy(logits: Tensor) -> Tensor:

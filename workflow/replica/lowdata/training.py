@@ -21,18 +21,8 @@ from replica.lowdata.labels import (
     require_images,
     reshuffled,
 )
-from replica.lowdata.methods import (
-    LossModule,
-    Method,
-    cross_entropies,
-    half_supervised,
-    predicting_losses,
-    taught,
-    together,
-    unit,
-    with_loss_module,
-)
-from replica.lowdata.queries import entropy, highest, k_center
+from replica.lowdata.methods import METHODS, Given, LossModule, Method, unit, with_loss_module
+from replica.lowdata.queries import QUERIES, Asked
 from replica.models.backbones import build_network
 from replica.models.refiner import TwoHeaded
 from replica.models.stacked import Stack
@@ -207,20 +197,10 @@ def _fit(
     rows = torch.stack([torch.as_tensor(own) for own in sets])
     n, shape = rows.shape[1], tuple(pool.images.shape[1:])
     named = [(job.study, job.run, seed, n) for seed in seeds]
-    predicts = spec.active is not None and spec.active.query == "llal"
-    networks = []
-    for seed, own, names, start in zip(seeds, rows, named, starts, strict=True):
-        if missing := missing_classes(pool.labels[own], pool.K):
-            warnings.warn(
-                f"{job.run} seed {seed}: none of the {n} labelled images is of class "
-                f"{', '.join(map(str, missing))}: these classes cannot be learnt.",
-                stacklevel=3,
-            )
-        network = build_network(spec, shape, pool.K, stream_seed(*names, "start"))
-        if predicts:
-            network = with_loss_module(network, shape, stream_seed(*names, "loss module"))
-        _begin_from(network, start)
-        networks.append(network.to(job.device, memory_format=torch.channels_last))
+    networks = [
+        _network(spec, job, pool, own, names, start)
+        for own, names, start in zip(rows, named, starts, strict=True)
+    ]
     rows = rows.flatten()
     images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
     # The layout that convolutions are fastest in, on processors and GPUs alike.
@@ -230,20 +210,7 @@ def _fit(
     if job.device.type == "cuda" and shutil.which("cc"):
         # A step becomes few kernels; it needs a C compiler, which not every machine has.
         model.compile()
-    epochs = spec.epochs or -(-spec.steps // -(-n // spec.batch))
-    recipe = loop.Recipe(
-        lr=spec.lr,
-        epochs=epochs,
-        batch=spec.batch,
-        optimiser=spec.optimiser,
-        momentum=spec.momentum,
-        decay={"": spec.weight_decay},
-        schedule="multistep",
-        milestones=(spec.milestone,),
-        padding=spec.padding,
-        flips=spec.flips,
-        precision=spec.precision,
-    )
+    recipe = _recipe(spec, n)
 
     def run(method: Method, purpose: str) -> list[tuple[int, str, float]]:
         return loop.train(
@@ -260,24 +227,19 @@ def _fit(
             name=f"{job.study} {job.run} n {n} seed {', '.join(map(str, seeds))}",
         ).history
 
-    if spec.peer is not None:
-        peer = build_network(spec, shape, pool.K, stream_seed(*named[0], "peer"), peer=True)
-        peer = peer.to(job.device, memory_format=torch.channels_last)
-    if spec.method == "distillation":
-        run(cross_entropies(peer, spec), "teacher")
-        method = taught(model, peer, spec)
-    elif spec.method in ("mutual", "collaborative"):
-        method = together(model, peer, spec, images)
-    elif spec.method == "fixmatch":
-        unlabelled = torch.ones(len(pool.labels), dtype=torch.bool)
-        unlabelled[rows] = False
-        method = half_supervised(model, spec, pool.images[unlabelled].to(job.device))
-    elif predicts:
-        method = predicting_losses(model, spec, epochs)
-    else:
-        method = cross_entropies(model, spec)
-    history = pd.DataFrame(run(method, "order"), columns=["step", "metric", "value"])
-    history = history.assign(run=job.run, n=n, steps=epochs)
+    def peer() -> TwoHeaded:
+        other = build_network(spec, shape, pool.K, stream_seed(*named[0], "peer"), peer=True)
+        return other.to(job.device, memory_format=torch.channels_last)
+
+    def unlabelled() -> Tensor:
+        others = torch.ones(len(pool.labels), dtype=torch.bool)
+        others[rows] = False
+        return pool.images[others].to(job.device)
+
+    given = Given(spec, model, images, recipe.epochs, peer, unlabelled, run)
+    history = run(METHODS[spec.method](given), "order")
+    history = pd.DataFrame(history, columns=["step", "metric", "value"])
+    history = history.assign(run=job.run, n=n, steps=recipe.epochs)
     if isinstance(model, Stack):
         model.unstack(networks)
         member = history["metric"].str.rpartition("/")
@@ -286,6 +248,41 @@ def _fit(
     else:
         histories = [history.assign(seed=seeds[0])]
     return [network.eval() for network in networks], histories
+
+
+def _network(
+    spec: LowDataSpec, job: Job, pool: Pool, rows: Tensor, names: tuple, start: dict[str, Tensor]
+) -> nn.Module:
+    """A network before its training on some rows, with LLAL's module where that queries."""
+    if missing := missing_classes(pool.labels[rows], pool.K):
+        warnings.warn(
+            f"{job.run} seed {names[2]}: none of the {len(rows)} labelled images is of class "
+            f"{', '.join(map(str, missing))}: these classes cannot be learnt.",
+            stacklevel=4,
+        )
+    shape = tuple(pool.images.shape[1:])
+    network = build_network(spec, shape, pool.K, stream_seed(*names, "start"))
+    if spec.active is not None and spec.active.query == "llal":
+        network = with_loss_module(network, shape, stream_seed(*names, "loss module"))
+    _begin_from(network, start)
+    return network.to(job.device, memory_format=torch.channels_last)
+
+
+def _recipe(spec: LowDataSpec, n: int) -> loop.Recipe:
+    """How n labelled images are passed through."""
+    return loop.Recipe(
+        lr=spec.lr,
+        epochs=spec.epochs or -(-spec.steps // -(-n // spec.batch)),
+        batch=spec.batch,
+        optimiser=spec.optimiser,
+        momentum=spec.momentum,
+        decay={"": spec.weight_decay},
+        schedule="multistep",
+        milestones=(spec.milestone,),
+        padding=spec.padding,
+        flips=spec.flips,
+        precision=spec.precision,
+    )
 
 
 def _begin_from(model: nn.Module, start: dict[str, Tensor]) -> None:
@@ -406,27 +403,16 @@ def _query(
     candidates: Sequence[int], wanted: int,
 ) -> tuple[list[int], list[float]]:  # fmt: skip
     """The rows to label next, and the score for which each was chosen (NaN for random ones)."""
-    images = pool.images[candidates]
-    network = plain(model)
-    match spec.active.query:
-        case "random":
-            scores = torch.full((len(candidates),), torch.nan)
-            chosen = torch.arange(wanted)
-        case "entropy":
-            scores = entropy(logits(network, images, spec, job.device)[0])
-            chosen = highest(scores, wanted)
-        case "llal":
-            parts = _in_batches(lambda x: model(x)[1], images, spec, job.device)
-            scores = torch.cat(parts).squeeze(1)
-            chosen = highest(scores, wanted)
-        case "core_set":
-            known, new = (
-                torch.cat(_in_batches(network.features, x, spec, job.device))
-                for x in (pool.images[torch.as_tensor(rows)], images)
-            )
-            chosen, radii = k_center(known, new, wanted)
-            return [candidates[i] for i in chosen.tolist()], radii.tolist()
-    return [candidates[i] for i in chosen.tolist()], scores[chosen].tolist()
+    asked = Asked(
+        model,
+        plain(model),
+        labelled=pool.images[torch.as_tensor(rows)],
+        candidates=pool.images[candidates],
+        evaluate=lambda f, images: torch.cat(_in_batches(f, images, spec, job.device)),
+        wanted=wanted,
+    )
+    chosen, scores = QUERIES[spec.active.query](asked)
+    return [candidates[i] for i in chosen.tolist()], scores.tolist()
 
 
 def _labelled(

@@ -13,21 +13,10 @@ from replica.data.splits import evenly_spaced, labelled
 from replica.kinds.smoothing import CertificationSpec, NoisyClassifierSpec
 from replica.progress import progress
 from replica.provenance import stream_seed
-from replica.smoothing.ascent import ascended_sigma, with_memory
-from replica.smoothing.certificates import (
-    clopper_pearson_lower,
-    cohen_radius,
-    follow_up_cap,
-    input_dependent_radius,
-)
+from replica.smoothing.certificates import clopper_pearson_lower, cohen_radius
 from replica.smoothing.classifiers import predictions, trained_classifier
 from replica.smoothing.monte_carlo import Predictor, class_counts, for_inference
-from replica.smoothing.variance import (
-    certificate_rate,
-    knn_mean_distance,
-    semi_elasticity,
-    sigma_knn,
-)
+from replica.smoothing.noises import NOISES, Counted, Images
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 
@@ -83,25 +72,20 @@ def certify(spec: CertificationSpec, job: Job, base: Base, part: int) -> dict[st
         )
         for seed in job.seeds
     ]
-    sigma = torch.full((len(models), spec.images), spec.sigma_b, dtype=torch.float64)
-    facts = {"knn_distance": torch.full((spec.images,), torch.nan, dtype=torch.float64)}
-    facts["elasticity"] = facts["knn_distance"].clone()
-    if spec.noise in ("knn", "knn_mean"):
-        train = labelled(dataset, "train", base.spec.pixel_max).inputs.to(job.device)
-        facts["knn_distance"] = knn_mean_distance(images, train, spec.k, norm=spec.norm)
-        by_image = sigma_knn(spec.sigma_b, spec.rate, facts["knn_distance"], spec.m)
-        rate = certificate_rate(spec.rate, images[0].numel(), spec.norm)
-        facts["elasticity"] = semi_elasticity(images.cpu(), by_image, rate)
-        sigma[:] = by_image if spec.noise == "knn" else by_image.mean()
-    if spec.noise == "ascent":
-        for s, (seed, model) in enumerate(zip(job.seeds, models, strict=True)):
-            stream = stream_seed(dataset.card["dataset"], seed, "ascent")
-            sigma[s] = ascended_sigma(model.model, images, spec.sigma_b, spec.ascent, stream)
-        flat = images.cpu().flatten(1).double()
-        facts["distance"] = torch.cdist(flat, flat)
+    name = dataset.card["dataset"]
+    given = Images(
+        images,
+        train=lambda: labelled(dataset, "train", base.spec.pixel_max).inputs.to(job.device),
+        models=[model.model for model in models],
+        streams=[stream_seed(name, seed, "ascent") for seed in job.seeds],
+    )
+    chosen_sigma, own = NOISES[spec.noise].sigma(spec, given)
+    sigma = chosen_sigma.double().cpu().expand(len(models), spec.images)
+    nothing = torch.full((spec.images,), torch.nan, dtype=torch.float64)
+    facts = {"knn_distance": nothing, "elasticity": nothing.clone()} | own
     clean = torch.stack([predictions(model.model, images[mine]).cpu() for model in models])
     rows = chosen[mine].tolist()
-    names = (dataset.card["dataset"], spec.split)
+    names = (name, spec.split)
     counted = _count(spec, job, names, rows, models, images[mine], sigma[:, mine], data.K)
     if images.dim() == 2:
         facts["points"] = images.cpu().double()
@@ -193,20 +177,9 @@ def measure_certification(
         "x1": np.full((S, I), np.nan),
         "x2": np.full((S, I), np.nan),
     }
-    if spec.noise == "knn":
-        N = int(np.prod(_shape(dataset)))
-        rate = certificate_rate(spec.rate, N, spec.norm)
-        columns["radius"], columns["side"] = input_dependent_radius(sigma, rate, N, p_a)
-        if N in (64, 784, 3072):
-            cap = follow_up_cap(N, p_a)
-            columns["capped_radius"], _ = input_dependent_radius(sigma, rate, N, p_a, cap)
-    if spec.noise == "ascent":
-        for s in range(S):
-            distance = states["distance"].numpy()
-            found = with_memory(distance, columns["prediction"][s].numpy(), cohen[s])
-            names = ("memory_prediction", "memory_radius", "overlaps")
-            for name, values in zip(names, found, strict=True):
-                columns[name][s] = values
+    N = int(np.prod(_shape(dataset)))
+    counted = Counted(N, states, selected.numpy(), sigma, p_a, cohen)
+    columns |= NOISES[spec.noise].certificate(spec, counted)
     if "points" in states:
         columns["x1"], columns["x2"] = (states["points"][:, d].expand(S, I) for d in (0, 1))
     table = pd.DataFrame({name: np.asarray(v).ravel() for name, v in columns.items()})
