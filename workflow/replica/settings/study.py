@@ -10,6 +10,8 @@ from replica.settings.validation import shown
 
 Scale = Literal["smoke", "laptop", "paper"]
 SCALES: tuple[str, ...] = get_args(Scale)
+# The scale whose settings each one changes; the published settings change none.
+CHANGES = {"smoke": "laptop", "laptop": "paper", "paper": None}
 Origin = Literal[
     "published",
     "official code",
@@ -56,9 +58,12 @@ class RunTemplate(Strict):
 
     def settings(self, scale: str) -> dict[str, Any] | None:
         """The settings at a scale, the smaller ones laid over the larger; None: no such run."""
-        layers = {"paper": [], "laptop": [self.laptop], "smoke": [self.laptop, self.smoke]}
+        layers: list[dict[str, Any] | None] = []
+        while (larger := CHANGES[scale]) is not None:
+            layers.append(getattr(self, scale))
+            scale = larger
         merged = dict(self.paper)
-        for layer in layers[scale]:
+        for layer in reversed(layers):
             if layer is None:
                 return None
             # A grid over a key and a plain value of it exclude each other.
