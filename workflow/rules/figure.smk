@@ -28,8 +28,8 @@ rule figure_table:
     params:
         key=key("table"),
         code=code("table"),
-        status=lambda wildcards: plan.status(wildcards.study, wildcards.figure),
-        ran=lambda wildcards: plan.ran(wildcards.study, wildcards.figure),
+        status=lambda wildcards: words.status(plan, wildcards.study, wildcards.figure),
+        ran=lambda wildcards: words.ran(plan, wildcards.study, wildcards.figure),
     script:
         "../scripts/table.py"
 
@@ -56,7 +56,7 @@ rule figure_plot:
         runtime=10,
     params:
         key=key("plot"),
-        published=lambda wildcards: plan.published(wildcards.study),
-        footer=lambda wildcards: plan.footer(wildcards.study, wildcards.figure),
+        published=lambda wildcards: words.published(plan, wildcards.study),
+        footer=lambda wildcards: words.footer(plan, wildcards.study, wildcards.figure),
     script:
         "../scripts/plot.py"
