@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import fisher_exact
+from scipy.stats import binomtest, fisher_exact
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:
@@ -27,3 +27,9 @@ def more_often(ours: pd.Series, others: pd.Series) -> float:
     """
     counts = [[own.sum(), (~own).sum()] for own in (ours, others)]
     return float(fisher_exact(counts, "greater").pvalue)
+
+
+def wilson_interval(found: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of Wilson (1927) of a probability of which `found` of `count` were seen."""
+    interval = binomtest(int(found), int(count)).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

@@ -12,12 +12,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
-from statsmodels.stats.proportion import proportion_confint
 
 from replica import drawing
 from replica.measures.inputs import Inputs, last_step, tidy
 from replica.measures.outcomes import CALM_RULE, ENDS, SETTLED, SETTLED_RULE, outcomes
-from replica.measures.trends import more_often
+from replica.measures.trends import more_often, wilson_interval
 from replica.theory import dnc
 from replica.verdicts import CHANCE, Verdict, by_chance, decide, finite, some, undecidable
 
@@ -108,7 +107,7 @@ def draw_rec_width(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         runs = part[part["panel"] == "outcome"]
         at = _arrived(runs).groupby(runs["width"]).agg(["mean", "sum", "count"])
         if len(at):
-            ends = proportion_confint(at["sum"], at["count"], method="wilson")
+            ends = np.transpose([wilson_interval(*own) for own in at[["sum", "count"]].to_numpy()])
             error = [(at["mean"] - ends[0]).clip(lower=0), (ends[1] - at["mean"]).clip(lower=0)]
             style = {"color": colour, "marker": mark, "linestyle": dash, "label": f"L = {L}"}
             axes[0].errorbar(at.index, at["mean"], yerr=error, capsize=3, **style)

@@ -12,12 +12,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from scipy.stats import t as student
-from statsmodels.stats.proportion import proportion_confint
 
 from replica import drawing
 from replica.measures.inputs import Inputs, last_step, tidy
 from replica.measures.outcomes import CALM_RULE, ENDS, RANKS_RULE, RUN, SETTLED, outcomes
-from replica.measures.trends import more_often, spearman
+from replica.measures.trends import more_often, spearman, wilson_interval
 from replica.theory import dnc, srg
 from replica.verdicts import (
     Verdict,
@@ -246,7 +245,7 @@ def table_fig3_right_dnc_probability(inputs: Inputs) -> pd.DataFrame:
     rows = []
     for width, runs in ended.groupby("width"):
         found = int((runs["status_run"] == "dnc").sum())
-        low, high = proportion_confint(found, len(runs), method="wilson")
+        low, high = wilson_interval(found, len(runs))
         unsettled = int((runs["status_run"] == "unconverged").sum())
         row = {"width": width, "n_runs": len(runs), "n_unconverged": unsettled, "seed": -1}
         rows.append(row | {"share": found / len(runs), "ci_low": low, "ci_high": high})

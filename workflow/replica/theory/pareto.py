@@ -6,15 +6,12 @@ that ought to be equal must be so to the last bit. Every function raises ValueEr
 another shape, with no objective, or with values that are not finite.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import moocore
 import numpy as np
+from scipy.spatial import KDTree
 
-# Points whose sets a table holds: a set is a row of 16 words.
-BLOCK = 1024
-# Points looked up at once. Their sets, 0.5 MB, stay in the cache of a core.
-PART = 4096
 # Differences of risks that are in memory at once, 0.5 MB.
 DIFFERENCES = 2**16
 
@@ -22,31 +19,12 @@ DIFFERENCES = 2**16
 def non_dominated(risks: np.ndarray) -> np.ndarray:
     """Mask (M,) of the points that no other point dominates: all objectives <=, and some <.
 
-    All duplicates of such a point are kept. Two objectives are a sort and a running minimum (Kung,
-    Luccio, Preparata 1975). Otherwise points are compared with 64 others at a time: at most
-    M²N / 128 operations on words, where every point is kept.
+    All duplicates of such a point are kept. Source: moocore (López-Ibáñez and others).
     """
     risks = _checked(risks)
-    order = np.lexsort(risks.T[::-1])
-    points = risks[order]
-    first = np.ones(len(points), dtype=bool)
-    first[1:] = (points[1:] != points[:-1]).any(axis=1)
-    points = points[first]
-    if points.shape[1] == 2:
-        kept = np.ones(len(points), dtype=bool)
-        kept[1:] = points[1:, 1] < np.minimum.accumulate(points[:-1, 1])
-    else:
-        # A point is lexicographically before those that it dominates. With ties broken by this
-        # order it comes before them in every objective, and before no other points.
-        kept = _unbeaten(np.argsort(np.argsort(points, axis=0, kind="stable"), axis=0))
-    mask = np.empty(len(risks), dtype=bool)
-    mask[order] = kept[np.cumsum(first) - 1]
-    return mask
-
-
-def weakly_non_dominated(risks: np.ndarray) -> np.ndarray:
-    """Mask (M,) of the points for which no other point is < in all objectives."""
-    return _unbeaten(_checked(risks))
+    if not len(risks):
+        return np.zeros(0, dtype=bool)
+    return np.asarray(moocore.is_nondominated(risks, keep_weakly=True), dtype=bool)
 
 
 def epsilon_filter(risks: np.ndarray, C: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -107,7 +85,8 @@ def forward_distance(truth: np.ndarray, found: np.ndarray) -> float:
         ValueError: also for a set without points.
     """
     truth, found = _pair(truth, found)
-    return max(0.0, _directed(truth, found, lambda t, f: f - t))
+    # The additive ε-indicator (Zitzler and others 2003).
+    return max(0.0, float(moocore.epsilon_additive(found, ref=truth)))
 
 
 def backward_distance(truth: np.ndarray, found: np.ndarray) -> float:
@@ -118,18 +97,14 @@ def backward_distance(truth: np.ndarray, found: np.ndarray) -> float:
     The arguments and errors are those of `forward_distance`.
     """
     truth, found = _pair(truth, found)
-    return max(0.0, _directed(found, truth, np.subtract))
+    return max(0.0, float(moocore.epsilon_additive(-truth, ref=-found)))
 
 
 def hausdorff(truth: np.ndarray, found: np.ndarray) -> float:
     """The Hausdorff distance in the maximum norm; arguments and errors as in `forward_distance`."""
     truth, found = _pair(truth, found)
-
-    def gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        difference = a - b
-        return np.abs(difference, out=difference)
-
-    return max(_directed(truth, found, gap), _directed(found, truth, gap))
+    pairs = ((truth, found), (found, truth))
+    return max(float(KDTree(a).query(b, p=np.inf)[0].max()) for a, b in pairs)
 
 
 def hypervolume(risks: np.ndarray, reference: np.ndarray) -> float:
@@ -145,55 +120,6 @@ def hypervolume(risks: np.ndarray, reference: np.ndarray) -> float:
     if reference.shape != risks.shape[1:]:
         raise ValueError(f"A reference {reference.shape} does not fit risks {risks.shape}.")
     return float(moocore.hypervolume(risks, ref=reference))
-
-
-def _unbeaten(points: np.ndarray) -> np.ndarray:
-    """Mask (M,) of the points (M, N) for which no other point is < in all columns."""
-    mask = np.zeros(len(points), dtype=bool)
-    # No point beats one that is before it here: a block is final once it has met itself.
-    left = np.argsort(points[:, 0], kind="stable")
-    while len(left):
-        beaten = _beaten(points[left], points[left[:BLOCK]])
-        mask[left[:BLOCK][~beaten[:BLOCK]]] = True
-        # What a beaten point beats, a point of this block beats as well.
-        left = left[BLOCK:][~beaten[BLOCK:]]
-    return mask
-
-
-def _beaten(points: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Mask (M,) of the points (M, N) for which some row of the block (B, N) is < in all columns.
-
-    A table for each column has the sets of its 0, 1, ..., B smallest rows as bits. A point looks up
-    the set of the rows below it in each column, and is beaten if they have a row in common.
-    """
-    size = len(block)
-    tables = []
-    for values in block.T:
-        ranks = np.argsort(np.argsort(values))
-        members = np.zeros((size + 1, 64 * -(-size // 64)), dtype=bool)
-        members[:, :size] = ranks < np.arange(size + 1)[:, None]
-        tables.append((np.sort(values), np.packbits(members, axis=1).view(np.uint64)))
-    beaten = np.empty(len(points), dtype=bool)
-    for start in range(0, len(points), PART):
-        part = slice(start, start + PART)
-        below = (
-            sets[np.searchsorted(values, column)]
-            for (values, sets), column in zip(tables, points[part].T, strict=True)
-        )
-        common = next(below)
-        for rows in below:
-            common &= rows
-        beaten[part] = common.any(axis=1)
-    return beaten
-
-
-def _directed(
-    points: np.ndarray, others: np.ndarray, gap: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> float:
-    """The max over the points (A, N) of the min over the others (B, N) of max_i gap(a_i, b_i)."""
-    a, b = _columns(points)[:, :, None], _columns(others)[:, None]
-    blocks = _blocks(len(points), others.size)
-    return max(float(gap(a[:, s], b).max(axis=0).min(axis=1).max()) for s in blocks)
 
 
 def _columns(points: np.ndarray) -> np.ndarray:
