@@ -66,6 +66,7 @@ lint: .venv/installed
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
 	lint-imports --no-cache
+	mypy
 	snakemake --lint --config scale=smoke
 
 check: .venv/installed lint

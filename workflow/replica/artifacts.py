@@ -99,7 +99,7 @@ def table_digest(table: pa.Table) -> str:
 def _frame_digest(schema: pa.Schema, frame: pd.DataFrame) -> str:
     # By value and not by buffer: Parquet gives back the same values in other buffers.
     digest = hashlib.sha256(json.dumps([str(field) for field in schema]).encode())
-    digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy())
+    digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy())  # type: ignore[arg-type]
     return digest.hexdigest()
 
 
@@ -126,7 +126,7 @@ def _states_digest(states: Iterable[tuple[str, str, Sequence[int], np.ndarray]])
     digest = hashlib.sha256()
     for name, dtype, shape, values in sorted(states, key=lambda state: state[0]):
         digest.update(f"{name} {dtype} {tuple(shape)}".encode())
-        digest.update(values)
+        digest.update(values)  # type: ignore[arg-type]
     return digest.hexdigest()
 
 

@@ -242,7 +242,8 @@ def references(module: str, name: str) -> tuple[tuple[str, Node], ...]:
         elif used in scope.definitions:
             target = (module, used)
         if target is not None:
-            found |= {(used, target)} if target[1] is not None else set(_whole(target[0]))
+            module_of, definition = target
+            found |= {(used, (module_of, definition))} if definition else set(_whole(module_of))
     return tuple(sorted(found))
 
 

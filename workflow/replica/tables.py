@@ -16,7 +16,7 @@ def packed(table: pd.DataFrame) -> dict[str, np.ndarray]:
         values = column.to_numpy()
         if values.dtype.kind not in "biuf":
             values, words = pd.factorize(column.where(column.notna(), ""))
-            name = WORDS.join([name, *words])
+            name = WORDS.join([name, *words])  # type: ignore[list-item]
         states[f"{position:03}/{name}"] = values.copy()
     return states
 

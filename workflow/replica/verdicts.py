@@ -73,12 +73,12 @@ def decide(condition: bool, *, value: float | None, detail: str) -> Verdict:
     if value is not None and not math.isfinite(value):
         reason = f"our value is not a finite number: {detail}"
         return undecidable(reason)
-    return Verdict(HOLDS if condition else FAILS, value, detail)
+    return Verdict(HOLDS if condition else FAILS, value, detail)  # type: ignore[arg-type]
 
 
 def undecidable(reason: str, *, value: float | None = None) -> Verdict:
     """`not decidable at this scale`, with the reason."""
-    return Verdict(UNDECIDABLE, value, reason)
+    return Verdict(UNDECIDABLE, value, reason)  # type: ignore[arg-type]
 
 
 # --------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def settled(runs: Rows, has_settled: pd.Series | np.ndarray, rule: str, least: i
     keep = np.asarray(has_settled, dtype=bool)
     if keep.sum() < (least or len(keep)) or not len(keep):
         raise Undecided(f"{keep.sum()} of {len(keep)} runs have settled ({rule})")
-    return runs[keep]
+    return runs[keep]  # type: ignore[index]
 
 
 def trained(accuracy: pd.Series, least: float = 0.99) -> None:
@@ -116,7 +116,7 @@ def trained(accuracy: pd.Series, least: float = 0.99) -> None:
     if not (accuracy >= least).all():
         worst = accuracy.fillna(0).idxmin()
         raise Undecided(
-            f"{worst} fits only {accuracy[worst]:.1%} of its training set, and a comparison needs "
+            f"{worst} fits only {accuracy[worst]:.1%} of its training set, and a comparison needs "  # type: ignore[call-overload]
             f"{least:.0%} of every series"
         )
 

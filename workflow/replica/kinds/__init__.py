@@ -75,9 +75,9 @@ def rule(spec: RunSpec) -> str:
     return "train_round" if getattr(spec, "active", None) else KINDS[spec.kind].rule
 
 
-def measured_only(spec: RunSpec) -> frozenset[str]:
+def measured_only(spec: RunSpec) -> set[str]:
     """The settings of a run that only its measures read: they train nothing again."""
-    return getattr(spec, "MEASURED", frozenset())
+    return {*getattr(spec, "MEASURED", ())}
 
 
 def training_settings(spec: RunSpec) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _dufm_cost(spec: DufmSpec, seeds: int) -> Cost:
 
 
 def _network_head_cost(spec: NetworkHeadSpec, seeds: int) -> Cost:
-    if _is_large(spec):
+    if not isinstance(spec.backbone, MlpBackbone):
         return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * IMAGES))
     widths = spec.backbone.widths
     columns = 2000 if spec.per_class is None else 10 * spec.per_class

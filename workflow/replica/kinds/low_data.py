@@ -201,7 +201,7 @@ class LowDataSpec(Strict):
 
 
 def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
-    passes = sum(spec.steps * spec.batch if spec.steps else spec.epochs * n for n in spec.n)
+    passes = sum(spec.steps * spec.batch if spec.steps else (spec.epochs or 0) * n for n in spec.n)
     if _is_large(spec):
         photographs = spec.dataset.startswith("caltech")
         kind = "photograph on a GPU" if photographs else "image on a GPU"

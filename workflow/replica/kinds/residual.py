@@ -111,7 +111,7 @@ class ResidualSpec(Strict):
 def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     network = spec.network
     # Of CIFAR10 with its classes, the largest.
-    samples, positions, matrices = 10 * spec.per_class, 1, network.mlp
+    samples, positions, matrices = 10 * spec.per_class, 1, int(network.mlp)
     if isinstance(network, PatchTransformer):
         positions = (8 if spec.dataset == "digits" else 32) ** 2 // network.patch**2
     if isinstance(network, TokenTransformer):

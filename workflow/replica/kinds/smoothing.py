@@ -146,7 +146,7 @@ def _classifier_cost(spec: NoisyClassifierSpec, seeds: int) -> Cost:
 def _certification_cost(spec: CertificationSpec, seeds: int, base: NoisyClassifierSpec) -> Cost:
     """The cost of certifying one slice of the images for `seeds` classifiers in one job."""
     draws = math.ceil(spec.images / spec.slices) * spec.n
-    if _is_large(base):
+    if isinstance(base.network, ResNetClassifier):
         return on_gpu(Work("noisy pass on a GPU", draws * base.network.depth / 110), 8000)
     return small(Work("noisy pass", seeds * draws))
 

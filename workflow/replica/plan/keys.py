@@ -5,6 +5,7 @@ Stages: dataset (name), train and measure (study, run, part), table and plot (st
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +34,22 @@ def code(plan: "Plan", stage: str, *name: str) -> str:
     study = name[0] if name else ""
     entry = {
         "dataset": lambda: READERS[plan.registry[study].kind],
-        "train": lambda: kinds.makes(plan.parts[name].spec),
-        "measure": lambda: kinds.measures(plan.parts[name].spec),
+        "train": lambda: kinds.makes(plan.parts[_three(name)].spec),
+        "measure": lambda: kinds.measures(plan.parts[_three(name)].spec),
         "table": lambda: f"replica.studies.{study}:table_{name[1]}",
         "plot": lambda: f"replica.studies.{study}:draw_{name[1]}",
         "scorecard": lambda: "replica.report:scorecard_html",
         "generalization": lambda: "replica.generalization.table:measure_networks",
         "correlations": lambda: "replica.generalization.table:correlated",
     }[stage]()
-    script = SCRIPTS[plan.parts[name].rule] if stage == "train" else stage
+    script = SCRIPTS[plan.parts[_three(name)].rule] if stage == "train" else stage
     return code_digest(entry, _script(plan, script))
+
+
+def _three(name: tuple[str, ...]) -> tuple[str, str, str]:
+    """Study, run and part."""
+    study, run, part = name
+    return study, run, part
 
 
 def _script(plan: "Plan", stage: str) -> Path:
@@ -54,7 +61,8 @@ def _dataset(plan: "Plan", name: str) -> dict[str, Any]:
     return {"what": plan.registry[name].what(), "code": digests}
 
 
-def _train(plan: "Plan", *name: str) -> dict[str, Any]:
+def _train(plan: "Plan", study: str, run: str, job: str) -> dict[str, Any]:
+    name = (study, run, job)
     part = plan.parts[name]
     facts = {
         "name": name,
@@ -64,7 +72,8 @@ def _train(plan: "Plan", *name: str) -> dict[str, Any]:
         "code": code(plan, "train", *name),
     }
     if KINDS[part.spec.kind].of_user:
-        facts["model"] = _files(plan.root / plan.config.pretrained_dir / part.spec.model)
+        folder = plan.root / str(plan.config.pretrained_dir)
+        facts["model"] = _files(folder / getattr(part.spec, "model"))  # noqa: B009
     for link in ("base", "before"):
         if (other := getattr(part, link)) is not None:
             facts[link] = plan.key("train", other.study, other.run, other.part)
@@ -81,8 +90,9 @@ def counts_key(plan: "Plan", part: Part) -> str:
     return key_of(stage="counts", **facts)
 
 
-def _measure(plan: "Plan", *name: str) -> dict[str, Any]:
-    facts = {"run": plan.key("train", *name), "code": code(plan, "measure", *name)}
+def _measure(plan: "Plan", study: str, run: str, job: str) -> dict[str, Any]:
+    name = (study, run, job)
+    facts: dict[str, Any] = {"run": plan.key("train", *name), "code": code(plan, "measure", *name)}
     spec = plan.parts[name].spec
     if wanted := measured_only(spec):
         facts["spec"] = spec.model_dump(include=wanted)
@@ -180,16 +190,16 @@ def artifacts(plan: "Plan") -> dict[str, str]:
         if plan.measured(job):
             measure = plan.key("measure", study, run, part)
             expected[plan.measures(job)] = measure
-    for slug, study in plan.studies.items():
-        for figure in study.figures:
+    for slug, spec in plan.studies.items():
+        for figure in spec.figures:
             key = plan.key("table", slug, figure)
             expected[f"{plan.results}/{slug}/figures/{figure}.parquet"] = key
         expected[f"{plan.results}/{slug}/claims.parquet"] = plan.key("claims", slug)
     expected[f"{plan.results}/scorecard.parquet"] = plan.key("scorecard")
-    for study in plan.with_networks():
-        for group in plan.network_groups(study):
-            path = f"{plan.results}/{study}/generalization/{group}.parquet"
-            expected[path] = plan.key("generalization", study, group)
+    for slug in plan.with_networks():
+        for group in plan.network_groups(slug):
+            path = f"{plan.results}/{slug}/generalization/{group}.parquet"
+            expected[path] = plan.key("generalization", slug, group)
     if plan.with_networks():
         expected[f"{plan.results}/generalization.parquet"] = plan.key("correlations")
     return expected
@@ -205,7 +215,7 @@ def _files(folder: Path) -> list[tuple[str, int | str]]:
 
 
 # What the key of a job is a digest of, by stage.
-FACTS = {
+FACTS: dict[str, Callable[..., dict[str, Any]]] = {
     "dataset": _dataset,
     "train": _train,
     "measure": _measure,

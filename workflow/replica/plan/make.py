@@ -2,12 +2,14 @@
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from replica import kinds
 from replica.configuration import ConfigError, Source, in_the_file
 from replica.data.registry import load_registry
 from replica.kinds import KINDS, RunSpec, datasets_of
+from replica.kinds.low_data import LowDataSpec
+from replica.kinds.smoothing import CertificationSpec
 from replica.plan.layout import Plan
 from replica.plan.parts import Part, certifications, pretraining, split, starts_from_a_run
 from replica.provenance import parse
@@ -78,9 +80,11 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
     for (slug, run), spec in sorted(specs.items(), key=lambda item: starts_from_a_run(item[1])):
         where = where_given(studies[slug], run.partition("-")[0], config, source)
         if KINDS[spec.kind].base:
-            found = certifications(slug, run, spec, specs, parts, where)
+            found = certifications(slug, run, cast(CertificationSpec, spec), specs, parts, where)
         else:
-            base = pretraining(slug, run, spec, parts, where) if starts_from_a_run(spec) else None
+            base = None
+            if starts_from_a_run(spec):
+                base = pretraining(slug, run, cast(LowDataSpec, spec), parts, where)
             found = split(slug, run, spec, base)
         parts |= {(slug, run, part.part): part for part in found}
     # In the order of the files again.
@@ -97,8 +101,8 @@ def _needed(
               for figure in study.figures.values() for run in figure.runs}  # fmt: skip
     for (slug, run), spec in specs.items():
         if (slug, run.partition("-")[0]) in wanted:
-            bases = {getattr(spec, "base", None), getattr(spec, "pretrained", None)} - {None}
-            wanted |= {(slug, base) for base in bases}
+            bases = (getattr(spec, "base", None), getattr(spec, "pretrained", None))
+            wanted |= {(slug, base) for base in bases if base is not None}
     return {name: spec for name, spec in specs.items()
             if (name[0], name[1].partition("-")[0]) in wanted}  # fmt: skip
 
@@ -107,7 +111,11 @@ def _with_models(
     root: Path, config: Config, specs: dict[tuple[str, str], RunSpec], source: Source
 ) -> tuple[dict[tuple[str, str], RunSpec], tuple[str, ...]]:
     """The runs without those of pretrained models that are not there, and a sentence on them."""
-    models = {name: s.model for name, s in specs.items() if KINDS[s.kind].of_user}
+    models = {
+        name: str(getattr(spec, "model", None))
+        for name, spec in specs.items()
+        if KINDS[spec.kind].of_user
+    }
     if not models:
         return specs, ()
     here = config.pretrained_dir and root / config.pretrained_dir

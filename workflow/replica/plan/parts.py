@@ -1,13 +1,14 @@
 """The jobs that make states: what a run is split into, and what each starts from."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from replica import kinds
 from replica.configuration import ConfigError
 from replica.costs import Cost
 from replica.kinds import KINDS, RunSpec, datasets_of, is_split, training_cost
 from replica.kinds.low_data import LowDataSpec
-from replica.kinds.smoothing import CertificationSpec
+from replica.kinds.smoothing import CertificationSpec, NoisyClassifierSpec
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,22 @@ class Part:
     @property
     def datasets(self) -> list[str]:
         """The data sets that it reads, its images first."""
-        return datasets_of(self.base.spec if self.rule == "certify" else self.spec)
+        return datasets_of(self.spec if self.classifier is None else self.classifier)
+
+    @property
+    def classifier(self) -> NoisyClassifierSpec | None:
+        """What a certification is about; None of other jobs."""
+        if self.rule != "certify" or self.base is None:
+            return None
+        return cast(NoisyClassifierSpec, self.base.spec)
 
 
 def cost_of(part: Part) -> Cost:
     """What the jobs of a part need."""
-    if part.rule == "certify":
-        return training_cost(part.spec, len(part.seeds), part.base.spec)
-    if part.rule == "train_round":
-        spec = part.spec.model_copy(update={"n": [part.spec.n[part.stage]]})
-        return training_cost(spec, len(part.seeds))
-    return training_cost(part.spec, len(part.seeds))
+    spec = part.spec
+    if isinstance(spec, LowDataSpec) and spec.active is not None:
+        spec = spec.model_copy(update={"n": [spec.n[part.stage]]})
+    return training_cost(spec, len(part.seeds), part.classifier)
 
 
 def starts_from_a_run(spec: RunSpec) -> bool:
@@ -76,10 +82,10 @@ def split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]:
     members = {f"seed{s}": (s,) for s in everyone} if is_split(spec) else {"all": everyone}
     found = []
     for name, seeds in members.items():
-        if getattr(spec, "active", None) is None:
+        if not isinstance(spec, LowDataSpec) or spec.active is None:
             found.append(Part(study, run, name, spec, seeds, base))
             continue
-        before = None
+        before: Part | None = None
         for stage in range(len(spec.n)):
             start = before if spec.active.continued and before else base
             part = f"{name}-stage{stage}"

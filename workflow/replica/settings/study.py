@@ -144,8 +144,8 @@ class StudySpec(Strict):
             for run in spec.runs:
                 if run not in self.runs:
                     raise ValueError(f"figure {figure} names the unknown run {run!r}")
-        for claim, spec in self.claims.items():
-            for figure in spec.figures:
+        for claim, words in self.claims.items():
+            for figure in words.figures:
                 if figure not in self.figures:
                     raise ValueError(f"claim {claim} names the unknown figure {figure!r}")
         return self

@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 def hoeffding(H: ArrayLike, N: ArrayLike, n: ArrayLike, delta: float) -> Array:
     """C = √(log(2HN/δ) / 2n): a mean of losses in [0, 1] (Hoeffding 1963, union bound)."""
-    return np.sqrt(np.log(2.0 * np.asarray(H) * N / delta) / (2.0 * np.asarray(n)))
+    return np.sqrt(np.log(2.0 * np.asarray(H) * N / delta) / (2.0 * np.asarray(n)))  # type: ignore[operator]
 
 
 def rate_gap(H: ArrayLike, N: ArrayLike, n: tuple[ArrayLike, ArrayLike], delta: float) -> Array:

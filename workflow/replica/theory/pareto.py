@@ -46,7 +46,7 @@ def epsilon_filter(risks: np.ndarray, C: np.ndarray, candidates: np.ndarray) -> 
     for block in _blocks(len(kept), others.size):
         near = (others <= upper[:, block]).all(axis=0)
         better = (others < lower[:, block]).any(axis=0)
-        kept[block] = ~(near & better).any(axis=1)
+        kept[block] = ~(near & better).any(axis=1)  # type: ignore[call-overload]
     return kept
 
 

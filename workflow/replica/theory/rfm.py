@@ -35,7 +35,7 @@ def iterates(r: float, above: float = 0.99) -> list[float]:
     """r, the map of r, the map of that, ... up to the first value that is at least `above`."""
     values = [r]
     while values[-1] < above:
-        values.append(float(arc_cosine(values[-1])))
+        values.append(float(arc_cosine(values[-1])))  # type: ignore[arg-type]
     return values
 
 
@@ -88,7 +88,7 @@ def _difference_norm(Z: np.ndarray, Y: np.ndarray) -> float:
     """|ZZᵀ - YYᵀ|₂ of (N, K) matrices, from a product of 2K rows and columns."""
     R = np.linalg.qr(np.hstack([Z, Y]), mode="r")
     signs = np.repeat([1.0, -1.0], [Z.shape[1], Y.shape[1]])
-    return float(np.abs(np.linalg.eigvalsh((R * signs) @ R.T)).max())
+    return float(np.abs(np.linalg.eigvalsh((R * signs) @ R.T)).max())  # type: ignore[attr-defined]
 
 
 # ======================================================================================

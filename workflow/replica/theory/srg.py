@@ -153,7 +153,8 @@ def srgopt_optimum(r: int, n: float, lambda_h: float, lambda_ws: Sequence[float]
             found = minimize(loss, found.x, method="Nelder-Mead", options=options)
             if best is None or found.fun < best.fun:
                 best = found
-    return SrgOpt(float(best.fun), *(float(value) for value in unpack(best.x)))
+    # There are six starts.
+    return SrgOpt(float(best.fun), *(float(value) for value in unpack(best.x)))  # type: ignore[union-attr]
 
 
 def srgopt_matrices(
