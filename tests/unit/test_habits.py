@@ -37,3 +37,23 @@ def test_embedded_data_have_their_licences(root):
     assert files and all(f"`{name}`" in words for name in files)
     for name in re.findall(r"\]\(([\w.-]+\.txt)\)", words):
         assert (root / "LICENSES" / name).exists()
+
+
+def test_the_picture_of_the_architecture_is_that_of_the_imports(root):
+    """Each layer of the contract is a box, in this order, and every module is in one of them."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = project["tool"]["importlinter"]["contracts"][0]
+    layers = [
+        [name.strip().removeprefix("replica.") for name in layer.split("|")]
+        for layer in contract["layers"]
+    ]
+    picture = (root / "docs/design.md").read_text(encoding="utf-8")
+    picture = picture.partition("```mermaid")[2].partition("```")[0]
+    assert [box.split(", ") for box in re.findall(r'L\d+\["(.+?)"\]', picture)] == layers
+    assert " --> ".join(f"L{i}" for i in range(len(layers))) in picture
+    there = {
+        path.stem
+        for path in (root / "workflow/replica").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert there - {"__init__"} == {name for layer in layers for name in layer}
