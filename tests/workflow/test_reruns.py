@@ -17,6 +17,7 @@ from project import (
     scored,
     snakemake,
 )  # fmt: skip
+from replica.artifacts import read_stamp
 from replica.efficiency import efficiency_table, progress_lines
 from replica.plan import make_plan
 
@@ -167,6 +168,39 @@ def test_a_run_that_stopped_half_way_is_finished_later(finished, tmp_path):
     snakemake(project, "results/smoke/low_rank/runs/fig6/all.safetensors")
     left = chain("low_rank", "fig6", "fig6_k15_l7") - {("train_run", "low_rank/runs/fig6/all")}
     assert planned(project) == left
+
+
+def test_going_back_trains_nothing(finished, tmp_path):
+    project = shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    target = "results/smoke/low_rank/runs/fig6/all.safetensors"
+    log = project / "results/smoke/logs/train_run/low_rank/fig6/all.log"
+    # As of a version that kept nothing: what is current is kept from now on.
+    shutil.rmtree(project / "results/store")
+    call(project, "replica", "launch", "--scale", "smoke", "--config", "studies=[agop]")
+    assert not (project / "results/store" / read_stamp(project / target)["key"]).exists()
+    arguments = ["--scale", "smoke", "--config", "studies=[low_rank]"]
+    call(project, "replica", "launch", *arguments)
+    before, metadata = (project / target).read_bytes(), read_stamp(project / target)
+    assert (project / target).samefile(
+        project / f"results/store/{metadata['key']}/states.safetensors"
+    )
+    snakemake(project, target, config=("overrides={low_rank: {fig6: {lr: 0.08}}}",))
+    tried = read_stamp(project / target)["key"]
+    assert tried != metadata["key"] and "taken from" not in log.read_text()
+    snakemake(project, target)
+    assert (project / target).read_bytes() == before
+    assert f"taken from results/store/{metadata['key']}" in log.read_text()
+    # Those two were made of one study alone.
+    assert planned(project) == {
+        ("scorecard_table", "scorecard"), ("correlations", "generalization")
+    }  # fmt: skip
+    # What was tried is not needed any more.
+    listed = call(project, "replica", "clean", "--dry-run").stdout
+    assert f"results/store/{tried}: " in listed and "MB would be freed." in listed
+    assert metadata["key"] not in listed and (project / "results/store" / tried).exists()
+    assert "MB freed." in call(project, "replica", "clean").stdout
+    assert not (project / "results/store" / tried).exists()
+    assert "Every stored state is needed." in call(project, "replica", "clean").stdout
 
 
 def test_scales_studies_and_seeds_compose(finished):

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,8 +88,18 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     status = command("status", _status, "how far a scale is, what runs, what is in the queue")
     used = command("efficiency", _efficiency, "memory and time of each job, asked and used")
     ahead = command("plan", _print_plan, "jobs, hours and memory that each study will take")
-    for configured in (card, check, adopt, start, status, used, ahead):
-        configured.add_argument("--scale", choices=scales, help="not that of config/config.yaml")
+    clean = command(
+        "clean", _clean, "delete states in results/ that no scale needs with these settings"
+    )
+    clean.add_argument("--dry-run", action="store_true", help="only list them, with their sizes")
+    for configured in (card, check, adopt, start, status, used, ahead, clean):
+        # It is about all of them.
+        if configured is clean:
+            clean.set_defaults(scale=None)
+        else:
+            configured.add_argument(
+                "--scale", choices=scales, help="not that of config/config.yaml"
+            )
         configured.add_argument(
             "--config",
             nargs="*",
@@ -307,12 +318,33 @@ def _print_plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(options: argparse.Namespace) -> "Plan":
+def _clean(options: argparse.Namespace) -> int:
+    from replica import disk
+    from replica.launch import running
+    from replica.settings.study import SCALES
+
+    root = Path.cwd()
+    plans = [_plan(options, [f"scale={scale}"]) for scale in SCALES]
+    if lines := running(root):
+        raise RuntimeError("\n".join([*lines, "Nothing was deleted."]))
+    found = disk.unneeded(root, plans)
+    for path, freed in found.items():
+        print(f"{path.relative_to(root)}: {freed / 1e6:,.1f} MB")
+        if not options.dry_run:
+            disk.free(path)
+    outcome = "would be freed" if options.dry_run else "freed"
+    size = sum(found.values()) / 1e6
+    print(f"{size:,.1f} MB {outcome}." if found else "Every stored state is needed.")
+    return 0
+
+
+def _plan(options: argparse.Namespace, more: Sequence[str] = ()) -> "Plan":
+    """The plan of the settings of a command, with further ones laid over them."""
     from replica.configuration import read_settings
     from replica.plan import make_plan
 
     _in_project()
-    settings = read_settings(Path.cwd(), _entries(options))
+    settings = read_settings(Path.cwd(), [*_entries(options), *more])
     return make_plan(Path.cwd(), settings.values, settings.source)
 
 

@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from replica import (
     adoption,
     artifacts,
+    disk,
     estimates,
     last_words,
     provenance,
@@ -117,6 +118,7 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if not (folder / "metadata").exists():
             adoption.adopt(plan)
         again = adoption.delete_damaged(plan)
+        disk.fill(plan)
         _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]

@@ -2,19 +2,23 @@
 
 import os
 
-from replica import artifacts, kinds, provenance
+from replica import artifacts, kinds, provenance, store
 from replica.settings.validation import validate_run
 from replica.training.jobs import started
 
 job = snakemake
 with provenance.one_sentence(job.log[0]):
-    spec = validate_run(job.params.spec, job.wildcards.run)
-    slots = kinds.training_cost(spec, len(job.params.seeds)).gpu_slots
-    with started(job, slots, job.params.checkpoint) as (run, stamp):
-        trained = provenance.function(kinds.makes(spec))(spec, run)
-    artifacts.write_tensors(job.output.states, trained.states, stamp.finish())
-    artifacts.write_table(job.output.history, trained.history, stamp.finish())
-    # A group of jobs on a cluster fails as a whole, and Snakemake then deletes what its members had
-    # finished. The checkpoint brings that back; `replica launch` clears it away in the end.
-    if "SLURM_JOB_ID" not in os.environ:
-        run.checkpoint.discard()
+    outputs = dict(job.output.items())
+    if not store.restore(job.params.key, outputs):
+        spec = validate_run(job.params.spec, job.wildcards.run)
+        slots = kinds.training_cost(spec, len(job.params.seeds)).gpu_slots
+        with started(job, slots, job.params.checkpoint) as (run, stamp):
+            trained = provenance.function(kinds.makes(spec))(spec, run)
+        artifacts.write_tensors(job.output.states, trained.states, stamp.finish())
+        artifacts.write_table(job.output.history, trained.history, stamp.finish())
+        store.keep(job.params.key, outputs)
+        # A group of jobs on a cluster fails as a whole, and Snakemake then deletes what its members
+        # had finished. Where the store keeps nothing the checkpoint brings that back; `replica
+        # launch` clears it away in the end.
+        if "SLURM_JOB_ID" not in os.environ:
+            run.checkpoint.discard()

@@ -1,0 +1,70 @@
+"""What lies in `results/` by key: results of today are put there, what no plan needs is freed."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from replica import artifacts, store
+from replica.plan import Plan, keys
+from replica.plan.parts import Part
+
+# Beside the states: counts of certifications, and the states of trainings that have not ended.
+COUNTS, CHECKPOINTS = Path("results/counts"), Path("results/checkpoints")
+
+
+def fill(plan: Plan) -> None:
+    """Keep the states of a plan that are current and not in the store yet."""
+    for name, part in plan.parts.items():
+        key, outputs = plan.key("train", *name), outputs_of(plan, part)
+        if (plan.root / store.FOLDER / key).exists():
+            continue
+        if all(artifacts.has_key(plan.root / path, key) for path in outputs.values()):
+            store.keep(key, outputs, plan.root)
+
+
+def outputs_of(plan: Plan, part: Part) -> dict[str, str]:
+    """The files of a training, by the names that its rule has for them."""
+    if part.rule == "certify":
+        return {"counts": plan.states(part)}
+    history = f"{plan.results}/{part.study}/runs/{part.stem}.history.parquet"
+    files = {"states": plan.states(part), "history": history}
+    return files | ({"labelled": plan.labelled(part)} if part.rule == "train_round" else {})
+
+
+def unneeded(root: Path, plans: Sequence[Plan]) -> dict[Path, int]:
+    """What no plan asks for in the folders that go by keys.
+
+    Returns:
+        Folders and files, with the bytes that deleting each frees: none for a state that also
+        lies where figures are made from it.
+    """
+    states = {plan.key("train", *name) for plan in plans for name in plan.parts}
+    counts = {
+        keys.counts_key(plan, part)
+        for plan in plans
+        for part in plan.parts.values()
+        if part.rule == "certify"
+    }
+    wanted = {store.FOLDER: states, CHECKPOINTS: states, COUNTS: counts}
+    return {
+        path: sum(file.stat().st_size for file in _files(path) if file.stat().st_nlink == 1)
+        for folder, needed in wanted.items()
+        for path in sorted((root / folder).glob("*"))
+        if path.name.partition(".")[0] not in needed
+    }
+
+
+def free(path: Path) -> None:
+    """Delete a folder or a file that `unneeded` names.
+
+    Raises:
+        CannotWrite: a file cannot be deleted, and why.
+    """
+    for file in _files(path):
+        artifacts.remove(file)
+    if path.is_dir():
+        shutil.rmtree(path)
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]

@@ -1,0 +1,71 @@
+"""States by key: what was trained once is not trained again, whatever was tried in between.
+
+`results/store/<key>` has the files of a training as links to those that the workflow made, which
+take no space of their own while both are there. Going back to earlier settings, or asking for an
+equal run at another scale, takes them from there.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from replica import artifacts
+
+FOLDER = Path("results/store")
+
+
+def restore(key: str, outputs: Mapping[str, str]) -> bool:
+    """Put what the store has of a key in the place of a job's outputs.
+
+    Args:
+        key: of the training.
+        outputs: path of each file, by its name in the rule.
+
+    Returns:
+        Whether it had all of them, whole; otherwise nothing is changed.
+
+    Raises:
+        CannotWrite: see `artifacts.atomic`.
+    """
+    files = {_stored(key, name, path): Path(path) for name, path in outputs.items()}
+    if not all(_is_whole(source, key) for source in files):
+        return False
+    for source, target in files.items():
+        with artifacts.atomic(target) as temporary:
+            _link(source, temporary)
+        # As new as if it had just been made: Snakemake compares times with those of inputs.
+        os.utime(target)
+    print(f"Trained before with this key: taken from {FOLDER / key}.", file=sys.stderr)
+    return True
+
+
+def keep(key: str, outputs: Mapping[str, str], root: Path = Path()) -> None:
+    """Keep what a job has made; nothing is kept where the file system knows no hard links."""
+    for name, path in outputs.items():
+        kept = root / _stored(key, name, path)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.unlink(missing_ok=True)
+            os.link(root / path, kept)
+        except OSError:
+            return
+
+
+def _stored(key: str, name: str, path: str) -> Path:
+    return FOLDER / key / f"{name}{Path(path).suffix}"
+
+
+def _is_whole(path: Path, key: str) -> bool:
+    try:
+        return path.exists() and artifacts.verify(path).get("key") == key
+    except artifacts.CorruptArtifact:
+        return False
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
