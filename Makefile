@@ -7,6 +7,7 @@
 # make profile    where the time of a whole reproduction goes
 # make SCALE=smoke / SCALE=paper    another scale;  make CONFIG='seeds=3'    another setting
 # make CONFIG='seeds=3 overrides={low_rank: {fig6: {lr: 0.05}}}'    several; with status, slurm, ... too
+# make pretrained  the package for pretrained language models, see README.md
 # make PYTHON=python3.12            the Python of the environment
 
 PYTHON ?= python3
@@ -34,7 +35,7 @@ unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT 
 unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
 
-.PHONY: all help slurm status efficiency bench profile reliability check test lock lint schema clean
+.PHONY: all help slurm status efficiency bench profile pretrained reliability check test lock lint schema clean
 
 # The same command starts a run and goes on after a crash of whatever kind.
 all: .venv/installed
@@ -61,7 +62,15 @@ status efficiency: .venv/installed
 schema: .venv/installed
 	python -m replica schema config/schema
 
-lint: .venv/installed
+# What only tests need
+.venv/tested: envs/requirements-test.txt .venv/installed
+	$(BIN)/pip install --quiet --require-hashes -r envs/requirements-test.txt
+	@touch $@
+
+pretrained: .venv/installed
+	$(BIN)/pip install --quiet --require-hashes -r envs/requirements-pretrained.txt
+
+lint: .venv/tested
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
@@ -69,20 +78,21 @@ lint: .venv/installed
 	mypy
 	snakemake --lint --config scale=smoke
 
-check: .venv/installed lint
+check: .venv/tested lint
 	pytest -n auto -m "not slow" --hypothesis-profile quick tests/unit tests/exact
 
 # A file is one worker's: there is one Slurm. Much of the time of its tests is waiting, so there is
 # a worker more than cores. What waits for the smoke scale comes after what does not.
 ALL := pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder \
 	tests/cluster tests/faults tests/exact tests/workflow tests/unit
-test: .venv/installed lint
+test: .venv/tested lint
 	$(ALL)
 
-# The lock, with one version of each package for every Python where there is one
+# The locks, with one version of each package for every Python where there is one
 lock:
-	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-		--no-header --quiet envs/requirements.in -o envs/requirements.txt
+	for name in requirements requirements-pretrained requirements-test; do \
+		uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+			--no-header --quiet envs/$$name.in -o envs/$$name.txt || exit 1; done
 
 bench: .venv/installed
 	@python benchmarks/bench.py
@@ -92,7 +102,7 @@ profile: .venv/installed
 	@python benchmarks/reproduction.py $(if $(REPLICA_SCALE),"$$REPLICA_SCALE")
 
 # All tests; writes down how often those of the cluster and of faults broke what
-reliability: .venv/installed
+reliability: .venv/tested
 	$(ALL) --reliability docs/reliability.md
 
 clean:

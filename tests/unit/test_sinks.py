@@ -1,6 +1,7 @@
 """The study `sinks`: verdicts on tables whose answer is known, its drawings, and its plan."""
 
 import json
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -577,6 +578,14 @@ def test_a_missing_folder_is_said_in_a_sentence(root, tmp_path):
     with pytest.raises(ConfigError, match=r"pretrained_dir = .*there is no such folder"):
         make_plan(root, {"scale": "paper", "pretrained_dir": str(tmp_path / "nowhere")})
     with pytest.raises(ConfigError, match=r"has none of the folders gpt2, .* with a config.json"):
+        with_models(root, tmp_path)
+
+
+def test_a_missing_package_is_said_in_a_sentence(root, tmp_path, monkeypatch):
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2/config.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError, match=r"transformers, is not installed; make pretrained"):
         with_models(root, tmp_path)
 
 

@@ -24,9 +24,10 @@ def clone(finished):
     """The finished project with this environment as its .venv."""
     if not (finished / ".venv").exists():
         (finished / ".venv").symlink_to(sys.prefix)
-        (finished / ".venv/installed").touch()
-    for path in ("envs/requirements.txt", "pyproject.toml"):
-        os.utime(finished / path, (0, 0))
+        for name in ("installed", "tested"):
+            (finished / ".venv" / name).touch()
+    for path in [*finished.glob("envs/*.txt"), finished / "pyproject.toml"]:
+        os.utime(path, (0, 0))
     return finished
 
 

@@ -1,6 +1,7 @@
 """From what the user asks for to a plan, or to one sentence on what is wrong with it."""
 
 import functools
+import importlib.util
 from pathlib import Path
 from typing import Any, cast
 
@@ -132,6 +133,11 @@ def _with_models(
             f"{source('pretrained_dir')}: pretrained_dir = {config.pretrained_dir!r} has none of "
             f"the folders {', '.join(dict.fromkeys(models.values()))} with a config.json; put a "
             "model there, as transformers saves it, or set pretrained_dir to null."
+        )
+    if len(missing) < len(models) and importlib.util.find_spec("transformers") is None:
+        raise ConfigError(
+            f"{source('pretrained_dir')}: pretrained_dir = {config.pretrained_dir!r}: the package "
+            "that reads these models, transformers, is not installed; make pretrained installs it."
         )
     if not missing:
         return specs, ()
