@@ -77,6 +77,76 @@ def planned(before):
     return jobs
 
 
+def stages(run, *numbers):
+    return {(rule, f"fc_low_data/{folder}/{run}/all-stage{number}") for number in numbers
+            for rule, folder in [("train_round", "runs"), ("measure_run", "measures")]}  # fmt: skip
+
+
+STUDY, USER = "config/studies/", "config/config.yaml"
+NETWORKS = ["depth", "dufm", "fc_low_data", "idrs", "low_rank", "mol", "sinks"]
+GRID = "cone_constant_grid"
+# What is edited: the file, the old text and the new; and the jobs whose keys are new then.
+EDITS = {
+    "one layer more": (
+        USER, "overrides: {}", "overrides: {agop: {no_agop: {depth: 5}}}",
+        chain("agop", "no_agop", "ext_no_agop"),
+    ),
+    "a learning rate": (
+        f"{STUDY}low_rank.yaml", "lr: 0.1, steps: 50000", "lr: 0.09, steps: 50000",
+        chain("low_rank", "fig6", "fig6_k15_l7"),
+    ),
+    "the same in the user's file": (
+        USER, "overrides: {}", "overrides: {low_rank: {fig6: {lr: 0.09}}}",
+        chain("low_rank", "fig6", "fig6_k15_l7"),
+    ),
+    "an added seed": (
+        f"{STUDY}dufm.yaml", "{steps: 1000, seeds: 1", "{steps: 1000, seeds: 2",
+        chain("dufm", "rec_threshold-L3", "rec_threshold"),
+    ),
+    "other samples of a population": (
+        f"{STUDY}mol.yaml", "n: [25, 50], repeats: 3}", "n: [25, 50], repeats: 4}",
+        {("measure_run", "mol/measures/networks/all"), *drawn("mol", "rec_b8_robust_digits")},
+    ),
+    "more draws": (
+        f"{STUDY}idrs.yaml", "alpha: 0.001, images: 1681", "alpha: 0.002, images: 1681",
+        {("certify", f"idrs/counts/{GRID}/all"), ("measure_run", f"idrs/measures/{GRID}/all"),
+         *drawn("idrs", "toy_cone")},
+    ),
+    # The last stage so far has to choose labels then.
+    "a further stage": (
+        USER, "overrides: {}", "overrides: {fc_low_data: {entropy: {n: [20, 40, 60]}}}",
+        stages("entropy", 1, 2) | drawn("fc_low_data", "al_a_cifar10") | scored("fc_low_data"),
+    ),
+    "another query": (
+        USER, "overrides: {}", "overrides: {fc_low_data: {entropy: {active: {query: random}}}}",
+        stages("entropy", 0, 1) | drawn("fc_low_data", "al_a_cifar10") | scored("fc_low_data"),
+    ),
+    "a measure of generalization": (
+        "workflow/replica/measures/generalization.py", "SIGMA, DRAWS = 0.1", "SIGMA, DRAWS = 0.2",
+        generalized(*NETWORKS),
+    ),
+    "a table": (
+        "workflow/replica/studies/low_rank.py", "for r in range(4, 13)", "for r in range(4, 12)",
+        drawn("low_rank", "fig3_left_loss_ratio") | scored("low_rank"),
+    ),
+    "a drawing": (
+        "workflow/replica/studies/low_rank.py", "figsize=(10.5, 5.6)", "figsize=(9, 5)",
+        {("figure_plot", "low_rank/figures/fig6_k15_l7")},
+    ),
+    "a claim": (
+        "workflow/replica/studies/dufm.py", "gap.between(-1e-4, 0.05)", "gap.between(-1e-4, 0.06)",
+        scored("dufm"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_runs_what_depends_on_it_and_nothing_else(edit, changed, planned):
+    file, old, new, jobs = EDITS[edit]
+    assert planned(changed(file, old, new)) == jobs
+
+
 @pytest.mark.slow
 def test_a_comment_or_docstring_runs_nothing(changed, planned):
     changed("workflow/replica/training/ensemble.py", "def train(", "# a comment\n\n\ndef train(")
@@ -109,30 +179,6 @@ def test_a_change_in_the_nfa_measures_networks_and_not_deep_rfm(changed, planned
 
 
 @pytest.mark.slow
-def test_one_layer_more_runs_that_chain(changed, planned):
-    project = changed(
-        "config/config.yaml", "overrides: {}", "overrides: {agop: {no_agop: {depth: 5}}}"
-    )
-    assert planned(project) == chain("agop", "no_agop", "ext_no_agop")
-
-
-@pytest.mark.slow
-def test_a_changed_learning_rate_runs_that_chain(changed, planned):
-    project = changed(
-        "config/studies/low_rank.yaml", "lr: 0.1, steps: 50000", "lr: 0.09, steps: 50000"
-    )
-    assert planned(project) == chain("low_rank", "fig6", "fig6_k15_l7")
-
-
-@pytest.mark.slow
-def test_the_same_through_the_users_file(changed, planned):
-    project = changed(
-        "config/config.yaml", "overrides: {}", "overrides: {low_rank: {fig6: {lr: 0.09}}}"
-    )
-    assert planned(project) == chain("low_rank", "fig6", "fig6_k15_l7")
-
-
-@pytest.mark.slow
 def test_another_probe_measures_again_and_trains_nothing(changed, planned):
     project = changed(
         "config/studies/sinks.yaml", "switch: 3, alignment: 3", "switch: 2, alignment: 3"
@@ -140,45 +186,6 @@ def test_another_probe_measures_again_and_trains_nothing(changed, planned):
     jobs = planned(project)
     made = [job for job in jobs if job[0] in ("train_run", "measure_run", "generalization")]
     assert made == [("measure_run", "sinks/measures/lm/all")]
-
-
-@pytest.mark.slow
-def test_other_samples_of_the_population_train_nothing(changed, planned):
-    project = changed(
-        "config/studies/mol.yaml", "n: [25, 50], repeats: 3}", "n: [25, 50], repeats: 4}"
-    )
-    assert planned(project) == {
-        ("measure_run", "mol/measures/networks/all"), *drawn("mol", "rec_b8_robust_digits"),
-    }  # fmt: skip
-
-
-@pytest.mark.slow
-def test_another_measure_of_generalization_measures_all_networks(changed, planned):
-    project = changed(
-        "workflow/replica/measures/generalization.py", "SIGMA, DRAWS = 0.1", "SIGMA, DRAWS = 0.2"
-    )
-    studies = ["depth", "dufm", "fc_low_data", "idrs", "low_rank", "mol", "sinks"]
-    assert planned(project) == generalized(*studies)
-
-
-@pytest.mark.slow
-def test_an_added_seed_runs_that_chain(changed, planned):
-    project = changed(
-        "config/studies/dufm.yaml", "{steps: 1000, seeds: 1", "{steps: 1000, seeds: 2"
-    )
-    assert planned(project) == chain("dufm", "rec_threshold-L3", "rec_threshold")
-
-
-@pytest.mark.slow
-def test_more_draws_certify_again_and_train_nothing(changed, planned):
-    project = changed(
-        "config/studies/idrs.yaml", "alpha: 0.001, images: 1681", "alpha: 0.002, images: 1681"
-    )
-    run = "cone_constant_grid"
-    assert planned(project) == {
-        ("certify", f"idrs/counts/{run}/all"), ("measure_run", f"idrs/measures/{run}/all"),
-        *drawn("idrs", "toy_cone"),
-    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -198,56 +205,8 @@ def test_a_retrained_classifier_is_certified_again(changed, planned):
     assert {job for job in jobs if "generalization" in job[1]} == generalized("idrs")
 
 
-def stages(run, *numbers):
-    return {(rule, f"fc_low_data/{folder}/{run}/all-stage{number}") for number in numbers
-            for rule, folder in [("train_round", "runs"), ("measure_run", "measures")]}  # fmt: skip
-
-
-@pytest.mark.slow
-def test_a_further_stage_goes_on_from_those_that_are_there(changed, planned):
-    config = "overrides: {fc_low_data: {entropy: {n: [20, 40, 60]}}}"
-    project = changed("config/config.yaml", "overrides: {}", config)
-    # The last stage so far has to choose labels now.
-    assert planned(project) == (
-        stages("entropy", 1, 2) | drawn("fc_low_data", "al_a_cifar10") | scored("fc_low_data")
-    )
-
-
-@pytest.mark.slow
-def test_another_query_starts_its_chain_anew_and_touches_no_other(changed, planned):
-    config = "overrides: {fc_low_data: {entropy: {active: {query: random}}}}"
-    project = changed("config/config.yaml", "overrides: {}", config)
-    assert planned(project) == (
-        stages("entropy", 0, 1) | drawn("fc_low_data", "al_a_cifar10") | scored("fc_low_data")
-    )
-
-
-@pytest.mark.slow
-def test_a_restyled_drawing_is_only_drawn(changed, planned):
-    project = changed(
-        "workflow/replica/studies/low_rank.py", "figsize=(10.5, 5.6)", "figsize=(9, 5)"
-    )
-    assert planned(project) == {("figure_plot", "low_rank/figures/fig6_k15_l7")}
-
-
 @pytest.mark.slow
 def test_a_new_style_redraws_everything_and_computes_nothing(changed, planned):
     jobs = planned(changed("workflow/replica/replica.mplstyle", "font.size: 8", "font.size: 9"))
     assert {rule for rule, _ in jobs} == {"figure_plot"}
     assert len(jobs) == sum(len(figures) for figures in ALL_PLOTTED.values())
-
-
-@pytest.mark.slow
-def test_a_changed_table_function_makes_one_figure(changed, planned):
-    project = changed(
-        "workflow/replica/studies/low_rank.py", "for r in range(4, 13)", "for r in range(4, 12)"
-    )
-    assert planned(project) == drawn("low_rank", "fig3_left_loss_ratio") | scored("low_rank")
-
-
-@pytest.mark.slow
-def test_a_changed_claim_decides_again(changed, planned):
-    project = changed(
-        "workflow/replica/studies/dufm.py", "gap.between(-1e-4, 0.05)", "gap.between(-1e-4, 0.06)"
-    )
-    assert planned(project) == scored("dufm")

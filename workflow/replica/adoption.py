@@ -6,7 +6,6 @@ import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 from replica import artifacts
 from replica.data.prepare import verify
@@ -22,7 +21,7 @@ def not_current(plan: Plan) -> dict[str, str]:
     # Forks, and not threads: half of the work is pandas' own.
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(mp_context=context, initializer=_leave_signals) as pool:
-        found = pool.map(_key_in, [plan.root / name for name in there], chunksize=8)
+        found = pool.map(artifacts.whole_key, [plan.root / name for name in there], chunksize=8)
         try:
             for name, key in zip(there, found, strict=True):
                 if key is None:
@@ -39,14 +38,6 @@ def _leave_signals() -> None:
     """Ctrl-C reaches the forks too; the process that they belong to ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _key_in(path: Path) -> str | None:
-    """The key in the stamp of an artifact that has been read whole; None where it is damaged."""
-    try:
-        return artifacts.verify(path).get("key", "")
-    except artifacts.CorruptArtifact:
-        return None
 
 
 def current_figures(plan: Plan) -> list[tuple[str, str]]:

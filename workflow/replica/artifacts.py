@@ -363,6 +363,14 @@ def verify(path: Path | str) -> dict:
     return _read_table(path)[1]
 
 
+def whole_key(path: Path | str) -> str | None:
+    """The key in the stamp of an artifact that was read whole; None where it is damaged."""
+    try:
+        return str(verify(path).get("key", ""))
+    except CorruptArtifact:
+        return None
+
+
 def content_digest(path: Path | str) -> str:
     """sha256 of the data of an artifact, leaving out its stamp (times, hosts) or its mark.
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from replica import artifacts, store
 from replica.plan import Plan, keys
-from replica.plan.parts import Part
 
 # Beside the states: counts of certifications, and the states of trainings that have not ended.
 COUNTS, CHECKPOINTS = Path("results/counts"), Path("results/checkpoints")
@@ -15,20 +14,11 @@ COUNTS, CHECKPOINTS = Path("results/counts"), Path("results/checkpoints")
 def fill(plan: Plan) -> None:
     """Keep the states of a plan that are current and not in the store yet."""
     for name, part in plan.parts.items():
-        key, outputs = plan.key("train", *name), outputs_of(plan, part)
+        key, outputs = plan.key("train", *name), plan.outputs(part)
         if (plan.root / store.FOLDER / key).exists():
             continue
         if all(artifacts.has_key(plan.root / path, key) for path in outputs.values()):
             store.keep(key, outputs, plan.root)
-
-
-def outputs_of(plan: Plan, part: Part) -> dict[str, str]:
-    """The files of a training, by the names that its rule has for them."""
-    if part.rule == "certify":
-        return {"counts": plan.states(part)}
-    history = f"{plan.results}/{part.study}/runs/{part.stem}.history.parquet"
-    files = {"states": plan.states(part), "history": history}
-    return files | ({"labelled": plan.labelled(part)} if part.rule == "train_round" else {})
 
 
 def unneeded(root: Path, plans: Sequence[Plan]) -> dict[Path, int]:

@@ -103,12 +103,7 @@ def _files(plan: Plan) -> dict[tuple[str, str, str], list[str]]:
     """The stamped or marked files of each job."""
     files: dict[tuple[str, str, str], list[str]] = {}
     for part in plan.parts.values():
-        base = f"{plan.results}/{part.study}"
-        made = files[part.study, part.rule, part.stem] = [plan.states(part)]
-        if part.rule != "certify":
-            made.append(f"{base}/runs/{part.stem}.history.parquet")
-        if part.rule == "train_round":
-            made.append(plan.labelled(part))
+        files[part.study, part.rule, part.stem] = [*plan.outputs(part).values()]
         if plan.measured(part):
             files[part.study, "measure_run", part.stem] = [plan.measures(part)]
     for study in plan.studies:

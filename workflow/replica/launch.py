@@ -372,7 +372,7 @@ def _clear_checkpoints(plan: Plan) -> None:
     """Delete the checkpoints of runs that are finished; jobs on a cluster leave them."""
     for name, part in plan.parts.items():
         if (plan.root / plan.states(part)).exists():
-            for path in (plan.root / "results/checkpoints").glob(f"{plan.key('train', *name)}*"):
+            for path in (plan.root / disk.CHECKPOINTS).glob(f"{plan.key('train', *name)}*"):
                 artifacts.remove(path)
 
 
@@ -469,7 +469,7 @@ def _clear_results_folder(plan: Plan) -> None:
     for place in (folder, plan.root / ".snakemake"):
         artifacts.write_bytes(place / ".writable", bytes(TRIAL_BYTES))
         artifacts.remove(place / ".writable")
-    for below in (folder, plan.root / "results/checkpoints"):
+    for below in (folder, plan.root / disk.CHECKPOINTS):
         for path in below.rglob(".*.tmp"):
             artifacts.remove(path)
 

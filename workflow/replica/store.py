@@ -30,7 +30,7 @@ def restore(key: str, outputs: Mapping[str, str]) -> bool:
         CannotWrite: see `artifacts.atomic`.
     """
     files = {_stored(key, name, path): Path(path) for name, path in outputs.items()}
-    if not all(_is_whole(source, key) for source in files):
+    if not all(source.exists() and artifacts.whole_key(source) == key for source in files):
         return False
     for source, target in files.items():
         with artifacts.atomic(target) as temporary:
@@ -55,13 +55,6 @@ def keep(key: str, outputs: Mapping[str, str], root: Path = Path()) -> None:
 
 def _stored(key: str, name: str, path: str) -> Path:
     return FOLDER / key / f"{name}{Path(path).suffix}"
-
-
-def _is_whole(path: Path, key: str) -> bool:
-    try:
-        return path.exists() and artifacts.verify(path).get("key") == key
-    except artifacts.CorruptArtifact:
-        return False
 
 
 def _link(source: Path, target: Path) -> None:

@@ -33,6 +33,6 @@ rule certify:
         base=lambda wildcards: part_of(wildcards).base.spec.model_dump(mode="json"),
         slice=lambda wildcards: part_of(wildcards).slice,
         # Counts outlive the job: more draws go on from fewer.
-        store=lambda wildcards: f"results/counts/{keys.counts_key(plan, part_of(wildcards))}.safetensors",
+        checkpoint=lambda wildcards: f"results/counts/{keys.counts_key(plan, part_of(wildcards))}.safetensors",
     script:
         "../scripts/certify.py"

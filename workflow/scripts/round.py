@@ -13,7 +13,7 @@ with provenance.one_sentence(job.log[0]):
         spec = validate_run(job.params.spec, job.wildcards.run)
         slots = kinds.training_cost(spec, len(job.params.seeds)).gpu_slots
         before = next(iter(job.input.labelled), None)
-        with started(job, slots, job.params.checkpoint) as (run, stamp):
+        with started(job, slots) as (run, stamp):
             trained, labelled = provenance.function(kinds.makes(spec))(
                 spec, run, job.params.stage, artifacts.read_table(before) if before else None
             )

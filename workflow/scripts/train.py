@@ -12,7 +12,7 @@ with provenance.one_sentence(job.log[0]):
     if not store.restore(job.params.key, outputs):
         spec = validate_run(job.params.spec, job.wildcards.run)
         slots = kinds.training_cost(spec, len(job.params.seeds)).gpu_slots
-        with started(job, slots, job.params.checkpoint) as (run, stamp):
+        with started(job, slots) as (run, stamp):
             trained = provenance.function(kinds.makes(spec))(spec, run)
         artifacts.write_tensors(job.output.states, trained.states, stamp.finish())
         artifacts.write_table(job.output.history, trained.history, stamp.finish())

@@ -180,13 +180,8 @@ def artifacts(plan: "Plan") -> dict[str, str]:
     """Every stamped file of a configuration with the key it must carry."""
     expected: dict[str, str] = {}
     for (study, run, part), job in plan.parts.items():
-        base = f"{plan.results}/{study}"
         key = plan.key("train", study, run, part)
-        expected[f"{base}/{job.states}"] = key
-        if job.rule != "certify":
-            expected[f"{base}/runs/{job.stem}.history.parquet"] = key
-        if job.rule == "train_round":
-            expected[plan.labelled(job)] = key
+        expected |= dict.fromkeys(plan.outputs(job).values(), key)
         if plan.measured(job):
             measure = plan.key("measure", study, run, part)
             expected[plan.measures(job)] = measure

@@ -83,10 +83,8 @@ class Plan:
     def figure_inputs(self, study: str, figure: str) -> dict[str, list[str]]:
         """Histories and measures that the table of a figure is made from."""
         parts = self.parts_of(study, self.figure(study, figure).runs)
-        base = f"{self.results}/{study}"
-        trained = [part.stem for part in parts if part.rule != "certify"]
         return {
-            "histories": [f"{base}/runs/{stem}.history.parquet" for stem in trained],
+            "histories": [self.history(part) for part in parts if part.rule != "certify"],
             "measures": [self.measures(part) for part in parts],
         }
 
@@ -146,6 +144,17 @@ class Plan:
     def states(self, part: Part) -> str:
         """The states of a part."""
         return f"{self.results}/{part.study}/{part.states}"
+
+    def history(self, part: Part) -> str:
+        """The history of a training."""
+        return f"{self.results}/{part.study}/runs/{part.stem}.history.parquet"
+
+    def outputs(self, part: Part) -> dict[str, str]:
+        """The files that the job of a part makes, by the names that its rule has for them."""
+        if part.rule == "certify":
+            return {"counts": self.states(part)}
+        files = {"states": self.states(part), "history": self.history(part)}
+        return files | ({"labelled": self.labelled(part)} if part.rule == "train_round" else {})
 
     def measures(self, part: Part) -> str:
         """The measures of a part."""

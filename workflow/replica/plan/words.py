@@ -19,7 +19,7 @@ def published(plan: "Plan", study: str) -> str:
 
 
 def status(plan: "Plan", study: str, figure: str) -> str:
-    """`reconstructed` if the figure itplan is ours, else `scaled` or `published`.
+    """`reconstructed` if the figure itself is ours, else `scaled` or `published`.
 
     `published` means that every run has the settings of the paper scale; single values that
     no source settles are named in the figure's `reconstructed` text and on the plot.

@@ -64,15 +64,12 @@ def table_result(table: pd.DataFrame) -> Result:
 
 
 @contextmanager
-def started(
-    snakemake: Any, gpu_slots: int, checkpoint: str
-) -> Iterator[tuple[Job, provenance.Stamp]]:
+def started(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.Stamp]]:
     """The job as the library sees it, and the stamp of what it makes; the device is held within.
 
     Args:
         snakemake: the object that a rule's script is given.
         gpu_slots: what the job needs of a GPU; see `replica.costs`.
-        checkpoint: path of its checkpoint.
 
     Raises:
         NotEnoughMemory: the machine has less than the job asks for.
@@ -88,7 +85,7 @@ def started(
             study=names.study,
             run=names.run,
             seeds=tuple(params.seeds),
-            checkpoint=Checkpoint(Path(checkpoint), config["checkpoint_seconds"]),
+            checkpoint=Checkpoint(Path(params.checkpoint), config["checkpoint_seconds"]),
             device=device,
             threads=snakemake.threads,
             card=next(iter(cards.values()), None),
