@@ -51,15 +51,16 @@ def by_integral(x, N, nc):
     return mpmath.quad(density, mpmath.linspace(low, high, 9))
 
 
-@pytest.mark.parametrize(("N", "nc"), [(2, 1e7), (3, 5e8), (64, 3e7), (64, 1e10), (16, 2e3)])
+@pytest.mark.parametrize(("N", "nc"), [(2, 1e7), (3, 5e8), (64, 3e7), (64, 1e10), (16, 2e3),
+                                      (784, 5e3)])  # fmt: skip
 @pytest.mark.parametrize("z", [-4.0, -1.0, 0.3, 3.0])
 def test_the_distribution_at_extreme_noncentrality(N, nc, z):
     x = (np.sqrt(N + nc) + z * np.sqrt((N + 2 * nc) / (2 * (N + nc)))) ** 2
     assert noncentral.cdf(x, N, nc) == pytest.approx(float(by_integral(x, N, nc)), abs=1e-12)
 
 
-@given(st.sampled_from([2, 3, 10, 64, 784, 3072]), st.floats(0, 5e3), st.floats(-5, 5))
-def test_the_distribution_is_scipys_where_that_is_good(N, nc, z):
+@given(st.sampled_from([2, 3, 10, 64, 784, 3072]), st.floats(3e4, 1e6), st.floats(-5, 5))
+def test_the_distribution_is_scipys_also_where_scipy_is_slow(N, nc, z):
     x = max(np.sqrt(N + nc) + z, 0) ** 2
     assert noncentral.cdf(x, N, nc) == pytest.approx(stats.ncx2.cdf(x, N, nc), abs=1e-11)
 

@@ -653,6 +653,13 @@ def test_no_claim_holds_without_a_gain(claims, published_tables):
             assert found.verdict == FAILS, (name, found)
 
 
+def test_a_head_that_makes_a_difference_cannot_be_dropped(claims, published_tables):
+    table = published_tables["ablation_b_ojkd"]
+    lower = table["test_accuracy"] - 5 * (table["series"] == "OriginalHead")
+    tables = {"ablation_b_ojkd": table.assign(test_accuracy=lower)}
+    assert verdict(claims, "c10", tables).verdict == FAILS
+
+
 @pytest.mark.slow
 def test_networks_that_were_not_trained_decide_nothing(claims, published_tables):
     """One series that misses two images of a hundred is enough, whatever its gain."""

@@ -755,7 +755,9 @@ def test_the_embedded_text_is_that_of_python_3_11_7(tmp_path, root):
 
 
 def test_the_embedded_digits_are_those_of_scikit_learn(tmp_path, root):
-    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    theirs = pytest.importorskip(
+        "sklearn.datasets", reason="compares with scikit-learn, which nothing else needs"
+    ).load_digits()
     own = load_registry(root / "config/datasets.yaml")["digits"]
     data = load(prepare_dataset(own, tmp_path, tmp_path / "out"))
     np.testing.assert_array_equal(data.array("train.images")[:, 0], theirs.images)

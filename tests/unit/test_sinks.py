@@ -299,6 +299,17 @@ def test_c5_holds_from_every_start_or_depends_on_it():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("claim", [sinks.claim_c5, sinks.claim_c5_tw])
+def test_a_start_that_did_not_run_leaves_c5_undecided(claim):
+    table = mlp_like()["rec_c8_mlp_like"]
+    part = table[table["start"] != STARTS[0]]
+    assert claim({"rec_c8_mlp_like": part}).verdict == UNDECIDABLE
+    denied = mlp_like(mix=everywhere(**NO_SINK), tw=everywhere(dloss_own=0.3))["rec_c8_mlp_like"]
+    part = denied[denied["start"] != STARTS[0]]
+    assert claim({"rec_c8_mlp_like": part}).verdict == UNDECIDABLE
+
+
+@pytest.mark.slow
 def test_c5_rests_on_runs_that_settled_and_learnt_in_enough_seeds():
     found = sinks.claim_c5(mlp_like(moved=0.1))
     assert found.verdict == UNDECIDABLE and "not settled" in found.detail

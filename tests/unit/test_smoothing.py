@@ -36,7 +36,7 @@ from replica.smoothing import (
 from replica.studies import idrs
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
-from replica.verdicts import Undecided
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
 
 CLASSIFIER = dict(
     kind="noisy_classifier", dataset="digits", pixel_max=16, network={"kind": "mlp", "hidden": [32]},
@@ -624,9 +624,6 @@ def test_the_published_numbers_agree_with_each_other(root):
 # ---------------------------------------------------------------------------------------- claims
 
 
-UNDECIDED = "not decidable at this scale"
-
-
 def images(noise, rate, radius, correct, sigma_x=0.25):
     seeds, count = radius.shape
     return pd.DataFrame({
@@ -670,18 +667,18 @@ def trade_off(table):
 
 @pytest.mark.slow
 def test_a_waterfall_is_mitigated_only_by_the_noise_of_the_images():
-    assert waterfalls(made()).verdict == "holds"
+    assert waterfalls(made()).verdict == HOLDS
     # The same spread of noise on images that are not at the ceiling: shuffled it does better.
-    assert waterfalls(made(order=-1)).verdict == UNDECIDED
+    assert waterfalls(made(order=-1)).verdict == UNDECIDABLE
     # No spread at all: as for constant noise.
-    assert waterfalls(made(spread=False)).verdict == UNDECIDED
+    assert waterfalls(made(spread=False)).verdict == UNDECIDABLE
     # All radii are the same, and so the fall is higher.
     table = made(spread=False)
     largest = table["radius"].max()
     worse = table.assign(radius=table["radius"].where(table["noise"] != "knn", largest))
-    assert waterfalls(worse).verdict == "does not hold"
+    assert waterfalls(worse).verdict == FAILS
     low = table.assign(radius=0.9 * table["radius"])
-    assert "no waterfall" in waterfalls(low).detail and waterfalls(low).verdict == UNDECIDED
+    assert "no waterfall" in waterfalls(low).detail and waterfalls(low).verdict == UNDECIDABLE
 
 
 def test_the_waterfall_of_another_rate_decides_nothing():
@@ -693,23 +690,23 @@ def test_the_waterfall_of_another_rate_decides_nothing():
 
 @pytest.mark.slow
 def test_the_trade_off_can_hold_and_fail():
-    assert trade_off(made(better=1.1)).verdict == "holds"
-    assert trade_off(made(better=0.8)).verdict == "does not hold"
-    assert trade_off(made(spread=False)).verdict == UNDECIDED
+    assert trade_off(made(better=1.1)).verdict == HOLDS
+    assert trade_off(made(better=0.8)).verdict == FAILS
+    assert trade_off(made(spread=False)).verdict == UNDECIDABLE
     # A larger radius that costs accuracy is no way out of a trade-off.
     table = made(better=1.5)
     lost = (table["noise"] == "knn") & (table["image"] % 7 == 0)
-    assert trade_off(table.assign(correct=table["correct"] & ~lost)).verdict == UNDECIDED
+    assert trade_off(table.assign(correct=table["correct"] & ~lost)).verdict == UNDECIDABLE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("claim", [waterfalls, trade_off])
 def test_evidence_needs_settled_classifiers_and_three_of_them(claim):
     good = {"better": 1.1} if claim is trade_off else {}
-    assert claim(made(**good, seeds=2)).verdict == UNDECIDED
+    assert claim(made(**good, seeds=2)).verdict == UNDECIDABLE
     assert "2 classifiers of digits, 3 are needed" in claim(made(**good, seeds=2)).detail
     early = claim(made(**good, late_fall=np.repeat([0.0, 0.1], [2, 1])))
-    assert early.verdict == UNDECIDED and early.value == pytest.approx(claim(made(**good)).value)
+    assert early.verdict == UNDECIDABLE and early.value == pytest.approx(claim(made(**good)).value)
     assert early.detail.startswith("2 of 3 runs have settled")
 
 
@@ -720,10 +717,10 @@ def test_near_cohens_radius_is_decided_before_training():
         radius, _ = certificates.input_dependent_radius(sigma, 0.01, N, p_a)
         assert (radius / certificates.cohen_radius(sigma, p_a)).min() > 0.91
     good = made()
-    assert idrs.claim_c8({"cert_acc_cifar10": good, "cert_acc_mnist": good}).verdict == "holds"
+    assert idrs.claim_c8({"cert_acc_cifar10": good, "cert_acc_mnist": good}).verdict == HOLDS
     worse = good.assign(radius=np.where(good["noise"] == "knn", 0.5, 1) * good["radius"])
     tables = {"cert_acc_cifar10": good, "cert_acc_mnist": worse}
-    assert idrs.claim_c8(tables).verdict == "does not hold"
+    assert idrs.claim_c8(tables).verdict == FAILS
 
 
 def of_classes(table):
@@ -738,19 +735,19 @@ def test_the_claim_of_fairness():
     table = made()
     table = table.assign(correct=table["correct"].where(table["panel"] == "image", False))
     same = of_classes(table)
-    assert same.verdict == UNDECIDED and "the same on every image" in same.detail
+    assert same.verdict == UNDECIDABLE and "the same on every image" in same.detail
     hard, generator = table["label"] == 0, np.random.default_rng(1)
     lost = hard & (generator.uniform(size=len(table)) < 0.6)
     constant = table["noise"].isin(["constant", "knn_mean"])
     unfair = table.assign(correct=table["correct"] & ~(lost & constant))
-    assert of_classes(unfair).verdict == "holds"
+    assert of_classes(unfair).verdict == HOLDS
     # Fairer than one constant noise alone is not enough.
     half = table.assign(correct=table["correct"] & ~(lost & (table["noise"] == "constant")))
-    assert of_classes(half).verdict == UNDECIDED
+    assert of_classes(half).verdict == UNDECIDABLE
     unfair = table.assign(correct=table["correct"] & ~(lost & (table["noise"] == "knn")))
-    assert of_classes(unfair).verdict == "does not hold"
+    assert of_classes(unfair).verdict == FAILS
     few = unfair[unfair["seed"] < 2]
-    assert of_classes(few).verdict == UNDECIDED
+    assert of_classes(few).verdict == UNDECIDABLE
 
 
 def test_an_error_covers_classifiers_that_differ():
@@ -769,9 +766,9 @@ def ratios(mean, count=500):
 
 
 def test_the_mean_noise_holds_within_its_limits():
-    assert idrs.claim_c9(ratios(1.052)).verdict == "holds"
-    assert idrs.claim_c9(ratios(1.0)).verdict == "does not hold"
-    assert idrs.claim_c9(ratios(1.08, 20)).verdict == UNDECIDED
+    assert idrs.claim_c9(ratios(1.052)).verdict == HOLDS
+    assert idrs.claim_c9(ratios(1.0)).verdict == FAILS
+    assert idrs.claim_c9(ratios(1.08, 20)).verdict == UNDECIDABLE
 
 
 @pytest.mark.slow
@@ -782,18 +779,20 @@ def test_the_closed_claims_fail_on_wrong_numbers():
         )
 
     radii = named("radius_vs_pa")
-    assert idrs.claim_c4({"radius_vs_pa": radii}).verdict == "holds"
+    assert idrs.claim_c4({"radius_vs_pa": radii}).verdict == HOLDS
     inflated = radii.assign(radius=1.2 * radii["radius"])
-    assert idrs.claim_c4({"radius_vs_pa": inflated}).verdict == "does not hold"
+    assert idrs.claim_c4({"radius_vs_pa": inflated}).verdict == FAILS
     shares = named("radius_vs_dimension")
-    assert idrs.claim_c3({"radius_vs_dimension": shares}).verdict == "holds"
+    assert idrs.claim_c3({"radius_vs_dimension": shares}).verdict == HOLDS
     turned = shares.assign(rho=shares["rho"] + 0.1 * (shares["n_dim"] == 3072))
-    assert idrs.claim_c3({"radius_vs_dimension": turned}).verdict == "does not hold"
+    assert idrs.claim_c3({"radius_vs_dimension": turned}).verdict == FAILS
     limits = named("table_dim_thresholds")
-    assert idrs.claim_c2({"table_dim_thresholds": limits}).verdict == "holds"
+    assert idrs.claim_c2({"table_dim_thresholds": limits}).verdict == HOLDS
+    flatter = limits.assign(threshold=1 - (1 - limits["threshold"]).abs() ** 0.5)
+    assert idrs.claim_c2({"table_dim_thresholds": flatter}).verdict == FAILS
     xi = named("xi_functions")
-    assert idrs.claim_c1({"xi_functions": xi}).verdict == "holds"
-    assert idrs.claim_c1({"xi_functions": xi.assign(xi=xi["xi"] - 0.01)}).verdict == "does not hold"
+    assert idrs.claim_c1({"xi_functions": xi}).verdict == HOLDS
+    assert idrs.claim_c1({"xi_functions": xi.assign(xi=xi["xi"] - 0.01)}).verdict == FAILS
 
 
 def test_a_settled_classifier_is_told_from_its_history():
@@ -870,5 +869,5 @@ def test_on_real_images_the_mean_noise_is_five_percent_above(real_data, root, tm
     sigma = variance.sigma_knn(0.25, 0.01, distance, 5)
     rows = {"rate": 0.01, "image": np.arange(500), "sigma_ratio": sigma.numpy() / 0.25}
     verdict = idrs.claim_c9({"sigma_hist": pd.DataFrame(rows)})
-    assert verdict.verdict == "holds" and verdict.value == pytest.approx(1.0517, abs=1e-3)
+    assert verdict.verdict == HOLDS and verdict.value == pytest.approx(1.0517, abs=1e-3)
     assert variance.semi_elasticity(images, sigma, 0.01).max() <= 1

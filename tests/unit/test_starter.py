@@ -223,7 +223,6 @@ def test_a_snakemake_that_starts_scripts_otherwise_is_left_alone(monkeypatch, ca
 
     class Nothing: ...
 
-    before = script.PythonScript.execute_script
     for other in (Other, Fewer, Nothing):
         assert not is_as_known(other)
         own = getattr(other, "execute_script", None)
@@ -232,5 +231,13 @@ def test_a_snakemake_that_starts_scripts_otherwise_is_left_alone(monkeypatch, ca
         assert getattr(other, "execute_script", None) is own
         said = capsys.readouterr().err
         assert "starts scripts in another way" in said and said.count("\n") == 1
-    monkeypatch.undo()
-    assert script.PythonScript.execute_script is before
+
+
+def test_a_snakemake_that_is_known_gets_forks(monkeypatch, capsys):
+    from snakemake import script
+
+    class Same(script.PythonScript): ...
+
+    monkeypatch.setattr(script, "PythonScript", Same)
+    fork_scripts(None, {"plain": []}, None)
+    assert "execute_script" in vars(Same) and capsys.readouterr().err == ""

@@ -65,7 +65,15 @@ def test_a_difference_from_a_null_model_has_the_chance_level_of_all_signs():
 )
 def test_only_what_chance_seldom_shows_is_decided(claimed, opposite, verdict):
     found = verdicts.by_chance(claimed, opposite, detail="so many", **WORDS)
-    assert found.verdict == verdict and "chance" in found.detail and "so many" in found.detail
+    assert found.verdict == verdict and "so many" in found.detail
+    # The one that decides; where none does, the smaller.
+    assert found.detail.endswith(f"chance level {min(claimed, opposite):.2g}")
+
+
+def test_a_coin_shows_so_many_or_so_few():
+    falls = pd.Series([True] * 5 + [False])
+    assert verdicts.coin(falls, "greater") == pytest.approx((1 + 6) / 64)
+    assert verdicts.coin(falls, "less") == pytest.approx(63 / 64)
 
 
 def test_runs_that_have_not_settled_decide_nothing():

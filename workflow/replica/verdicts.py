@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
-from scipy.stats import page_trend_test
+from scipy.stats import binomtest, page_trend_test
 
 Rows = TypeVar("Rows", bound=Sized)
 Numbers = TypeVar("Numbers", pd.Series, pd.DataFrame, np.ndarray, list)
@@ -22,6 +22,8 @@ FAILS = "does not hold"
 UNDECIDABLE = "not decidable at this scale"
 # A trend, a share or a difference decides where chance alone shows it less often than this.
 CHANCE = 0.05
+# The share of its training set that a network which is compared with others fits.
+FITS = 0.99
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def settled(runs: Rows, has_settled: pd.Series | np.ndarray, rule: str, least: i
     return runs[keep]  # type: ignore[index]
 
 
-def trained(accuracy: pd.Series, least: float = 0.99) -> None:
+def trained(accuracy: pd.Series, least: float = FITS) -> None:
     """A comparison needs networks that fit their training set, in every series.
 
     Args:
@@ -169,6 +171,11 @@ def beyond(ours: pd.Series | np.ndarray, null: pd.Series | np.ndarray) -> float:
     return float((sums >= difference.sum() - 1e-12 * np.abs(difference).sum()).mean())
 
 
+def coin(good: pd.Series, side: Literal["greater", "less"]) -> float:
+    """How often chance alone, one in two, shows so many (`greater`) or so few (`less`)."""
+    return float(binomtest(int(good.sum()), len(good), 0.5, side).pvalue)
+
+
 def by_chance(
     claimed: float,
     opposite: float,
@@ -182,7 +189,8 @@ def by_chance(
         claimed: how often chance alone shows what is claimed as clearly as the runs.
         opposite: the same of the opposite.
     """
-    detail = f"{detail}; chance level {min(claimed, 1.0):.2g}"
+    decisive = claimed if claimed < CHANCE else min(claimed, opposite, 1.0)
+    detail = f"{detail}; chance level {decisive:.2g}"
     if min(claimed, opposite) >= CHANCE:
         reason = f"chance alone shows as much in more than {CHANCE:.0%} of cases: {detail}"
         return undecidable(reason, value=value)

@@ -240,7 +240,7 @@ def rows_at(
     for kind, chosen in kinds.items():
         values = {name: _mean(value, chosen).tolist() for name, value in by_row.items()}
         if spec.attention == "softmax":
-            own = token_wise(params, spec, seen, o, chosen)
+            own = token_wise(params, seen, o, chosen)
             values["dloss_own"] = _mean(lost_with(own, "diagonal") - lost, chosen).tolist()
         for s in range(len(seeds)):
             rows = chosen[s].flatten()
@@ -274,16 +274,13 @@ def explained(x: Tensor, y: Tensor) -> float:
     return float(1 - (affine(x, y)[1] ** 2).sum() / total) if total else float("nan")
 
 
-def token_wise(
-    params: decoder.State, spec: DecoderSpec, seen: Observed, o: Tensor, chosen: Tensor
-) -> decoder.State:
+def token_wise(params: decoder.State, seen: Observed, o: Tensor, chosen: Tensor) -> decoder.State:
     """Parameters whose first layer gives with A = I the best affine map of the own token.
 
     Values are the map, W_O the identity: x_t -> x_t M + c, fitted to the outputs of chosen rows.
 
     Args:
         params: of the network, S members.
-        spec: the run.
         seen: of its first layer.
         o: outputs of that layer, (S, B, T, b).
         chosen: rows (S, B, T).

@@ -93,7 +93,7 @@ def observe(network: DeepHead, data: Labelled) -> dict[str, Tensor]:
         for name, values in named.items():
             if name not in moments:
                 device = values.device
-                moments[name] = ClassMoments.empty(data.K, values.shape[1], False, device)
+                moments[name] = ClassMoments.empty(data.K, values.shape[1], device)
             moments[name].add(values, y)
         output = network.readout(features[-1])
         loss += F.mse_loss(output, targets(y, data.K)).item() * len(y) / N

@@ -198,7 +198,7 @@ def gram(x: Tensor, rows: Tensor) -> Tensor:
 def _observe(
     kept: dict[str, Tensor], layer: int, place: str, x: Tensor, labels: Tensor, K: int
 ) -> None:
-    moments = ClassMoments.empty(K, x.shape[1], scatter=False, device=x.device)
+    moments = ClassMoments.empty(K, x.shape[1], device=x.device)
     for rows in slices(len(x), 8192):
         moments.add(x[rows], labels[rows])
     kept[f"{layer}/{place}/means"] = moments.means.T.cpu().contiguous()

@@ -1,7 +1,7 @@
-"""Class means and within-class scatter in one pass over the data.
+"""Class means and within-class variances in one pass over the data.
 
 Batches are merged by the pairwise update of Chan, Golub and LeVeque (1979), in float64, so that a
-large common offset costs no digits and memory is O(K d + d²), whatever the number of samples.
+large common offset costs no digits and memory is O(K d), whatever the number of samples.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,18 +21,14 @@ class ClassMoments:
         counts: (K,) samples of each class, float64.
         sums_of_squares: (K,) sums of |x - μ_k|² over each class.
         means: (d, K).
-        scatter: (d, d) sum over all samples of (x - μ_k)(x - μ_k)ᵀ; None if not wanted.
     """
 
     counts: Tensor
     sums_of_squares: Tensor
     means: Tensor
-    scatter: Tensor | None
 
     @staticmethod
-    def empty(
-        K: int, d: int, scatter: bool = True, device: torch.device | None = None
-    ) -> "ClassMoments":
+    def empty(K: int, d: int, device: torch.device | None = None) -> "ClassMoments":
         """No samples yet; the sums are kept on `device`, the CPU where it is absent.
 
         Raises:
@@ -41,9 +37,8 @@ class ClassMoments:
         if K < 2:
             raise ValueError(f"Collapse needs at least two classes, there is {K}.")
         zeros = {"dtype": torch.float64, "device": device}
-        square = torch.zeros(d, d, **zeros) if scatter else None
         return ClassMoments(
-            torch.zeros(K, **zeros), torch.zeros(K, **zeros), torch.zeros(d, K, **zeros), square
+            torch.zeros(K, **zeros), torch.zeros(K, **zeros), torch.zeros(d, K, **zeros)
         )
 
     def add(self, features: Tensor, labels: Tensor) -> None:
@@ -60,8 +55,6 @@ class ClassMoments:
         shift = torch.where(counts > 0, means - self.means, 0.0)
         weight = self.counts * counts / total
         self.sums_of_squares += squares + weight * shift.square().sum(0)
-        if self.scatter is not None:
-            self.scatter += residual.T @ residual + (shift * weight) @ shift.T
         self.means += shift * (counts / total)
         self.counts += counts
 
@@ -77,12 +70,6 @@ class ClassMoments:
         self._check()
         return self.sums_of_squares.sum() / self.counts.sum()
 
-    @property
-    def within_class_scatter(self) -> Tensor:
-        """Σ_W, (d, d)."""
-        self._check()
-        return self.scatter / self.counts.sum()
-
     def _check(self) -> None:
         if (self.counts == 0).any():
             empty = torch.nonzero(self.counts == 0).flatten().tolist()
@@ -94,7 +81,6 @@ def stream_moments(
     layers: Mapping[str, bool],
     batches: Iterable[tuple[Tensor, Tensor]],
     K: int,
-    scatter: bool = False,
 ) -> dict[tuple[str, str], ClassMoments]:
     """Moments of the outputs of some layers of a network, before and after the ReLU.
 
@@ -103,7 +89,6 @@ def stream_moments(
         layers: name -> whether the layer is followed by a ReLU.
         batches: pairs of inputs (b, ...) and labels (b,).
         K: number of classes.
-        scatter: whether the d x d scatter is wanted.
 
     Returns:
         (layer, "pre" or "post") -> its moments.
@@ -118,6 +103,6 @@ def stream_moments(
                     sides["post"] = torch.relu(outputs[layer])
                 for side, values in sides.items():
                     if (layer, side) not in found:
-                        found[layer, side] = ClassMoments.empty(K, values.shape[1], scatter)
+                        found[layer, side] = ClassMoments.empty(K, values.shape[1])
                     found[layer, side].add(values, labels)
     return found

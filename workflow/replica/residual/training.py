@@ -111,7 +111,7 @@ def _observe_member(
     device, N = params["head"].device, len(data.labels)
     leaves = {name: value.detach().double().requires_grad_() for name, value in params.items()}
     weights, head = residual.regularised(leaves), leaves["head"]
-    moments = ClassMoments.empty(data.K, spec.width, scatter=False, device=device)
+    moments = ClassMoments.empty(data.K, spec.width, device=device)
     slopes = {name: torch.zeros_like(w) for name, w in weights.items()}
     sums = dict.fromkeys(("fit", "accuracy", "aligned"), 0.0)
     chunks = [x.split(batch) for x in (data.inputs, data.ends, data.labels)]

@@ -30,6 +30,7 @@ from replica.verdicts import (
     Verdict,
     beyond,
     by_chance,
+    coin,
     decide,
     finite,
     settled,
@@ -441,15 +442,16 @@ def claim_c3(tables: Tables) -> Verdict:
     plain = some(tables["ext_no_agop"].query("agop == False"), "run without AGOP")
     rise = float(finite(_decay(plain), "NC1 without AGOP").min())
     failed = [f"{d} layer {l}" for (_, _, d, _, l) in wide.index[~good]][:6]
-    runs = len(wide.index.droplevel("layer").unique())
+    whole = good.groupby(wide.index.names.difference(["layer"])).all()
     detail = (
-        f"{int(good.sum())} of {len(good)} layers of {runs} runs"
+        f"{int(good.sum())} of {len(good)} layers; all of a run's in {int(whole.sum())} of "
+        f"{len(whole)} runs"
         + (f" (not: {', '.join(failed)})" if failed else "")
         + f"; without AGOP NC1 at the last layer is {rise:.2g} times that at the first"
     )
     if share >= 0.95 and rise >= 1:
         detail = detail if share == 1 else f"with exceptions: {detail}"
-        return by_chance(0.5**runs, 1, value=share, detail=detail)
+        return by_chance(coin(whole, "greater"), 1, value=share, detail=detail)
     return decide(False, value=share, detail=detail)
 
 

@@ -21,6 +21,7 @@ from scipy.stats import t as student
 from replica import drawing
 from replica.measures.inputs import Inputs, tidy
 from replica.verdicts import (
+    FITS,
     HOLDS,
     UNDECIDABLE,
     Undecided,
@@ -40,7 +41,7 @@ METRICS = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
 # In the row on text a run counts if it has learnt its training samples: the paper shows there the
 # runs that converged and does not say what that is. Elsewhere only divergence leaves a run out of a
 # figure.
-LEARNT = 0.99
+LEARNT = FITS
 # At a stationary point the gradients of fit and penalty cancel; here but for a tenth of the latter.
 STATIONARY = 0.1
 SETTLED = (

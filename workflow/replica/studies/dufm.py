@@ -11,14 +11,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from replica import drawing
 from replica.measures.inputs import Inputs, last_step, tidy
 from replica.measures.outcomes import CALM_RULE, ENDS, SETTLED, SETTLED_RULE, outcomes
 from replica.measures.trends import more_often, wilson_interval
 from replica.theory import dnc
-from replica.verdicts import CHANCE, Verdict, by_chance, decide, finite, some, undecidable
+from replica.verdicts import (
+    HOLDS,
+    Verdict,
+    by_chance,
+    coin,
+    decide,
+    finite,
+    some,
+    undecidable,
+)
 
 Tables = Mapping[str, pd.DataFrame]
 METRICS = {
@@ -283,14 +291,15 @@ def claim_c2(tables: Tables) -> Verdict:
     runs = some(runs[runs["width"] >= 32], "runs of width 32 or more")
     there, moving = _arrived(runs), _moving(runs)
     share = float(there.mean())
-    chance = binomtest(int(there.sum()), len(runs), 0.5, "greater").pvalue
-    at = f"{there.sum()} of {len(runs)} runs at the optimum (chance level {chance:.1g})"
-    enough = share >= 0.8 and chance < CHANCE
-    if not enough:
-        if (there | moving).mean() >= 0.8:
-            reason = f"{moving.sum()} of {len(runs)} runs have neither arrived nor settled; {at}"
-            return undecidable(reason, value=share)
-        return decide(False, value=share, detail=at)
+    reached = by_chance(
+        coin(there, "greater") if share >= 0.8 else 1.0,
+        coin(there | moving, "less"),
+        value=share,
+        detail=f"{there.sum()} of {len(runs)} runs at the optimum, {moving.sum()} of {len(runs)} "
+        "neither there nor settled",
+    )
+    if reached.verdict != HOLDS:
+        return reached
     ends = _outcomes(table)
     arrived = some(ends[_arrived(ends)], "run of a depth that arrived")[["run", "seed"]]
     metrics = table[table["panel"] == "metric"].merge(arrived, on=["run", "seed"])
@@ -301,9 +310,9 @@ def claim_c2(tables: Tables) -> Verdict:
     words = [f"{m} {end[m].max():.2g} (at the start {start[m].min():.2g} or more)" for m in end]
     free = last_step(metrics[metrics["layer"].eq(2) & metrics["relu"].eq("pre")])
     detail = (
-        f"{at}; of those of each depth, largest: {', '.join(words)}; weighted sine falling in "
-        f"{falling['wsine'].mean():.0%}; the condition number of M_2 before the ReLU, which "
-        f"nothing forces, is at most {_largest(free, 'cond').max():.2f}"
+        f"{reached.detail}; of those of each depth, largest: {', '.join(words)}; weighted sine "
+        f"falling in {falling['wsine'].mean():.0%}; the condition number of M_2 before the ReLU, "
+        f"which nothing forces, is at most {_largest(free, 'cond').max():.2f}"
     ).replace("cond ", "condition number - 1 ")
     ok = within.all(axis=None) and falling["wsine"].all()
     if not within.all(axis=None) and (within | falling).all(axis=None):

@@ -21,6 +21,7 @@ from replica.lowdata.accuracy import RAN
 from replica.measures.inputs import Inputs, tidy
 from replica.verdicts import (
     CHANCE,
+    FITS,
     Undecided,
     Verdict,
     decide,
@@ -52,8 +53,6 @@ COMPONENTS = ["ResNet18", "512x512_no_activation", "512x64_no_activation", "FR_n
 DEPTHS = ["FR", "FR-2layer", "FR-3layer", "FR-4layer", "FR-5layer"]
 # The stages of active learning that count as early, by figure.
 EARLY = {"al_a_cifar10": 4000, "al_b_cifar100": 10_000}
-# What `verdicts.trained` asks for.
-FITS = 0.99
 # The data sets of published curves; as JPEG too CIFAR-10 is these photographs.
 PUBLISHED_ON = ["cifar10", "cifar10_jpeg", "cifar100", "caltech101", "caltech256"]
 # Added to an interval where it is compared with a number that was read off a figure, in pp.
@@ -616,7 +615,7 @@ def claim_c3(tables: Tables) -> Verdict:
     falls, rises = trend(by_seed, falls=True), trend(by_seed, falls=False)
     small = (late["gain"].abs() <= np.maximum(0.6, late["T"])).all()
     near = abs(at["gain"] - 0.5) <= at["T"] and small
-    sharp = max(at["T"], late["T"].max()) <= 10.1 / 4
+    sharp = max(at["T"], late["T"].max()) <= 10 / 4
     return _judged(
         near and sharp and falls < CHANCE,
         not near or rises < CHANCE,

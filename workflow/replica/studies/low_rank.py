@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 from scipy.stats import t as student
 
 from replica import drawing
@@ -22,6 +21,7 @@ from replica.verdicts import (
     Verdict,
     beyond,
     by_chance,
+    coin,
     decide,
     finite,
     settled,
@@ -431,8 +431,8 @@ def claim_c1(tables: Tables) -> Verdict:
         below = own["status_run"] == "below_dnc"
         # A run that still moves may yet fall below it.
         possible = below | (own["status_run"] == "unconverged")
-        claimed.append(_half(below, "greater"))
-        opposite.append(_half(possible, "less"))
+        claimed.append(coin(below, "greater"))
+        opposite.append(coin(possible, "less"))
         words.append(
             f"{run} (n = {own['n'].iloc[0]}): {below.sum()} of {len(own)} runs below DNC, best "
             f"{ratio[own.index].min():.4f} L_DNC"
@@ -697,15 +697,10 @@ def _below(table: pd.DataFrame) -> pd.DataFrame:
     return some(runs[runs["status_run"] == "below_dnc"], "run below DNC")
 
 
-def _half(good: pd.Series, side: str) -> float:
-    """How often chance alone shows so many (`greater`) or so few (`less`), were it one in two."""
-    return float(binomtest(int(good.sum()), len(good), 0.5, side).pvalue)
-
-
 def _nearly_all(good: pd.Series, *, value: float, detail: str) -> Verdict:
     """Holds where it is true of nine runs in ten and chance, one in two, shows as much rarely."""
-    claimed = _half(good, "greater") if good.mean() >= 0.9 else 1.0
-    return by_chance(claimed, _half(good, "less"), value=value, detail=detail)
+    claimed = coin(good, "greater") if good.mean() >= 0.9 else 1.0
+    return by_chance(claimed, coin(good, "less"), value=value, detail=detail)
 
 
 def _alike(runs: pd.DataFrame) -> pd.DataFrame:
