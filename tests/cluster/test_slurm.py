@@ -73,7 +73,9 @@ def jobs(project: Path) -> list[dict[str, str]]:
     """What Slurm's accounting knows of the jobs of this folder, in their order."""
     from replica.launch import job_prefix
 
-    command = ["sacct", "-X", "-n", "-P", "--format=JobID,JobName,State,ReqMem,Timelimit"]
+    # Without a start, sacct knows of the jobs since midnight only.
+    command = ["sacct", "-X", "-n", "-P", "--starttime", "now-1days"]
+    command.append("--format=JobID,JobName,State,ReqMem,Timelimit")
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     names = ["id", "name", "state", "memory", "time"]
     rows = [dict(zip(names, line.split("|"), strict=False)) for line in answer.stdout.splitlines()]
