@@ -27,8 +27,8 @@ from replica.provenance import stream_seed
 from replica.theory.rfm import collapsed_objective
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job, Result
+from replica.training.precision import dtype_of
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 HISTORY = ["run", "seed", "step", "metric", "value"]
 # Layers of the pictures of Gram matrices (Figs. 1, 5 and 6).
 DRAWN = (1, 3, 7, 13, 19)
@@ -52,7 +52,7 @@ def train_deep_rfm(spec: DeepRfmSpec, job: Job) -> Result:
     torch.set_num_threads(job.threads)
     verify(job.card)
     data = standardised(load(job.card), spec.images)
-    x = data.inputs.flatten(1).to(job.device, DTYPES[spec.precision])
+    x = data.inputs.flatten(1).to(job.device, dtype_of(spec.precision))
     labels = data.labels.to(job.device)
     members = []
     for seed in job.seeds:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import BASE_MB, IMAGES, SECONDS, Cost, Work, asked, bundled, several_on_a_gpu
-from replica.kinds.base import Kind, Name, Strict, never
+from replica.kinds.base import Kind, Name, Precision, Strict, never
 
 Lambdas = PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=1)]
 # The time in which a step of a stack is started, in operations.
@@ -101,7 +101,7 @@ class NetworkHeadSpec(Strict):
     epochs: PositiveInt = Field(description="passes over the data; steps where batch is full")
     head_gain: PositiveFloat = Field(description="head starts as N(0, head_gain^2 / width)")
     seeds: PositiveInt
-    precision: Literal["float32", "float64", "mixed"] = "float32"
+    precision: Precision | Literal["float64"] = "float32"
     snapshots: Annotated[int, Field(ge=2)] = 12
     matrices: bool = False
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import Cost, Work, on_gpu, small
-from replica.kinds.base import Kind, Name, Strict
+from replica.kinds.base import Kind, Name, Precision, Strict
 
 
 class StagedBackbone(Strict):
@@ -158,7 +158,7 @@ class LowDataSpec(Strict):
     padding: Annotated[int, Field(ge=0)] = Field(description="zero padding of random crops")
     flips: bool = Field(default=False, description="random horizontal flips")
     seeds: PositiveInt
-    precision: Literal["float32", "mixed"] = "float32"
+    precision: Precision = "float32"
 
     @model_validator(mode="after")
     def _is_possible(self) -> "LowDataSpec":

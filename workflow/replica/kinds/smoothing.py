@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import IMAGES, Cost, Work, on_gpu, several_on_a_gpu, small
-from replica.kinds.base import Kind, Name, Strict, never
+from replica.kinds.base import Kind, Name, Precision, Strict, never
 
 
 class MlpClassifier(Strict):
@@ -70,7 +70,7 @@ class NoisyClassifierSpec(Strict):
     padding: Annotated[int, Field(ge=0)] = Field(description="zero padding of random crops")
     flips: bool = Field(default=False, description="random horizontal flips")
     seeds: PositiveInt
-    precision: Literal["float32", "mixed"] = "float32"
+    precision: Precision = "float32"
 
     @model_validator(mode="after")
     def _normalisation_is_whole(self) -> "NoisyClassifierSpec":

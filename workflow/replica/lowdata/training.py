@@ -29,6 +29,7 @@ from replica.models.stacked import Stack
 from replica.provenance import stream_seed
 from replica.training import loop
 from replica.training.jobs import Job, Result
+from replica.training.precision import autocast
 
 HISTORY = ["run", "seed", "n", "steps", "step", "metric", "value"]
 LABELLED = ["seed", "stage", "position", "row", "label", "score"]
@@ -359,8 +360,7 @@ def logits(model: TwoHeaded, images: Tensor, spec: LowDataSpec, device: torch.de
 def _in_batches(
     function: Callable[[Tensor], Tensor], images: Tensor, spec: LowDataSpec, device: torch.device
 ) -> list[Tensor]:
-    mixed = spec.precision == "mixed" and device.type == "cuda"
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+    with torch.no_grad(), autocast(spec.precision, device):
         return [
             function(unit(x.to(device), spec.pixel_max)).float().cpu() for x in images.split(_BATCH)
         ]

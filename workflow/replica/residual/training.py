@@ -16,7 +16,7 @@ from replica.residual import by_hand
 from replica.residual.samples import Samples, samples
 from replica.training import ensemble
 from replica.training.jobs import Job, Result
-from replica.training.runs import DTYPES
+from replica.training.precision import dtype_of
 
 HISTORY = ["run", "seed", "depth", "steps", "diverged_at", "step", "metric", "value"]
 
@@ -30,7 +30,7 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
     """
     torch.set_num_threads(job.threads)
     verify(job.card)
-    data = samples(load(job.card), spec, DTYPES[spec.precision])
+    data = samples(load(job.card), spec, dtype_of(spec.precision))
     params = {name: value.to(job.device) for name, value in start(spec, data, job).items()}
     inputs, ends, labels = (x.to(job.device) for x in (data.inputs, data.ends, data.labels))
     N = len(labels)
@@ -144,7 +144,7 @@ def _observe_member(
 
 def start(spec: ResidualSpec, data: Samples, job: Job) -> ensemble.State:
     """Parameters at the start, each member's from a stream of its own."""
-    generators, dtype = ensemble.generators(job, job.seeds), DTYPES[spec.precision]
+    generators, dtype = ensemble.generators(job, job.seeds), dtype_of(spec.precision)
     return residual.initialise(spec, data.dimensions, data.positions, data.K, generators, dtype)
 
 

@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 from replica.kinds.base import Name, Strict
 from replica.settings.validation import shown
 
-Scale = Literal["smoke", "laptop", "paper"]
+Scale = Literal["smoke", "laptop", "desktop", "paper"]
 SCALES: tuple[str, ...] = get_args(Scale)
 # The scale whose settings each one changes; the published settings change none.
-CHANGES = {"smoke": "laptop", "laptop": "paper", "paper": None}
+CHANGES = {"smoke": "laptop", "laptop": "paper", "desktop": "paper", "paper": None}
 Origin = Literal[
     "published",
     "official code",
@@ -27,12 +27,14 @@ Status = Literal["published", "scaled", "reconstructed"]
 class RunTemplate(Strict):
     """One run at the published settings, and what is different at the smaller scales.
 
-    `laptop` changes `paper`, `smoke` changes `laptop`; null leaves the run out there and at the
-    scales below. `grid` in any of them makes one run per combination. `origin` says where each
-    value of `paper` comes from.
+    `desktop` and `laptop` change `paper`, `smoke` changes `laptop`; null leaves the run out there,
+    and at the scale that changes it. Each run says what it is at `desktop`: {} is as published.
+    `grid` in any of them makes one run per combination. `origin` says where each value of `paper`
+    comes from.
     """
 
     paper: dict[str, Any]
+    desktop: dict[str, Any] | None
     laptop: dict[str, Any] | None = Field(default={})
     smoke: dict[str, Any] | None = Field(default={})
     origin: dict[Origin, list[str]]

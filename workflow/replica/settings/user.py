@@ -35,7 +35,7 @@ Listed = BeforeValidator(_listed)
 class Config(Strict):
     """`config/config.yaml`, and what `--config` puts over it."""
 
-    scale: Scale = Field(default="laptop", description="smoke, laptop or paper")
+    scale: Scale = Field(default="laptop", description="smoke, laptop, desktop or paper")
     studies: Annotated[Annotated[list[Name], Field(min_length=1)] | Literal["all"], Listed] = Field(
         default="all", description="slugs of the studies to make, or all"
     )

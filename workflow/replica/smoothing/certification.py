@@ -68,7 +68,7 @@ def certify(spec: CertificationSpec, job: Job, base: Base, part: int) -> dict[st
         for_inference(
             trained_classifier(base.spec, base.states, seed, tuple(images.shape[1:]), data.K),
             job.device,
-            mixed=base.spec.precision == "mixed",
+            precision=base.spec.precision,
         )
         for seed in job.seeds
     ]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from replica.training.precision import autocast
+
 # Draws that one stream makes.
 BLOCK = 1000
 # Pixels of the images that go through convolutions together on a CPU, 100 images of CIFAR-10: the
@@ -29,23 +31,23 @@ class Predictor:
     Attributes:
         model: from (b, *shape) to logits (b, K), in evaluation mode.
         pixels: of all images that go through it together; None where as many as are drawn do.
-        mixed: whether it computes in bfloat16.
+        precision: see `replica.training.precision`.
     """
 
     model: nn.Module
     pixels: int | None
-    mixed: bool
+    precision: str
 
 
-def for_inference(model: nn.Module, device: torch.device, mixed: bool = False) -> Predictor:
+def for_inference(model: nn.Module, device: torch.device, precision: str = "float32") -> Predictor:
     """The same function, faster: batch norm folded into the convolutions, channels last, ReLU in
     place. The model itself is changed.
 
     Args:
         model: the classifier.
         device: where it computes.
-        mixed: compute in bfloat16; another function within rounding, whose counts differ by less
-            than their binomial error.
+        precision: see `replica.training.precision`; bfloat16 is another function within rounding,
+            whose counts differ by less than their binomial error.
     """
     model = model.eval()
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
@@ -55,7 +57,7 @@ def for_inference(model: nn.Module, device: torch.device, mixed: bool = False) -
             module.inplace = True
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     pixels = CPU_PIXELS if convolves and device.type == "cpu" else None
-    return Predictor(model.to(device, memory_format=torch.channels_last), pixels, mixed)
+    return Predictor(model.to(device, memory_format=torch.channels_last), pixels, precision)
 
 
 def class_counts(
@@ -99,7 +101,7 @@ def class_counts(
     # Nothing in the loop waits for the device.
     with (
         torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16, enabled=predict.mixed),
+        autocast(predict.precision, device),
     ):
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             generator = torch.Generator(device).manual_seed(stream(block))

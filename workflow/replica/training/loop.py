@@ -19,6 +19,7 @@ from replica.provenance import stream_seed
 from replica.training.checkpoint import Checkpoint
 from replica.training.ensemble import TrainingDiverged
 from replica.training.jobs import Job
+from replica.training.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Recipe:
         padding: pixels of zero padding for random crops; 0 for none.
         flips: random mirror images.
         restarts: the buffers of the optimiser, such as momentum, begin anew in each epoch.
-        precision: mixed computes in bfloat16 on a GPU, and in float32 on a CPU.
+        precision: see `replica.training.precision`.
     """
 
     lr: float
@@ -53,7 +54,7 @@ class Recipe:
     padding: int = 0
     flips: bool = False
     restarts: bool = False
-    precision: Literal["float32", "mixed"] = "float32"
+    precision: str = "float32"
 
 
 # (model, inputs, labels) -> the parts of the loss; their sum is minimised
@@ -115,7 +116,6 @@ def train(
     N = len(inputs) // len(seeds)
     steps_per_epoch = math.ceil(N / recipe.batch)
     total = recipe.epochs * steps_per_epoch
-    mixed = recipe.precision == "mixed" and inputs.device.type == "cuda"
     history: list[tuple[int, str, float]] = []
     snapshots: dict[int, dict[str, Tensor]] = {}
     first_epoch = 1
@@ -145,7 +145,7 @@ def train(
                 x = augmented(inputs[rows], recipe.padding, recipe.flips, *generators)
                 if perturb is not None:
                     x = perturb(x, rows, *generators)
-                with torch.autocast(inputs.device.type, torch.bfloat16, enabled=mixed):
+                with autocast(recipe.precision, inputs.device):
                     parts = objective(model, x, labels[rows])
                 loss = sum(parts.values())
                 loss.backward()

@@ -11,13 +11,13 @@ from replica.models import dufm, networks
 from replica.theory.dnc import equal_lambda_threshold
 from replica.training import ensemble, loop
 from replica.training.jobs import Job, Result
+from replica.training.precision import dtype_of
 
 MEMBER = ["seed", "lambda_w", "lambda_h", "lr", "diverged_at"]
 HISTORY = [
     *["run", "seed", "K", "L", "n", "width", "lambda_w", "lambda_h", "lr", "steps"],
     *["diverged_at", "step", "metric", "value"],
 ]
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "mixed": torch.float32}
 
 
 def train_dufm(spec: DufmSpec, job: Job) -> Result:
@@ -43,7 +43,7 @@ def train_dufm(spec: DufmSpec, job: Job) -> Result:
         h_std=spec.h_std,
         w_gain=spec.w_gain,
         generators=ensemble.generators(job, seeds.tolist()),
-        dtype=DTYPES[spec.precision],
+        dtype=dtype_of(spec.precision),
     )
     params = {name: value.to(job.device) for name, value in params.items()}
     lambda_w, lambda_h, lr = (x.to(job.device) for x in (lambda_w, lambda_h, lr))
@@ -66,7 +66,7 @@ def train_dufm(spec: DufmSpec, job: Job) -> Result:
 def train_network_head(spec: NetworkHeadSpec, job: Job) -> Result:
     """A backbone and a DUFM head, jointly, with penalties on the head and on the features H_1."""
     torch.set_num_threads(job.threads)
-    dtype = DTYPES[spec.precision]
+    dtype = dtype_of(spec.precision)
     verify(job.card)
     samples = networks.training_samples(load(job.card), spec.classes, spec.per_class, dtype)
     train = _train_mlp if spec.backbone.kind == "mlp" else _train_resnet
@@ -143,7 +143,7 @@ def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) ->
         batch=N if spec.batch == "full" else spec.batch,
         momentum=spec.momentum,
         decay={"backbone": spec.lambda_backbone},
-        precision="mixed" if spec.precision == "mixed" else "float32",
+        precision=spec.precision,
     )
     kept = ensemble.log_spaced(spec.epochs, spec.snapshots)
     (run,), _ = loop.train_seeds(
