@@ -5,6 +5,8 @@ And a step of a deep network on images of MNIST's size against its matrix produc
 Usage: python benchmarks/residual.py [threads]
 """
 
+import itertools
+
 import bench
 import torch
 from torch import nn
@@ -118,7 +120,7 @@ def products(spec, inputs):
         torch.bmm(inputs, table, out=out)
         for x in features[:-1]:
             torch.bmm(x, W.mT, out=out)
-        for x, g in zip(features[:-1], features[1:], strict=True):
+        for x, g in itertools.pairwise(features):
             torch.bmm(g.mT, x, out=slope)
             torch.bmm(g, W, out=out)
         torch.bmm(inputs.mT, out, out=of_table)

@@ -65,6 +65,9 @@ SECONDS = {
 }
 # Training images of the data sets of large networks: CIFAR10.
 IMAGES = 50_000
+# Numbers of a sample, where it is no photograph of 32x32 pixels in colour.
+NUMBERS = {"digits": 8**2, "mnist": 28**2, "mixture": 100, "mixture_imb": 100}
+PHOTOGRAPH = 3 * 32**2
 MARGIN = 3
 # A job of Slurm carries two Snakemake processes besides the training: 1,225 MB of the smallest one.
 BASE_MB = 1600
@@ -113,6 +116,11 @@ class Cost:
     threads: int
     gpu_slots: int
     group: Group
+
+
+def numbers(dataset: str) -> int:
+    """Numbers of a sample of a data set; of one that is not known, those of a photograph."""
+    return NUMBERS.get(dataset, PHOTOGRAPH)
 
 
 def small(work: Work, more_mb: int = 0) -> Cost:

@@ -4,12 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from replica.costs import Cost, Work, on_gpu, several_on_a_gpu, small
+from replica.costs import Cost, Work, numbers, on_gpu, several_on_a_gpu, small
 from replica.kinds.base import Kind, Name, Strict, never
 from replica.kinds.low_data import StagedBackbone
 
 # Points of a kernel machine that are worth a GPU.
 MANY_POINTS = 10_000
+# A step of a head without a body: the share of the unit of work in which its layers are started,
+# and the operations that take a whole one.
+STARTED, OPERATIONS_PER_HEAD_STEP = 0.7, 2e8
 
 
 class DeepRfmSpec(Strict):
@@ -98,13 +101,13 @@ class DeepHeadSpec(Strict):
 
 def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
     """A kernel matrix and a copy of it in use; the products of each layer."""
-    large = _is_large_rfm(spec)
-    # Data have up to 3072 dimensions.
-    N, d = spec.images, max(spec.width, 3072 if large else 0)
+    N, own = spec.images, numbers(spec.dataset)
     bytes_each = 4 if spec.precision == "float32" else 8
-    memory = (3 * N**2 + 6 * N * d) * bytes_each // 2**20
-    operations = seeds * spec.depth * (2 * N**3 + 4 * N**2 * d + 30 * d**3)
-    if large:
+    memory = (3 * N**2 + 6 * N * max(spec.width, own)) * bytes_each // 2**20
+    # The first layer reads the data, the others features.
+    layers = [own, *(spec.depth - 1) * [spec.width]]
+    operations = seeds * sum(2 * N**3 + 4 * N**2 * d + 20 * d**3 for d in layers)
+    if _is_large_rfm(spec):
         # The matrix lies there, not here.
         return on_gpu(Work("kernel on a GPU", operations), 16_000, slots=4, group="alone")
     return small(Work(f"kernel in {spec.precision}", operations), memory)
@@ -113,8 +116,17 @@ def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
 def _deep_head_cost(spec: DeepHeadSpec, seeds: int) -> Cost:
     if _is_large_head(spec):
         return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * spec.images))
-    steps = seeds * spec.epochs * spec.images / spec.batch
-    return small(Work("head step" if spec.body is None else "body step", steps))
+    steps = seeds * (spec.epochs + 1) * spec.images / spec.batch
+    if spec.body is not None:
+        return small(Work("body step", steps))
+    w, L = spec.width, spec.layers
+    weights = w * (numbers(spec.dataset) + (L - 1) * w)
+    started = steps * (STARTED + 6 * spec.batch * weights / OPERATIONS_PER_HEAD_STEP)
+    # A look: the gradients of ten outputs in each layer, and their outer products.
+    looks = seeds * (spec.epochs // spec.every + 2) * spec.images
+    looked = looks * 10 * 2 * (2 * L - 1) * w**2 / OPERATIONS_PER_HEAD_STEP
+    memory = 4 * spec.images * (numbers(spec.dataset) + w) * 3 // 2**20
+    return small(Work("head step", started + looked), memory)
 
 
 def _is_large_rfm(spec: DeepRfmSpec) -> bool:
@@ -122,7 +134,7 @@ def _is_large_rfm(spec: DeepRfmSpec) -> bool:
 
 
 def _is_large_head(spec: DeepHeadSpec) -> bool:
-    return isinstance(spec.body, TorchvisionBody) or spec.images > MANY_POINTS
+    return isinstance(spec.body, TorchvisionBody)
 
 
 KINDS = {
