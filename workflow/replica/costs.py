@@ -29,6 +29,8 @@ SECONDS = {
     "noisy step": 9e-4,
     # A training step of a narrow network on 20 images of 8x8 pixels.
     "low-data step": 2.5e-3,
+    # An operation of convolutions of 64 filters and more, in float32.
+    "convolution": 1 / 1.1e11,
     # The pass of a training image of 32x32 or 224x224 pixels through a large network.
     "image on a GPU": 2e-4,
     "photograph on a GPU": 5e-4,
@@ -105,6 +107,7 @@ class Cost:
         gpu_slots: slots of a GPU; 0 for none, the number of slots of a GPU for the whole of it.
         group: how a cluster may bundle it: `short` ones run one after another in one job, `gpu`
             ones share a GPU, `alone` is a job of its own.
+        on_cores: what a job with a GPU needs where it is to do without.
     """
 
     work: Work
@@ -113,6 +116,7 @@ class Cost:
     threads: int
     gpu_slots: int
     group: Group
+    on_cores: "Cost | None" = None
 
 
 def small(work: Work, more_mb: int = 0) -> Cost:

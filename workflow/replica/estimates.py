@@ -15,7 +15,7 @@ from rich.table import Table
 from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS, Work
 from replica.kinds import measuring_work
-from replica.plan import Plan, cost_of, make_plan, words
+from replica.plan import Plan, make_plan, words
 from replica.settings.study import SCALES
 from replica.verdicts import UNDECIDABLE
 
@@ -79,7 +79,7 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
         rows.append(job | spent | asked)
 
     for part in plan.parts.values():
-        cost, study, stem = cost_of(part), part.study, part.stem
+        cost, study, stem = plan.cost(part), part.study, part.stem
         asked = plan.resources(part)
         needs = {"mem_mb": asked["mem_mb"], "minutes": asked["runtime"]}
         add(study, part.rule, stem, cost.work, cost.threads, gpu_slots=cost.gpu_slots, **needs)

@@ -67,6 +67,8 @@ def _verdict(
 
     A stand-in cannot refute or support what it stands for: what it shows is reported beside.
     """
+    if spec["off"]:
+        return undecidable("; ".join(spec["off"]))
     absent = [figure for figure, table in tables.items() if table is None]
     if absent:
         why = f"no table of {', '.join(absent)}: its jobs did not finish"

@@ -1,6 +1,7 @@
 """Classifiers trained on few labels, and the networks they are made of (study `fc_low_data`)."""
 
 import itertools
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -97,12 +98,15 @@ class LowDataSpec(Strict):
     """Classifiers trained on few labels, a training for each number of labels and seed.
 
     With `refiner` the backbone is trained through the FR head, the original head behind the
-    gradient gate. The labelled sets are nested and the same for all seeds and methods.
+    gradient gate. The labelled sets are nested and the same for all methods.
     """
 
     kind: Literal["low_data"]
     dataset: Name = Field(description="a key of config/datasets.yaml")
     pixel_max: PositiveFloat = Field(default=255, description="what divides pixels into [0, 1]")
+    pooling: PositiveInt = Field(
+        default=1, description="images are averaged over squares of so many pixels a side"
+    )
     pairs: bool = Field(default=False, description="two images side by side, K² classes")
     classes: tuple[int, int] | None = Field(
         default=None, description="first and last label that is kept; all of them where absent"
@@ -142,6 +146,11 @@ class LowDataSpec(Strict):
     n: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
         description="numbers of labelled images, rising"
     )
+    labelled_sets: Literal["shared", "by seed"] = Field(
+        default="shared",
+        description="shared: all seeds have the published labelled set, that of number 0; by seed: "
+        "seed s has the set of number s",
+    )
     active: Active | None = Field(
         default=None, description="a chain of jobs that choose the labels; absent: random labels"
     )
@@ -175,6 +184,8 @@ class LowDataSpec(Strict):
                 f"n = {alone[0]} in batches of {self.batch} leaves one image alone, and batch norm "
                 "needs two"
             )
+        if self.corrupted is not None and self.pooling > 1:
+            raise ValueError("corrupted images are not averaged: give pooling or corrupted")
         if self.weights is not None and self.pretrained is not None:
             raise ValueError("give weights or pretrained, not both")
         needs_peer = self.method in ("distillation", "mutual", "collaborative")
@@ -183,6 +194,8 @@ class LowDataSpec(Strict):
         if self.method != "joint" and (self.refiner is not None or self.active is not None):
             raise ValueError(f"method = {self.method} has neither a refiner nor active learning")
         if self.active is not None:
+            if self.labelled_sets == "by seed":
+                raise ValueError("active learning begins with the shared labelled set")
             if self.active.query == "llal" and not self.network_has_stages:
                 raise ValueError("llal needs a network with stages: staged_resnet or resnet18")
             for before, after in sizes:
@@ -202,13 +215,36 @@ class LowDataSpec(Strict):
 
 def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
     passes = sum(spec.steps * spec.batch if spec.steps else (spec.epochs or 0) * n for n in spec.n)
+    on_cores = None
+    if isinstance(spec.network, StagedBackbone) and spec.dataset != "digits":
+        flops = 6 * seeds * passes * _products(spec.network, 32 // spec.pooling)
+        # Narrow convolutions are slower by the operation.
+        slower = max(64 / spec.network.widths[0], 1) ** 0.5
+        on_cores = small(Work("convolution", flops * slower), more_mb=1500)
     if _is_large(spec):
         photographs = spec.dataset.startswith("caltech")
         kind = "photograph on a GPU" if photographs else "image on a GPU"
-        return on_gpu(Work(kind, seeds * passes), 24_000 if photographs else 8000)
+        cost = on_gpu(Work(kind, seeds * passes), 24_000 if photographs else 8000)
+        return replace(cost, on_cores=on_cores)
+    if on_cores is not None:
+        return on_cores
     # Images of natural scenes have 16 times the pixels of a digit.
     images = 1 if spec.dataset == "digits" else 16
     return small(Work("low-data step", seeds * passes / 20 * images * (1 + spec.pairs)))
+
+
+def _products(network: StagedBackbone, side: int) -> float:
+    """Multiplications of a forward pass of one colour image of so many pixels a side."""
+    count, before = 9.0 * 3 * network.widths[0] * side**2, network.widths[0]
+    for stage, (width, blocks) in enumerate(zip(network.widths, network.blocks, strict=True)):
+        pixels = (side / 2**stage) ** 2
+        # Two convolutions of 3x3 a block, and of 1x1 where the width changes; a bottleneck has
+        # about as many.
+        shortcut = before * width if before != width else 0
+        inner = 9 * (before * width + (2 * blocks - 1) * width**2)
+        count += pixels * (inner + shortcut)
+        before = width
+    return count
 
 
 def _is_large(spec: LowDataSpec) -> bool:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from replica.data.parts import DataError
 from replica.data.prepare import load, verify
 from replica.data.splits import in_pairs, samples
 from replica.kinds.low_data import DepthwiseBackbone, LowDataSpec, StagedBackbone
@@ -59,7 +60,7 @@ class Pool:
 
 
 def pool_of(spec: LowDataSpec, card: Path) -> Pool:
-    """The images of a run: its classes, renumbered from 0, or pairs of images.
+    """The images of a run: its classes, renumbered from 0, or pairs of images; averaged pixels.
 
     Raises:
         LabelError: the classes do not exist.
@@ -79,8 +80,24 @@ def pool_of(spec: LowDataSpec, card: Path) -> Pool:
                 raise LabelError(f"classes = [{low}, {high}], but {name} has classes 0..{K - 1}.")
             kept = (labels >= low) & (labels <= high)
             images, labels, K = images[kept], labels[kept] - low, high - low + 1
+        images = averaged(images, spec.pooling)
         parts += [torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))]
     return Pool(*parts, K)
+
+
+def averaged(images: np.ndarray, side: int) -> np.ndarray:
+    """Images (N, C, H, W) uint8 averaged over squares of side x side pixels, rounded to uint8.
+
+    Raises:
+        DataError: the squares do not tile the images.
+    """
+    if side == 1:
+        return images
+    N, C, H, W = images.shape
+    if H % side or W % side:
+        raise DataError(f"pooling = {side} does not divide images of {H}x{W} pixels.")
+    squares = images.reshape(N, C, H // side, side, W // side, side)
+    return np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8)
 
 
 def missing_classes(labels: Tensor, K: int) -> list[int]:
@@ -110,8 +127,9 @@ def train_low_data(spec: LowDataSpec, job: Job) -> Result:
     pool, start = pool_of(spec, job.card), _pretrained(spec, job)
     states = {"seed": torch.tensor(job.seeds), "test_labels": pool.test_labels}
     history = []
-    for rows in random_labels(len(pool.labels), spec.n):
-        sets = [rows] * len(job.seeds)
+    numbers = [0 if spec.labelled_sets == "shared" else seed for seed in job.seeds]
+    each = [random_labels(len(pool.labels), spec.n, number) for number in numbers]
+    for sets in zip(*each, strict=True):
         models, histories = _fit_all(spec, job, pool, sets, [start] * len(sets))
         states |= _kept(spec, job, pool, sets, models)
         history += histories

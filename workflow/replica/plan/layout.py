@@ -18,7 +18,7 @@ from replica.kinds import (
 from replica.plan import keys
 from replica.plan.parts import Part, cost_of
 from replica.provenance import key_of
-from replica.settings.study import FigureSpec, StudySpec
+from replica.settings.study import ON_GPUS, FigureSpec, StudySpec
 from replica.settings.user import Config
 
 
@@ -28,6 +28,7 @@ class Plan:
 
     Attributes:
         left_out: sentences on what the configuration asks for and this machine does not have.
+        off: study -> figure -> why it is not made at this scale.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class Plan:
     registry: dict[str, DatasetEntry]
     parts: dict[tuple[str, str, str], Part]
     left_out: tuple[str, ...] = ()
+    off: dict[str, dict[str, str]] = field(default_factory=dict)
     _keys: dict[tuple, str] = field(default_factory=dict)
 
     @property
@@ -54,7 +56,8 @@ class Plan:
 
     def parts_behind(self, study: str, figures: Iterable[str]) -> list[Part]:
         """The parts that some figures of a study show, each once."""
-        runs = [run for figure in figures for run in self.figure(study, figure).runs]
+        made = self.studies[study].figures
+        runs = [run for figure in figures if figure in made for run in made[figure].runs]
         return self.parts_of(study, dict.fromkeys(runs))
 
     def measured(self, part: Part) -> bool:
@@ -97,9 +100,9 @@ class Plan:
         ]
 
     def claimed_figures(self, study: str) -> list[str]:
-        """The figures whose tables decide the claims of a study."""
-        claims = self.studies[study].claims.values()
-        return sorted({figure for claim in claims for figure in claim.figures})
+        """The figures made at this scale whose tables decide the claims of a study."""
+        claims, made = self.studies[study].claims.values(), self.studies[study].figures
+        return sorted({figure for claim in claims for figure in claim.figures if figure in made})
 
     def tables(self, study: str) -> list[str]:
         """The figure tables that the claims of a study are decided by."""
@@ -224,12 +227,17 @@ class Plan:
     def _artifacts(self) -> dict[str, str]:
         return keys.artifacts(self)
 
+    def cost(self, part: Part) -> Cost:
+        """What the jobs of a part need at this scale."""
+        cost = cost_of(part)
+        return cost if self.config.scale in ON_GPUS else cost.on_cores or cost
+
     def resources(self, part: Part) -> dict[str, int | str]:
         """What the jobs of a part ask for, by the names that Snakemake and its Slurm plugin use.
 
         `share` is the part of an allocation, in percent, that a job takes in a group of jobs.
         """
-        cost, cluster = cost_of(part), self.config.cluster
+        cost, cluster = self.cost(part), self.config.cluster
         on_gpu = cost.gpu_slots > 0
         slots = self.config.jobs_per_gpu
         return {
@@ -248,7 +256,7 @@ class Plan:
         What starts from another job has groups of its own: within a group only chains of jobs may
         hang together, for which the Snakemake inside an allocation asks no more CPUs than it has.
         """
-        group = cost_of(part).group
+        group = self.cost(part).group
         if part.rule == "train_round":
             return f"round{part.stage}_{group}"
         if part.rule == "certify":

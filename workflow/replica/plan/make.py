@@ -59,7 +59,7 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
                 f"{source('extras')}: extras: {extra!r} is no figure that is off by default"
                 f"{did_you_mean(extra, off)}; there are {', '.join(off)}."
             )
-    studies = {slug: available[slug].without_extras(config.extras) for slug in chosen}
+    studies = {slug: available[slug].at(config.scale, config.extras) for slug in chosen}
     specs: dict[tuple[str, str], RunSpec] = {}
     for slug, study in studies.items():
         _check_functions(study)
@@ -91,7 +91,12 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
     # In the order of the files again.
     order = {name: i for i, name in enumerate(specs)}
     parts = dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
-    return Plan(root, config, studies, registry, parts, left_out)
+    off = {
+        slug: {f: available[slug].why_off(f, config.scale)
+               for f in available[slug].figures if f not in study.figures}
+        for slug, study in studies.items()
+    }  # fmt: skip
+    return Plan(root, config, studies, registry, parts, left_out, off)
 
 
 def _needed(

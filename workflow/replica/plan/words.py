@@ -43,16 +43,17 @@ def claims(plan: "Plan", study: str) -> str:
 def claim_specs(plan: "Plan", study: str) -> dict[str, dict[str, Any]]:
     """The claims of a study with the data that they were looked at on, and for what they stand.
 
-    Besides the settings of `ClaimSpec`: `data`, names of the data sets, and `stand_in`, why
-    what ran cannot decide the claim; "" where it can.
+    Besides the settings of `ClaimSpec`: `data`, names of the data sets; `stand_in`, why what ran
+    cannot decide the claim, "" where it can; `off`, why figures of it are not made at this scale.
     """
-    specs = {}
+    specs, off = {}, plan.off.get(study, {})
     for name, claim in plan.studies[study].claims.items():
         parts = plan.parts_behind(study, claim.figures)
         read = dict.fromkeys(name for part in parts for name in part.datasets[:1])
         specs[name] = claim.model_dump() | {
             "data": ", ".join(read),
             "stand_in": _stand_in(plan, claim, parts),
+            "off": [off[figure] for figure in claim.figures if figure in off],
         }
     return specs
 
