@@ -204,60 +204,85 @@ def rows_at(
         if number == 0:
             found.append(seen)
 
-    def lost_with(changed: decoder.State, change: str) -> Tensor:
-        edit = only(0, range(spec.heads), CHANGES[change])
-        with torch.no_grad():
-            return losses(decoder.forward(changed, spec, batch.inputs, edit=edit), spec, batch)
-
     with torch.no_grad():
         out = decoder.forward(params, spec, batch.inputs, see=see)
     (seen,) = found
-    lost = losses(out, spec, batch)
-    shift = seen.A.shape[-1] - batch.inputs.shape[2]
-    A = attention.proxy(seen.A)
-    first = seen.A[..., 0].mean(2)[..., shift:]
-    o = seen.outputs.sum(2)[..., shift:, :]
-    by_row = {
-        "sink_mass": A[..., 0].mean(2)[..., shift:],
-        "diag_mass": A.diagonal(dim1=-2, dim2=-1).mean(2)[..., shift:],
-        "row_sum": seen.A.sum(-1).mean(2)[..., shift:],
-        "first_weight": first,
-        "out_norm": o.norm(dim=-1),
-        "rho_out": o.norm(dim=-1) / seen.residual[..., shift:, :].norm(dim=-1).clamp(min=1e-12),
-        "loss": lost,
-        "dloss_diag": lost_with(params, "diagonal") - lost,
-        "dloss_off": lost_with(params, "off") - lost,
-    }
-    if not spec.of_tokens:
-        by_row["zero_loss"] = losses(torch.zeros_like(out), spec, batch)
     kinds = rows_of(batch)
     reference = kinds.get("trigger", kinds["all"])
-    ratio = by_row["out_norm"] / _mean(by_row["out_norm"], reference)[:, None, None]
-    by_row["out_ratio"] = ratio
-    by_row["switched"] = ((first > SINK) & (ratio < SWITCHED_OFF)).double()
-    by_row["idle"] = ((first < IDLE) & (ratio < SWITCHED_OFF)).double()
+    by_row = _of_rows(params, spec, batch, seen, out, reference)
     frames = []
     for kind, chosen in kinds.items():
         values = {name: _mean(value, chosen).tolist() for name, value in by_row.items()}
         if spec.attention == "softmax":
-            own = token_wise(params, seen, o, chosen)
-            values["dloss_own"] = _mean(lost_with(own, "diagonal") - lost, chosen).tolist()
-        for s in range(len(seeds)):
-            rows = chosen[s].flatten()
-            outputs, tokens = (
-                o[s].flatten(0, 1)[rows],
-                seen.inputs[s][:, shift:].flatten(0, 1)[rows],
-            )
-            others = o[s].flatten(0, 1)[reference[s].flatten()]
-            more = {
-                "out_var": _variance(outputs) / _variance(others),
-                "r2_self": explained(tokens, outputs),
-                **_alignment(seen, s, chosen[s], shift),
-            }
-            for name, value in more.items():
-                values.setdefault(name, []).append(value)
-        frames.append(pd.DataFrame({"seed": seeds, **values}).assign(row_kind=kind))
+            own = token_wise(params, seen, _outputs(seen, batch), chosen)
+            added = _loss_with(own, spec, batch, "diagonal") - by_row["loss"]
+            values["dloss_own"] = _mean(added, chosen).tolist()
+        members = pd.DataFrame(
+            [_of_member(seen, batch, s, chosen[s], reference[s]) for s in range(len(seeds))]
+        )
+        frames.append(pd.DataFrame({"seed": seeds, **values}).join(members).assign(row_kind=kind))
     return pd.concat(frames, ignore_index=True)
+
+
+def _outputs(seen: Observed, batch: Batch) -> Tensor:
+    """Outputs o_t of the layer, summed over its heads, (S, B, T, d); none of a learned sink."""
+    return seen.outputs.sum(2)[..., -batch.inputs.shape[2] :, :]
+
+
+def _loss_with(params: decoder.State, spec: DecoderSpec, batch: Batch, change: str) -> Tensor:
+    """Loss of each row (S, B, T) where the weights of the whole first layer are changed."""
+    edit = only(0, range(spec.heads), CHANGES[change])
+    with torch.no_grad():
+        return losses(decoder.forward(params, spec, batch.inputs, edit=edit), spec, batch)
+
+
+def _of_rows(
+    params: decoder.State,
+    spec: DecoderSpec,
+    batch: Batch,
+    seen: Observed,
+    out: Tensor,
+    reference: Tensor,
+) -> dict[str, Tensor]:
+    """The numbers of `rows_at` that each row (S, B, T) has; `reference` are the trigger rows."""
+    lost = losses(out, spec, batch)
+    shift = seen.A.shape[-1] - batch.inputs.shape[2]
+    A = attention.proxy(seen.A)
+    first = seen.A[..., 0].mean(2)[..., shift:]
+    size = _outputs(seen, batch).norm(dim=-1)
+    ratio = size / _mean(size, reference)[:, None, None]
+    found = {
+        "sink_mass": A[..., 0].mean(2)[..., shift:],
+        "diag_mass": A.diagonal(dim1=-2, dim2=-1).mean(2)[..., shift:],
+        "row_sum": seen.A.sum(-1).mean(2)[..., shift:],
+        "first_weight": first,
+        "out_norm": size,
+        "rho_out": size / seen.residual[..., shift:, :].norm(dim=-1).clamp(min=1e-12),
+        "loss": lost,
+        "dloss_diag": _loss_with(params, spec, batch, "diagonal") - lost,
+        "dloss_off": _loss_with(params, spec, batch, "off") - lost,
+    }
+    if not spec.of_tokens:
+        found["zero_loss"] = losses(torch.zeros_like(out), spec, batch)
+    return found | {
+        "out_ratio": ratio,
+        "switched": ((first > SINK) & (ratio < SWITCHED_OFF)).double(),
+        "idle": ((first < IDLE) & (ratio < SWITCHED_OFF)).double(),
+    }
+
+
+def _of_member(
+    seen: Observed, batch: Batch, s: int, chosen: Tensor, reference: Tensor
+) -> dict[str, float]:
+    """The numbers of `rows_at` that all chosen rows (B, T) of one member have together."""
+    T = batch.inputs.shape[2]
+    o = _outputs(seen, batch)[s]
+    tokens = seen.inputs[s][:, -T:][chosen]
+    return {
+        "out_var": _variance(o[chosen]) / _variance(o[reference]),
+        "r2_self": explained(tokens, o[chosen]),
+        **_alignment(seen, s, chosen, seen.A.shape[-1] - T),
+    }
 
 
 def affine(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:

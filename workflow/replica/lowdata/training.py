@@ -35,6 +35,8 @@ HISTORY = ["run", "seed", "n", "steps", "step", "metric", "value"]
 LABELLED = ["seed", "stage", "position", "row", "label", "score"]
 SEVERITIES = 5
 _BATCH = 500
+# The layout that convolutions are fastest in, on processors and GPUs alike.
+FASTEST = torch.channels_last
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,9 @@ def _fit(
     ]
     rows = rows.flatten()
     images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
-    # The layout that convolutions are fastest in, on processors and GPUs alike.
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=FASTEST)
     model = Stack(networks) if len(networks) > 1 else networks[0]
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=FASTEST)
     if job.device.type == "cuda" and shutil.which("cc"):
         # A step becomes few kernels; it needs a C compiler, which not every machine has.
         model.compile()
@@ -230,7 +231,7 @@ def _fit(
 
     def peer() -> TwoHeaded:
         other = build_network(spec, shape, pool.K, stream_seed(*named[0], "peer"), peer=True)
-        return other.to(job.device, memory_format=torch.channels_last)
+        return other.to(job.device, memory_format=FASTEST)
 
     def unlabelled() -> Tensor:
         others = torch.ones(len(pool.labels), dtype=torch.bool)
@@ -238,17 +239,21 @@ def _fit(
         return pool.images[others].to(job.device)
 
     given = Given(spec, model, images, recipe.epochs, peer, unlabelled, run)
-    history = run(METHODS[spec.method](given), "order")
-    history = pd.DataFrame(history, columns=["step", "metric", "value"])
-    history = history.assign(run=job.run, n=n, steps=recipe.epochs)
+    history = pd.DataFrame(
+        run(METHODS[spec.method](given), "order"), columns=["step", "metric", "value"]
+    ).assign(run=job.run, n=n, steps=recipe.epochs)
+    histories = [history.assign(seed=seeds[0])]
     if isinstance(model, Stack):
         model.unstack(networks)
-        member = history["metric"].str.rpartition("/")
-        history["metric"] = member[0]
-        histories = [history[member[2] == str(s)].assign(seed=own) for s, own in enumerate(seeds)]
-    else:
-        histories = [history.assign(seed=seeds[0])]
+        histories = _of_members(history, seeds)
     return [network.eval() for network in networks], histories
+
+
+def _of_members(history: pd.DataFrame, seeds: Sequence[int]) -> list[pd.DataFrame]:
+    """The history of each member of a stack, whose metrics are named `<metric>/<member>`."""
+    member = history["metric"].str.rpartition("/")
+    history = history.assign(metric=member[0])
+    return [history[member[2] == str(s)].assign(seed=seed) for s, seed in enumerate(seeds)]
 
 
 def _network(
@@ -266,7 +271,7 @@ def _network(
     if spec.active is not None and spec.active.query == "llal":
         network = with_loss_module(network, shape, stream_seed(*names, "loss module"))
     _begin_from(network, start)
-    return network.to(job.device, memory_format=torch.channels_last)
+    return network.to(job.device, memory_format=FASTEST)
 
 
 def _recipe(spec: LowDataSpec, n: int) -> loop.Recipe:

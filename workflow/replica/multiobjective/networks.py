@@ -5,6 +5,7 @@ depends on its class. The networks differ in width, in weight decay, in the atta
 trained against and in how much a difference between the groups costs them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -93,17 +94,66 @@ def train_tradeoffs(spec: TradeoffSpec, job: Job) -> Result:
     S, G = len(job.seeds), len(spec.grid)
     params = start(spec, data.inputs.shape[1], job)
     params = {name: value.to(job.device) for name, value in params.items()}
-    settings = settings_of(spec, S, job.device)
+    N = len(data.train_labels)
+    batch = N if spec.batch == "full" else min(spec.batch, N)
+    steps = spec.epochs * -(-N // batch)
+    objective, evaluate = objectives(spec, job, data, batch)
+    lr = torch.full((S * G,), spec.lr, dtype=torch.float64)
+    advance, extra = ensemble.adam(params, objective, lr=lr)
+    trained = ensemble.train(
+        params,
+        advance,
+        evaluate,
+        steps=steps,
+        log_steps=ensemble.log_spaced(steps, 30),
+        snapshot_steps=[],
+        checkpoint=job.checkpoint,
+        extra=extra,
+        # A look is a pass over all samples.
+        check_every=max(100, steps // 100),
+        name=f"{job.study} {job.run}",
+    )
+    by_network = params | observe(params, spec, data) | {"diverged_at": trained.diverged_at}
+    found = {name: value.unflatten(0, (S, G)).cpu() for name, value in by_network.items()}
+    widths, *others = zip(*spec.grid, strict=True)
+    names = "weight_decay", "adversarial", "fairness"
+    found |= {n: torch.tensor(v, dtype=torch.float64) for n, v in zip(names, others, strict=True)}
+    width = torch.tensor(widths)
+    found |= {
+        "width": width,
+        "parameters": width * (data.inputs.shape[1] + 3) + 2,
+        "label": data.labels.byte(),
+        "group": data.groups.byte(),
+        "seed": torch.tensor(job.seeds),
+    }
+    return Result(found, _history(trained, job, steps))
+
+
+def objectives(
+    spec: TradeoffSpec, job: Job, data: Samples, batch: int
+) -> tuple[
+    Callable[[ensemble.State, int], Tensor],
+    Callable[[ensemble.State], tuple[Tensor, Tensor]],
+]:
+    """What `train_tradeoffs` minimises, of all M networks, on a batch and on all training samples.
+
+    Args:
+        spec, job, data: the run, where it runs, and its samples.
+        batch: samples of a step; all of them make every step the same.
+
+    Returns:
+        (parameters, step) -> the objective (M,); and parameters -> the mean cross-entropy and the
+        penalty, each (M,), without gradients.
+    """
+    G = len(spec.grid)
+    settings = settings_of(spec, len(job.seeds), job.device)
     inputs, labels, groups = (
         x.to(job.device) for x in (data.train_inputs, data.train_labels, data.train_groups)
     )
-    N = len(labels)
-    batch = N if spec.batch == "full" else min(spec.batch, N)
-    steps = spec.epochs * -(-N // batch)
-    rows_of = ensemble.shuffled(job, N, batch)
+    rows_of = ensemble.shuffled(job, len(labels), batch)
 
     def objective(p: ensemble.State, step: int) -> Tensor:
-        if batch == N:
+        if batch == len(labels):
             x, y, a = inputs[None], labels[None], groups[None]
         else:
             rows = rows_of(step)
@@ -121,38 +171,7 @@ def train_tradeoffs(spec: TradeoffSpec, job: Job) -> Result:
             losses, positive = (torch.cat(values, 1) for values in zip(*found, strict=True))
             return losses.mean(1), penalty(p, positive, groups[None], settings)
 
-    lr = torch.full((S * G,), spec.lr, dtype=torch.float64)
-    advance, extra = ensemble.adam(params, objective, lr=lr)
-    trained = ensemble.train(
-        params,
-        advance,
-        evaluate,
-        steps=steps,
-        log_steps=ensemble.log_spaced(steps, 30),
-        snapshot_steps=[],
-        checkpoint=job.checkpoint,
-        extra=extra,
-        # A look is a pass over all samples.
-        check_every=max(100, steps // 100),
-        name=f"{job.study} {job.run}",
-    )
-    found = {name: value.unflatten(0, (S, G)).cpu() for name, value in params.items()}
-    found |= {
-        name: value.unflatten(0, (S, G)) for name, value in observe(params, spec, data).items()
-    }
-    widths, *others = zip(*spec.grid, strict=True)
-    names = "weight_decay", "adversarial", "fairness"
-    found |= {n: torch.tensor(v, dtype=torch.float64) for n, v in zip(names, others, strict=True)}
-    width = torch.tensor(widths)
-    found |= {
-        "width": width,
-        "parameters": width * (inputs.shape[1] + 3) + 2,
-        "label": data.labels.byte(),
-        "group": data.groups.byte(),
-        "seed": torch.tensor(job.seeds),
-        "diverged_at": trained.diverged_at.unflatten(0, (S, G)),
-    }
-    return Result(found, _history(trained, job, steps))
+    return objective, evaluate
 
 
 def population(spec: TradeoffSpec, dataset: Dataset, study: str, run: str) -> Samples:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from replica import kinds
 from replica.configuration import ConfigError, Source, in_the_file
-from replica.data.registry import load_registry
+from replica.data.registry import DatasetEntry, load_registry
 from replica.kinds import KINDS, RunSpec, datasets_of
 from replica.kinds.low_data import LowDataSpec
 from replica.kinds.smoothing import CertificationSpec
@@ -36,6 +36,19 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
     registry = load_registry(root / "config/datasets.yaml")
     available = load_studies(root / "config/studies")
     chosen = list(available) if config.studies == "all" else list(config.studies)
+    _check_names(config, chosen, available, source)
+    studies = {slug: available[slug].without_extras(config.extras) for slug in chosen}
+    for study in studies.values():
+        _check_functions(study)
+    specs = _needed(studies, _specs(studies, config, registry, source))
+    specs, left_out = _with_models(root, config, specs, source)
+    return Plan(root, config, studies, registry, _parts(studies, specs, config, source), left_out)
+
+
+def _check_names(
+    config: Config, chosen: list[str], available: dict[str, StudySpec], source: Source
+) -> None:
+    """That each study, run and figure that the user names exists."""
     named = [*(("studies", slug) for slug in chosen), *(("overrides", s) for s in config.overrides)]
     for path in named:
         if path[1] not in available:
@@ -59,10 +72,17 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
                 f"{source('extras')}: extras: {extra!r} is no figure that is off by default"
                 f"{did_you_mean(extra, off)}; there are {', '.join(off)}."
             )
-    studies = {slug: available[slug].without_extras(config.extras) for slug in chosen}
+
+
+def _specs(
+    studies: dict[str, StudySpec],
+    config: Config,
+    registry: dict[str, DatasetEntry],
+    source: Source,
+) -> dict[tuple[str, str], RunSpec]:
+    """The spec of each run of the studies, by study and full name; its data sets are known."""
     specs: dict[tuple[str, str], RunSpec] = {}
     for slug, study in studies.items():
-        _check_functions(study)
         for template in study.runs:
             for run, spec in expand(study, template, config, source).items():
                 for dataset in datasets_of(spec):
@@ -74,8 +94,16 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
                             f"{did_you_mean(dataset, registry)}; there are {', '.join(registry)}."
                         )
                 specs[slug, run] = spec
-    specs = _needed(studies, specs)
-    specs, left_out = _with_models(root, config, specs, source)
+    return specs
+
+
+def _parts(
+    studies: dict[str, StudySpec],
+    specs: dict[tuple[str, str], RunSpec],
+    config: Config,
+    source: Source,
+) -> dict[tuple[str, str, str], Part]:
+    """The jobs of all runs, by study, run and part, in the order of the files."""
     # What starts from another run comes after it: each part points to the one of its base.
     parts: dict[tuple[str, str, str], Part] = {}
     for (slug, run), spec in sorted(specs.items(), key=lambda item: starts_from_a_run(item[1])):
@@ -88,10 +116,8 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
                 base = pretraining(slug, run, cast(LowDataSpec, spec), parts, where)
             found = split(slug, run, spec, base)
         parts |= {(slug, run, part.part): part for part in found}
-    # In the order of the files again.
     order = {name: i for i, name in enumerate(specs)}
-    parts = dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
-    return Plan(root, config, studies, registry, parts, left_out)
+    return dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
 
 
 def _needed(

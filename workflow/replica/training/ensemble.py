@@ -108,75 +108,100 @@ def train(
         TrainingDiverged: no member is left; names the step and the last checkpoint.
         SystemExit: SIGTERM came; the state is saved.
     """
-    members = len(next(iter(params.values())))
-    live = {**params, **(extra or {})}
-    history = {k: np.full((len(log_steps), members), np.nan) for k in ("fit", "penalty")}
-    diverged_at = torch.full((members,), -1)
-    snapshots: dict[int, State] = {}
-    log_rows = {step: row for row, step in enumerate(log_steps)}
-    keep = set(snapshot_steps)
-    done, latest = -1, torch.full((members,), torch.nan)
-
-    def state() -> State:
-        saved = {f"live/{k}": v for k, v in live.items()}
-        saved |= {f"kept/{s}/{k}": v for s, kept in snapshots.items() for k, v in kept.items()}
-        saved |= {f"history/{k}": torch.from_numpy(v) for k, v in history.items()}
-        return saved | {"diverged_at": diverged_at, "done": torch.tensor(done)}
-
+    record = _Record.empty({**params, **(extra or {})}, log_steps)
     if (saved := checkpoint.load()) is not None:
-        for key, value in live.items():
-            value.copy_(saved[f"live/{key}"])
-        for key in history:
-            history[key][:] = saved[f"history/{key}"].numpy()
-        for key, value in saved.items():
-            if key.startswith("kept/"):
-                _, step, parameter = key.split("/", 2)
-                snapshots.setdefault(int(step), {})[parameter] = value
-        diverged_at.copy_(saved["diverged_at"])
-        done = int(saved["done"])
-
-    def look(step: int) -> None:
-        """Freeze members that diverged."""
-        nonlocal latest
-        fit, penalty = (value.double().cpu() for value in evaluate(params))
-        loss = fit + penalty
-        bad = ~(loss.abs() < DIVERGED) & (diverged_at < 0)
-        if bad.any():
-            diverged_at[bad] = step
-            for value in live.values():
-                value[bad.to(value.device)] = 0
-        if (diverged_at >= 0).all():
-            raise TrainingDiverged(
-                f"Every member of {name} has diverged, the last one at step {step}; "
-                f"lower lr{_last_checkpoint(checkpoint)}."
-            )
-        if step in log_rows:
-            alive = (diverged_at < 0).numpy()
-            history["fit"][log_rows[step], alive] = fit.numpy()[alive]
-            history["penalty"][log_rows[step], alive] = penalty.numpy()[alive]
-        latest = loss[diverged_at < 0]
+        record.load(saved)
+    looks, keep = {*log_steps, *snapshot_steps}, set(snapshot_steps)
+    losses = torch.empty(0)
 
     def visit(step: int) -> None:
-        nonlocal done
-        if step in log_rows or step in keep or step % check_every == 0:
-            look(step)
+        nonlocal losses
+        if step in looks or step % check_every == 0:
+            losses = record.look(step, *evaluate(params))
+            if not len(losses):
+                raise TrainingDiverged(
+                    f"Every member of {name} has diverged, the last one at step {step}; "
+                    f"lower lr{_last_checkpoint(checkpoint)}."
+                )
         if step in keep:
-            snapshots[step] = {k: v.detach().to("cpu", copy=True) for k, v in params.items()}
-        done = step
+            kept = {k: v.detach().to("cpu", copy=True) for k, v in params.items()}
+            record.snapshots[step] = kept
+        record.done = step
 
-    with checkpoint.catching_sigterm(), progress(name, steps, max(done, 0)) as tick:
-        if done < 0:
+    with checkpoint.catching_sigterm(), progress(name, steps, max(record.done, 0)) as tick:
+        if record.done < 0:
             visit(0)
-        for step in range(done + 1, steps + 1):
+        for step in range(record.done + 1, steps + 1):
             advance(step)
             visit(step)
             if step % check_every == 0:
-                tick(step, lambda: f"loss {latest.min():.6g}")
+                tick(step, lambda: f"loss {losses.min():.6g}")
             if checkpoint.stopping or (step % SAVE_EVERY == 0 and checkpoint.due()):
-                checkpoint.save(state)
+                checkpoint.save(record.state)
     return Trained(
-        snapshots, np.asarray(log_steps), history["fit"], history["penalty"], diverged_at
+        record.snapshots, np.asarray(log_steps), *record.history.values(), record.diverged_at
     )
+
+
+@dataclass
+class _Record:
+    """What a training of a stack has come to: all that its checkpoint holds.
+
+    Attributes:
+        live: the stacked parameters and what `advance` changes beside them, changed in place.
+        log_rows: logged step -> row of `history`.
+        history: fit and penalty, see `Trained`.
+        snapshots, diverged_at: see `Trained`.
+        done: the last step that was made, -1 before the start was seen.
+    """
+
+    live: State
+    log_rows: dict[int, int]
+    history: dict[str, np.ndarray]
+    snapshots: dict[int, State]
+    diverged_at: Tensor
+    done: int = -1
+
+    @classmethod
+    def empty(cls, live: State, log_steps: Sequence[int]) -> "_Record":
+        members = len(next(iter(live.values())))
+        history = {k: np.full((len(log_steps), members), np.nan) for k in ("fit", "penalty")}
+        log_rows = {step: row for row, step in enumerate(log_steps)}
+        return cls(live, log_rows, history, {}, torch.full((members,), -1))
+
+    def look(self, step: int, fit: Tensor, penalty: Tensor) -> Tensor:
+        """Freeze members that diverged, log the others, and return their losses."""
+        fit, penalty = fit.double().cpu(), penalty.double().cpu()
+        loss = fit + penalty
+        bad = ~(loss.abs() < DIVERGED) & (self.diverged_at < 0)
+        if bad.any():
+            self.diverged_at[bad] = step
+            for value in self.live.values():
+                value[bad.to(value.device)] = 0
+        alive = self.diverged_at < 0
+        if step in self.log_rows:
+            for name, values in (("fit", fit), ("penalty", penalty)):
+                self.history[name][self.log_rows[step], alive.numpy()] = values[alive].numpy()
+        return loss[alive]
+
+    def state(self) -> State:
+        saved = {f"live/{k}": v for k, v in self.live.items()}
+        saved |= {f"kept/{s}/{k}": v for s, kept in self.snapshots.items() for k, v in kept.items()}
+        saved |= {f"history/{k}": torch.from_numpy(v) for k, v in self.history.items()}
+        return saved | {"diverged_at": self.diverged_at, "done": torch.tensor(self.done)}
+
+    def load(self, saved: State) -> None:
+        """Go on from what `state` gave."""
+        for key, value in self.live.items():
+            value.copy_(saved[f"live/{key}"])
+        for key, values in self.history.items():
+            values[:] = saved[f"history/{key}"].numpy()
+        for key, value in saved.items():
+            if key.startswith("kept/"):
+                _, step, parameter = key.split("/", 2)
+                self.snapshots.setdefault(int(step), {})[parameter] = value
+        self.diverged_at.copy_(saved["diverged_at"])
+        self.done = int(saved["done"])
 
 
 Schedule = Callable[[int], float]

@@ -5,7 +5,7 @@ decides the next step is in the checkpoint, so a stopped run goes on bit for bit
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,8 +113,7 @@ def train(
     optimiser = Optimiser(model, recipe)
     keep = keep or _on_cpu
     seeds = [seed] if isinstance(seed, int) else seed
-    N = len(inputs) // len(seeds)
-    steps_per_epoch = math.ceil(N / recipe.batch)
+    steps_per_epoch = math.ceil(len(inputs) // len(seeds) / recipe.batch)
     total = recipe.epochs * steps_per_epoch
     history: list[tuple[int, str, float]] = []
     snapshots: dict[int, dict[str, Tensor]] = {}
@@ -127,31 +126,22 @@ def train(
 
     with checkpoint.catching_sigterm(), progress(name, recipe.epochs, first_epoch - 1) as tick:
         for epoch in range(first_epoch, recipe.epochs + 1):
-            # The streams of an epoch are made from its number: nothing to save and restore.
-            generators = [
-                torch.Generator().manual_seed((own + 0x9E3779B9 * epoch) % 2**63) for own in seeds
-            ]
-            order = torch.stack([torch.randperm(N, generator=own) for own in generators])
-            order = (order + N * torch.arange(len(seeds))[:, None]).to(inputs.device)
             sums: dict[str, Tensor] = {}
             model.train()
             if recipe.restarts:
                 optimiser.restart()
             if before_epoch is not None:
                 before_epoch(epoch)
-            for i, rows in enumerate(order.split(recipe.batch, 1)):
-                rows = rows.flatten()
-                step = (epoch - 1) * steps_per_epoch + i
-                x = augmented(inputs[rows], recipe.padding, recipe.flips, *generators)
-                if perturb is not None:
-                    x = perturb(x, rows, *generators)
+            first_step = (epoch - 1) * steps_per_epoch
+            for step, (x, y) in enumerate(
+                batches(inputs, labels, recipe, seeds, epoch, perturb), first_step
+            ):
                 with autocast(recipe.precision, inputs.device):
-                    parts = objective(model, x, labels[rows])
-                loss = sum(parts.values())
-                loss.backward()
+                    parts = objective(model, x, y)
+                sum(parts.values()).backward()
                 optimiser.step(recipe.lr * rate(recipe, step / total))
                 for part, value in parts.items():
-                    sums[part] = sums.get(part, 0) + value.detach().double() * len(rows)
+                    sums[part] = sums.get(part, 0) + value.detach().double() * len(y)
             means = {part: (value / len(inputs)).item() for part, value in sums.items()}
             if not all(math.isfinite(value) for value in means.values()):
                 raise TrainingDiverged(
@@ -171,6 +161,33 @@ def train(
                 saved = _state(model, optimiser, history, snapshots, epoch)
                 checkpoint.save(lambda saved=saved: saved)
     return Run(history, snapshots)
+
+
+def batches(
+    inputs: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    epoch: int,
+    perturb: Callable[..., Tensor] | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The shuffled batches of an epoch, augmented and perturbed: what the network sees, and labels.
+
+    Each seed has a stream made from the number of the epoch, so there is no generator to save. The
+    arguments are those of `train`.
+    """
+    N = len(inputs) // len(seeds)
+    generators = [
+        torch.Generator().manual_seed((own + 0x9E3779B9 * epoch) % 2**63) for own in seeds
+    ]
+    order = torch.stack([torch.randperm(N, generator=own) for own in generators])
+    order = (order + N * torch.arange(len(seeds))[:, None]).to(inputs.device)
+    for rows in order.split(recipe.batch, 1):
+        rows = rows.flatten()
+        x = augmented(inputs[rows], recipe.padding, recipe.flips, *generators)
+        if perturb is not None:
+            x = perturb(x, rows, *generators)
+        yield x, labels[rows]
 
 
 def train_seeds(
