@@ -75,7 +75,8 @@ def _interrupt_once(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _hand_on(record: logging.LogRecord, tell: Tell) -> None:
+def _hand_on(record: Any, tell: Tell) -> None:
+    """Snakemake adds to a log record what its event is about."""
     kind = str(getattr(getattr(record, "event", None), "value", ""))
     if kind == "job_error":
         files = [*map(str, record.log), *map(str, record.output)]

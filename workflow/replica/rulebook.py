@@ -123,8 +123,14 @@ def add_entries(root: Path, reason: str, seen: bool, today: datetime.date) -> li
     for (study, claim), digest in now.items():
         entries = list(noted.get((study, claim), []))
         if (study, claim) in again:
-            results = "seen" if seen else "not seen"
-            entries.append(Entry(date=f"{today}", results=results, reason=reason, **digest))
+            entries.append(
+                Entry(
+                    date=f"{today}",
+                    results="seen" if seen else "not seen",
+                    reason=reason,
+                    **digest,
+                )
+            )
         dumped = [
             entry.model_dump()
             | {
@@ -150,9 +156,9 @@ def with_dates(
     """
     noted = read(root)
     words = []
-    for row in card.itertuples():
-        entries = noted.get((row.study, row.claim), [])
-        words.append(_fixed(entries[-1], scale, ran[row.study, row.claim]) if entries else "")
+    for study, claim in zip(card["study"], card["claim"], strict=True):
+        entries = noted.get((study, claim), [])
+        words.append(_fixed(entries[-1], scale, ran[study, claim]) if entries else "")
     return card.assign(fixed=words)
 
 

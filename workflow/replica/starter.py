@@ -72,12 +72,11 @@ class Starter:
         """
         answers: SimpleQueue[Any] = SimpleQueue()
         with self._lock:
-            if self._connection is None:
-                self._serve()
+            connection = self._connection or self._serve()
             number = next(self._numbers)
             self._answers[number] = answers
             try:
-                self._connection.send((number, script, dict(environment), threads))
+                connection.send((number, script, dict(environment), threads))
             except OSError:
                 raise StarterEnded(_ENDED) from None
 
@@ -88,7 +87,7 @@ class Starter:
 
         return next_answer(), next_answer
 
-    def _serve(self) -> None:
+    def _serve(self) -> Connection:
         ours, theirs = multiprocessing.Pipe()
         handle = theirs.fileno()
         command = [sys.executable, "-m", __name__, str(handle), *self._modules]
@@ -96,6 +95,7 @@ class Starter:
         theirs.close()
         self._connection = ours
         threading.Thread(target=self._hear, args=(ours, process), daemon=True).start()
+        return ours
 
     def _hear(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
         """Hand on what the server says, until it ends."""
@@ -123,15 +123,15 @@ def serve(connection: Connection, modules: Sequence[str]) -> None:
     When the other side is gone the scripts get SIGTERM, at which trainings save their state.
     """
     # Ctrl-C and signals to the whole group are for the jobs; this process ends after them.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)
     for module in modules:
         import_module(module)
     # Collections would write to all that was imported, and so copy it into each fork.
     gc.collect()
     gc.freeze()
     context = multiprocessing.get_context("fork")
-    running: dict[int, tuple[int, Any, int]] = {}
+    running: dict[Any, tuple[int, Any, int]] = {}
     try:
         while True:
             for ready in wait([connection, *running]):

@@ -49,8 +49,8 @@ def _matches(rules: list[Any], target: str) -> Iterable[Mapping[str, str]]:
 
 def _exists(plan: Plan, wildcards: Mapping[str, str]) -> bool:
     """Whether what wildcards name is in the plan."""
-    study = wildcards.get("study")
-    if study is not None and study not in plan.studies:
+    study = wildcards.get("study", "")
+    if "study" in wildcards and study not in plan.studies:
         return False
     if "part" in wildcards:
         return (study, wildcards["run"], wildcards["part"]) in plan.parts

@@ -1,5 +1,7 @@
 """How each run ended: at DNC, below it, in a bad minimum, at zero, diverged, or not yet settled."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -65,9 +67,9 @@ def outcomes(histories: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     )
     stay = _ranks_stay(measures)
     top = last[(last["metric"] == "singular_value") & (last["layer"] == 2) & (last["index"] == 1)]
-    top = top[top["relu"] == "pre"].set_index(RUN)["value"]
+    largest = top[top["relu"] == "pre"].set_index(RUN)["value"]
     for identity, history in histories.groupby(IDENTITY, sort=False):
-        row = dict(zip(IDENTITY, identity, strict=True))
+        row: dict[str, Any] = dict(zip(IDENTITY, identity, strict=True))
         name = (row["run"], row["seed"], row["lambda_w"])
         values = history.pivot(index="step", columns="metric", values="value").sort_index()
         end = values.iloc[-1]
@@ -87,7 +89,8 @@ def outcomes(histories: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
             "calm": finished and _calm(values["loss"] / end["loss"], row["steps"]),
             "ranks_settled": bool(stay.get(name, False)),
         }
-        row["outcome"] = _outcome(row, forced.get(name, np.nan), top.get(name, np.nan), finished)
+        rank, singular_value = forced.get(name, np.nan), float(largest.get(name, np.nan))
+        row["outcome"] = _outcome(row, rank, singular_value, finished)
         rows.append(row)
     return pd.DataFrame(rows)
 

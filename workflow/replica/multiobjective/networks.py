@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from replica.data.prepare import DataError, Dataset, load, verify
+from replica.data.prepare import DataError, Dataset
 from replica.data.splits import labelled
 from replica.kinds.multiobjective import TradeoffSpec
 from replica.provenance import stream_seed
@@ -89,8 +89,7 @@ def train_tradeoffs(spec: TradeoffSpec, job: Job) -> Result:
         TrainingDiverged: see `ensemble.train`.
     """
     torch.set_num_threads(job.threads)
-    verify(job.card)
-    data = population(spec, load(job.card), job.study, job.run)
+    data = population(spec, job.data(), job.study, job.run)
     S, G = len(job.seeds), len(spec.grid)
     params = start(spec, data.inputs.shape[1], job)
     params = {name: value.to(job.device) for name, value in params.items()}
@@ -345,7 +344,7 @@ def observe(params: ensemble.State, spec: TradeoffSpec, data: Samples) -> dict[s
 
 
 def _squares(params: ensemble.State) -> Tensor:
-    return sum(params[name].square().sum((1, 2)) for name in ("W1", "W2"))
+    return params["W1"].square().sum((1, 2)) + params["W2"].square().sum((1, 2))
 
 
 def _stream(*names: str | int) -> torch.Generator:

@@ -35,8 +35,8 @@ class Outcomes:
 
     def of(self, rows: NDArray[np.int64]) -> "Outcomes":
         """The same of some images."""
-        found = (part[:, rows] for part in (self.wrong, self.attacked_wrong, self.predicted))
-        return Outcomes(*found, self.group[rows])
+        wrong, attacked = self.wrong[:, rows], self.attacked_wrong[:, rows]
+        return Outcomes(wrong, attacked, self.predicted[:, rows], self.group[rows])
 
 
 def measure_tradeoffs(
@@ -69,8 +69,10 @@ def measure_tradeoffs(
         if not len(numbers):
             # Training ends with an error only where no network of any seed is left.
             continue
-        parts = (states[name][s][alive] for name in ("wrong", "attacked_wrong", "predicted"))
-        whole = Outcomes(*parts, states["group"])
+        wrong, attacked, predicted = (
+            states[name][s][alive] for name in ("wrong", "attacked_wrong", "predicted")
+        )
+        whole = Outcomes(wrong, attacked, predicted, states["group"])
         risks = risks_of(whole)
         optimal = pareto.non_dominated(risks)
         settings = ("width", "weight_decay", "adversarial", "fairness", "parameters")

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.data.prepare import Dataset, load, verify
+from replica.data.prepare import Dataset, load
 from replica.data.splits import evenly_spaced, labelled
 from replica.kinds.smoothing import CertificationSpec, NoisyClassifierSpec
 from replica.progress import progress
@@ -58,8 +58,7 @@ def certify(spec: CertificationSpec, job: Job, base: Base, part: int) -> dict[st
         ValueError: see `replica.smoothing.variance` and `replica.smoothing.monte_carlo`.
     """
     torch.set_num_threads(job.threads)
-    verify(job.card)
-    dataset = load(job.card)
+    dataset = job.data()
     data = labelled(dataset, spec.split, base.spec.pixel_max)
     chosen = evenly_spaced(len(data.labels), spec.images)
     images, labels = data.inputs[chosen].to(job.device), data.labels[chosen]

@@ -57,7 +57,8 @@ def for_inference(model: nn.Module, device: torch.device, precision: str = "floa
             module.inplace = True
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     pixels = CPU_PIXELS if convolves and device.type == "cpu" else None
-    return Predictor(model.to(device, memory_format=torch.channels_last), pixels, precision)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Predictor(model, pixels, precision)
 
 
 def class_counts(

@@ -5,14 +5,14 @@ A further certificate is a row of `NOISES`, and a word in `CertificationSpec`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from replica.kinds.smoothing import CertificationSpec
+from replica.kinds.smoothing import Ascent, CertificationSpec
 from replica.smoothing.ascent import ascended_sigma, with_memory
 from replica.smoothing.certificates import follow_up_cap, input_dependent_radius
 from replica.smoothing.variance import (
@@ -101,7 +101,7 @@ def _mean_of_knn(spec: CertificationSpec, given: Images) -> tuple[Tensor, Facts]
 def _ascended(spec: CertificationSpec, given: Images) -> tuple[Tensor, Facts]:
     """σ by gradient ascent, for each classifier its own (Alfarra et al. 2022)."""
     sigma = [
-        ascended_sigma(model, given.images, spec.sigma_b, spec.ascent, stream)
+        ascended_sigma(model, given.images, spec.sigma_b, cast(Ascent, spec.ascent), stream)
         for model, stream in zip(given.models, given.streams, strict=True)
     ]
     flat = given.images.cpu().flatten(1).double()

@@ -138,9 +138,8 @@ def train(
                 tick(step, lambda: f"loss {losses.min():.6g}")
             if checkpoint.stopping or (step % SAVE_EVERY == 0 and checkpoint.due()):
                 checkpoint.save(record.state)
-    return Trained(
-        record.snapshots, np.asarray(log_steps), *record.history.values(), record.diverged_at
-    )
+    fit, penalty = record.history["fit"], record.history["penalty"]
+    return Trained(record.snapshots, np.asarray(log_steps), fit, penalty, record.diverged_at)
 
 
 @dataclass

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from replica import artifacts, provenance
-from replica.data.prepare import cards_with
+from replica.data.prepare import DataError, Dataset, cards_with, load, verify
 from replica.tables import packed
 from replica.training.checkpoint import Checkpoint
 from replica.training.devices import device_for
@@ -46,6 +46,17 @@ class Job:
     cards: Mapping[str, Path] = field(default_factory=dict)
     pretrained: Path | None = None
     start: dict[str, Tensor] | None = None
+
+    def data(self) -> Dataset:
+        """The prepared data set of the run, verified.
+
+        Raises:
+            DataError: the run names no data set, or a file of it is damaged.
+        """
+        if self.card is None:
+            raise DataError(f"{self.study} {self.run} names no data set.")
+        verify(self.card)
+        return load(self.card)
 
 
 @dataclass(frozen=True)

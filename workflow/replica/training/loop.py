@@ -7,7 +7,8 @@ decides the next step is in the checkpoint, so a stopped run goes on bit for bit
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import pandas as pd
 import torch
@@ -138,7 +139,7 @@ def train(
             ):
                 with autocast(recipe.precision, inputs.device):
                     parts = objective(model, x, y)
-                sum(parts.values()).backward()
+                sum(parts.values(), torch.zeros(())).backward()
                 optimiser.step(recipe.lr * rate(recipe, step / total))
                 for part, value in parts.items():
                     sums[part] = sums.get(part, 0) + value.detach().double() * len(y)
@@ -155,11 +156,9 @@ def train(
             history += [(epoch, metric, value) for metric, value in means.items()]
             if epoch in snapshot_epochs:
                 snapshots[epoch] = keep(model)
-            words = ", ".join(f"{metric} {value:.4g}" for metric, value in means.items())
-            tick(epoch, lambda words=words: words)
+            tick(epoch, partial(_in_words, means))
             if checkpoint.due() and (checkpoint.stopping or epoch < recipe.epochs):
-                saved = _state(model, optimiser, history, snapshots, epoch)
-                checkpoint.save(lambda saved=saved: saved)
+                checkpoint.save(partial(_state, model, optimiser, history, snapshots, epoch))
     return Run(history, snapshots)
 
 
@@ -197,7 +196,7 @@ def train_seeds(
     labels: Tensor,
     objective: Objective,
     recipe: Recipe,
-    **more: object,
+    **more: Any,
 ) -> tuple[list[Run], pd.DataFrame]:
     """A training for each seed of a job, one after another, with streams named after the seed.
 
@@ -242,9 +241,10 @@ class Optimiser:
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.recipe = recipe
         self.groups: dict[float, list[Tensor]] = {}
+        decays = recipe.decay or {}
         for name, parameter in model.named_parameters():
-            fitting = [prefix for prefix in recipe.decay or {} if name.startswith(prefix)]
-            decay = recipe.decay[max(fitting, key=len)] if fitting else 0.0
+            fitting = [prefix for prefix in decays if name.startswith(prefix)]
+            decay = decays[max(fitting, key=len)] if fitting else 0.0
             self.groups.setdefault(decay, []).append(parameter)
         listed = [p for parameters in self.groups.values() for p in parameters]
         kept = ["mean", "square"]
@@ -261,20 +261,36 @@ class Optimiser:
             for decay, parameters in self.groups.items():
                 count = len(parameters)
                 own = [buffers[first : first + count] for buffers in self.buffers.values()]
-                gradients = [p.grad for p in parameters]
+                gradients = [cast(Tensor, p.grad) for p in parameters]
                 if self.recipe.optimiser == "sgd":
                     torch._fused_sgd_(
-                        *(parameters, gradients, own[0] if own else []),
-                        **{"weight_decay": decay, "momentum": self.recipe.momentum, "lr": lr},
-                        **{"dampening": 0.0, "nesterov": False, "maximize": False},
+                        parameters,
+                        gradients,
+                        own[0] if own else [],
+                        weight_decay=decay,
+                        momentum=self.recipe.momentum,
+                        lr=lr,
+                        dampening=0.0,
+                        nesterov=False,
+                        maximize=False,
                         is_first_step=False,
                     )
                 else:
                     adam = {"adam": torch._fused_adam_, "adamw": torch._fused_adamw_}
                     adam[self.recipe.optimiser](
-                        *(parameters, gradients, *own, [], [self.steps] * count),
-                        **{"lr": lr, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
-                        **{"weight_decay": decay, "amsgrad": False, "maximize": False},
+                        parameters,
+                        gradients,
+                        own[0],
+                        own[1],
+                        [],
+                        [self.steps] * count,
+                        lr=lr,
+                        beta1=0.9,
+                        beta2=0.999,
+                        eps=1e-8,
+                        weight_decay=decay,
+                        amsgrad=False,
+                        maximize=False,
                     )
                 for parameter in parameters:
                     parameter.grad = None
@@ -336,6 +352,10 @@ def flip(images: Tensor, *generators: torch.Generator) -> Tensor:
     heads = torch.cat([torch.rand(share, generator=own) for own in generators]) < 0.5
     heads = heads.to(images.device)
     return torch.where(heads[:, None, None, None], images.flip(3), images)
+
+
+def _in_words(means: Mapping[str, float]) -> str:
+    return ", ".join(f"{metric} {value:.4g}" for metric, value in means.items())
 
 
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:

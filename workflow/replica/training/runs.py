@@ -5,7 +5,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.data.prepare import load, verify
 from replica.kinds.features import DufmSpec, NetworkHeadSpec
 from replica.models import dufm, networks
 from replica.theory.dnc import equal_lambda_threshold
@@ -67,8 +66,7 @@ def train_network_head(spec: NetworkHeadSpec, job: Job) -> Result:
     """A backbone and a DUFM head, jointly, with penalties on the head and on the features H_1."""
     torch.set_num_threads(job.threads)
     dtype = dtype_of(spec.precision)
-    verify(job.card)
-    samples = networks.training_samples(load(job.card), spec.classes, spec.per_class, dtype)
+    samples = networks.training_samples(job.data(), spec.classes, spec.per_class, dtype)
     train = _train_mlp if spec.backbone.kind == "mlp" else _train_resnet
     return train(spec, job, samples)
 
