@@ -84,7 +84,7 @@ def test_labelled_sets_are_nested_and_as_the_official_code_shuffles(N, sizes):
 
 
 def test_more_labels_than_images():
-    with pytest.raises(LabelError, match="n = 11 images are to be labelled, but the pool has only"):
+    with pytest.raises(LabelError, match="n = 11 images should be labelled, but the pool has only"):
         random_labels(10, [5, 11])
     with pytest.raises(LabelError, match="only 3"):
         first_labels(3, 4)
@@ -163,7 +163,7 @@ def test_core_set_chooses_no_image_twice_also_where_all_are_equal():
 def test_a_query_of_nothing_or_of_too_much(query):
     with pytest.raises(ValueError, match="at least one image, not 0"):
         query(torch.ones(3), 0)
-    with pytest.raises(ValueError, match="4 images are to be labelled, but the pool has only 3"):
+    with pytest.raises(ValueError, match="4 images should be labelled, but the pool has only 3"):
         query(torch.ones(3), 4)
 
 
@@ -540,7 +540,7 @@ def test_a_bad_specification_is_one_sentence(changes, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"n": [2000]}, "n = 2000 images are to be labelled, but the pool has only 1258"),
+        ({"n": [2000]}, "n = 2000 images should be labelled, but the pool has only 1258"),
         ({"n": [20, 2000], "active": {"query": "random"}}, "the pool has only 1258"),
         ({"classes": [5, 12]}, "classes = .5, 12., but digits has classes 0..9"),
         ({"pixel_max": 8}, "their largest value is 16, but pixel_max is 8"),

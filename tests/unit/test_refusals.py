@@ -44,7 +44,7 @@ def test_what_is_in_the_way_is_named(tmp_path):
     file.write_text("")
     loop.symlink_to(loop)
     for folder in (link, link / "smoke"):
-        assert f"{link} is a link to {tmp_path / 'purged'}, which is not there" in write(
+        assert f"{link} is a link to {tmp_path / 'purged'}, which is missing" in write(
             folder / "a"
         )
     for folder in (file, file / "smoke"):

@@ -464,7 +464,10 @@ def test_impossible_certifications_are_one_sentence(changes, words):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"constant": {"sigma_b": 0.3}}, "no classifier 'base-sigma0.3'; there are base-sigma0.12"),
+        (
+            {"constant": {"sigma_b": 0.3}},
+            "no classifier 'base-sigma0.3'; available: base-sigma0.12",
+        ),
         ({"constant": {"seeds": 9}}, "seeds = 9, but base-sigma0.25 has only"),
         ({"base": {"network": {"kind": "resnet", "depth": 21}}}, r"6n \+ 2"),
         ({"base": {"dataset": "nothing"}}, "'nothing' is not in config/datasets.yaml"),

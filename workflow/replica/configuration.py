@@ -1,4 +1,4 @@
-"""What a user writes: YAML files, and entries of the command line that are laid over them.
+"""What a user writes: YAML files, and command-line entries that override them.
 
 Snakemake and the command `replica` both read their settings here, so a value means the same in a
 file and on either command line, and the place where it was given can be named.
@@ -69,7 +69,7 @@ def _scalar(name: str) -> Callable[[_Loader, yaml.Node], Any]:
                 return convert(text)
         except ValueError:  # Python reads no number of more than 4300 digits.
             pass
-        raise ConstructorError(None, None, f"{text[:40]!r} is no {name}", node.start_mark)
+        raise ConstructorError(None, None, f"{text[:40]!r} is not a valid {name}", node.start_mark)
 
     return construct
 
@@ -176,7 +176,7 @@ def _refuse_twice(
             raise ConstructorError(None, None, problem, key.start_mark)
         if name in lines:
             raise ConfigError(
-                f"{where}, line {line}: the key {name} stands in line {lines[name]} already; "
+                f"{where}, line {line}: the key {name} is already in line {lines[name]}; "
                 "keep one of them."
             )
         lines[name] = line
@@ -257,7 +257,7 @@ def parse_entries(entries: Iterable[str]) -> dict[str, Any]:
         found = re.fullmatch(r"(?s)([A-Za-z_]\w*)=(.*)", entry)
         if not found:
             raise ConfigError(
-                f"{COMMAND_LINE}: {entry!r} is no key=value; put quotes around an entry with "
+                f"{COMMAND_LINE}: {entry!r} is not key=value; put quotes around an entry with "
                 f"spaces, for example {EXAMPLE}."
             )
         try:

@@ -1,4 +1,4 @@
-"""Why jobs failed, brought from where it is known to the end of what `launch` prints.
+"""Why jobs failed, passed on to the last lines that `launch` prints.
 
 A job says its last sentence to the process that started it, where that is of ours, and to its log.
 Snakemake's process hands on which jobs failed, through a pipe: a full disk does not stop it.

@@ -27,7 +27,7 @@ HEAD = """\
 # each scale, the newest entry last. `results: seen` says that results were known by then.
 # Made by `replica rules`; the reasons may be edited by hand.
 """
-# Too small for a verdict on evidence
+# Too small for a verdict on evidence.
 FIRST_LOOK = "smoke"
 
 
@@ -167,5 +167,5 @@ def _fixed(entry: Entry, scale: str, ran: Digests) -> str:
     if ran.rule != entry.rule:
         return f"not fixed: the rule was changed after {known}"
     if ran.settings != entry.settings.get(scale, ran.settings):
-        return f"the rule {known}; the settings of these runs are not those fixed then"
+        return f"the rule {known}; the settings of these runs differ from those fixed then"
     return known

@@ -1,4 +1,4 @@
-"""Jobs are forked from a process that has imported their libraries already.
+"""Jobs are forked from a process that has already imported their libraries.
 
 A job's script takes seconds to import torch or the drawing libraries, as long as many jobs compute.
 On one machine the scripts are therefore run in forks of a server that has imported them once: a
@@ -112,7 +112,7 @@ class Starter:
                 answers.put(None)
 
 
-_ENDED = "the process that jobs are started from has ended; was it killed, or is memory short?"
+_ENDED = "the process that starts the jobs has ended; was it killed, or is memory short?"
 
 
 def serve(connection: Connection, modules: Sequence[str]) -> None:
@@ -218,7 +218,7 @@ def fork_scripts(
         return
     if not is_as_known(PythonScript):
         print(
-            f"Snakemake {version('snakemake')} starts scripts in another way than expected: "
+            f"Snakemake {version('snakemake')} starts scripts in an unexpected way: "
             "each job starts an interpreter of its own, which takes seconds more.",
             file=sys.stderr,
         )
@@ -240,7 +240,7 @@ def fork_scripts(
                 stack.enter_context(benchmarked(pid if record else False, record))
             status, cpu_seconds, words = end()
         if record:
-            # Exact, where Snakemake looks from time to time.
+            # Exact, whereas Snakemake samples from time to time.
             record.running_time, record.cpu_time = time.time() - began, cpu_seconds
         if status:
             if status < 0:

@@ -1,4 +1,4 @@
-"""What needs no training: the cost of patterns on drawn tokens, and deep random networks."""
+"""Experiments without training: the cost of patterns on drawn tokens, and deep random networks."""
 
 import itertools
 
@@ -36,7 +36,7 @@ DTYPE = torch.float64
 
 
 def train_beds(spec: BedsSpec, job: Job) -> Result:
-    """Solve the programs of a bed; the states are the columns of the table.
+    """Solve the programs of synthetic tokens; the states are the columns of the table.
 
     Rows of beds: pattern of n tokens with a common direction of length m; costs are NaN where there
     is no W, `theory_frobenius` and `theory_nuclear` where there is no closed form (D7). Rows of

@@ -1,4 +1,4 @@
-"""Measures of trained decoders: how patterns come about, and what stands at the end."""
+"""Measures of trained decoders: how patterns emerge, and what the trained network does."""
 
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def at_step(
     """Loss and patterns of a state on held-out sequences, means over layers, heads and rows t >= 2.
 
     `row_kind`: all; of small tasks also plain and trigger, the rows of either kind. sink_mass,
-    diag_mass; sink_rate, diag_rate, the shares of heads and sequences above .3; rho_out; relmu of
+    diag_mass; sink_rate, diag_rate, the shares of heads and sequences above 0.3; rho_out; relmu of
     the residual stream before the last layer.
     """
     # A few sequences at a time: the maps of all would not fit at paper scale.
@@ -123,7 +123,7 @@ def at_step(
         if kind == "all":
             names += ["sink_rate", "diag_rate", "relmu"]
         found = {name: torch.cat([part[name] for part in parts], 1) for name in names}
-        # Of rows (S, B, T) the chosen ones count; numbers (S, B) of a sequence are all there is.
+        # Numbers (S, B, T) are averaged over the chosen rows, numbers (S, B) over all sequences.
         means = {
             name: _mean(value, chosen) if value.dim() == 3 else value.mean(1)
             for name, value in found.items()
@@ -188,8 +188,8 @@ def rows_at(
     sink_mass, diag_mass: of the weights, divided by the sum of their row; row_sum: that sum;
     first_weight: A_t1 as it is.
     out_norm, rho_out: mean |o_t| and |o_t|/|x_t|; out_ratio: |o_t| over its mean on trigger rows.
-    switched, idle: share of rows with an out_ratio below .1 and a first weight above .9, or below
-    .05. With a learned sink token the first weight is the one on it; a learned key is left out of
+    switched, idle: share of rows with an out_ratio below 0.1 and a first weight above 0.9, or below
+    0.05. With a learned sink token the first weight is the one on it; a learned key is left out of
     all weights.
     out_var: trace of the covariance of o_t over that of trigger rows. r2_self: R² of o_t regressed
     on the tokens. loss, and what is added to it by all weights on the diagonal (dloss_diag), by no

@@ -177,8 +177,7 @@ def unit(x: Tensor, layer: int) -> Tensor:
     norms = x.norm(dim=1, keepdim=True)
     if lost := int((norms == 0).sum()):
         raise NoFeature(
-            f"At layer {layer} all features of {lost} of {len(x)} samples are zero; take more of "
-            "them (width)."
+            f"At layer {layer} all features of {lost} of {len(x)} samples are zero; increase width."
         )
     return x / norms
 

@@ -20,7 +20,7 @@ class TextTask(Strict):
     """The next character of a text, in windows of `context` positions."""
 
     kind: Literal["text"]
-    bos: bool = Field(default=True, description="a fixed token stands before each window")
+    bos: bool = Field(default=True, description="a fixed token precedes each window")
 
 
 class TriggerTask(Strict):
@@ -32,7 +32,7 @@ class TriggerTask(Strict):
     kind: Literal["trigger"]
     content: PositiveInt = Field(description="dimensions of the content")
     probability: Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="of a trigger, from position 3 on"
+        description="probability of a trigger, from position 3 on"
     )
 
 
@@ -41,9 +41,9 @@ class TokenwiseTask(Strict):
 
     kind: Literal["tokenwise"]
     content: PositiveInt = Field(description="dimensions of the content")
-    norm: PositiveFloat = Field(description="of each content, which is uniform on a sphere")
+    norm: PositiveFloat = Field(description="norm of each content, which is uniform on a sphere")
     probability: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="of a trigger, from position 3 on; 0 is TW"
+        default=0.0, description="probability of a trigger, from position 3 on; 0 is TW"
     )
 
 
@@ -138,11 +138,11 @@ class DecoderSpec(Strict):
         if self.positions == "rotary" and self.width // self.heads % 2:
             raise ValueError("rotary positions need heads of even width")
         if self.of_tokens != (self.dataset is not None):
-            raise ValueError("tasks of characters need a dataset, tasks of vectors have none")
+            raise ValueError("tasks on characters need a dataset, tasks on vectors have none")
         if self.steps % self.every:
             raise ValueError(f"steps = {self.steps} is not a multiple of every = {self.every}")
         if self.optimiser == "sgd" and self.weight_decay:
-            raise ValueError("sgd has no weight_decay here")
+            raise ValueError("sgd takes no weight_decay here")
         if self.probes != Probes() and self.task.kind != "text":
             raise ValueError("probes are for language models, whose task is text")
         lengths = self.probes.rates.lengths if self.probes.rates else []
@@ -189,7 +189,7 @@ class BedsSpec(Strict):
     @model_validator(mode="after")
     def _has_dimensions(self) -> "BedsSpec":
         if (self.bed == "orthonormal") != (not self.d):
-            raise ValueError("orthonormal has its own dimension, the other beds need d")
+            raise ValueError("orthonormal has its own dimension, the other test cases need d")
         return self
 
 
@@ -212,7 +212,7 @@ class PretrainedSpec(Strict):
         description="folder below pretrained_dir"
     )
     dataset: Name = Field(description="a text of config/datasets.yaml")
-    bos: bool = Field(description="BOS, or what the tokenizer has for it, stands first")
+    bos: bool = Field(description="BOS, or the tokenizer's substitute for it, comes first")
     context: Annotated[int, Field(ge=4)] = Field(description="tokens of a text")
     probes: Probes
     seeds: PositiveInt = Field(description="draws of the random and repeated inputs")

@@ -128,4 +128,4 @@ def _check(wanted: int, available: int) -> None:
     if wanted < 1:
         raise ValueError(f"A query labels at least one image, not {wanted}.")
     if wanted > available:
-        raise ValueError(f"{wanted} images are to be labelled, but the pool has only {available}.")
+        raise ValueError(f"{wanted} images should be labelled, but the pool has only {available}.")

@@ -305,7 +305,7 @@ def _begin_from(model: nn.Module, start: dict[str, Tensor]) -> None:
     fitting = {k: v for k, v in start.items() if k in own and v.shape == own[k].shape}
     if not fitting:
         raise ValueError(
-            f"None of the weights fits the network: they are called {', '.join(list(start)[:3])}, "
+            f"None of the weights fits the network: their names are {', '.join(list(start)[:3])}, "
             f"..., those of the network {', '.join(list(own)[:3])}, ...."
         )
     model.load_state_dict(own | fitting)

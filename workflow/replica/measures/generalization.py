@@ -1,4 +1,4 @@
-"""Measures of one trained network that are said to tell how well it generalizes.
+"""Measures of one trained network that have been proposed as predictors of generalization.
 
 None of them is a bound here: bounds are empty at these sizes, and what is looked at is whether a
 measure is larger where the gap is larger. All are of one network at its last state, in float64, and

@@ -35,7 +35,7 @@ class ClassMoments:
             ValueError: fewer than two classes.
         """
         if K < 2:
-            raise ValueError(f"Collapse needs at least two classes, there is {K}.")
+            raise ValueError(f"Collapse needs at least two classes, got {K}.")
         counts, square, means = (
             torch.zeros(*shape, dtype=torch.float64, device=device)
             for shape in ((K,), (K,), (d, K))

@@ -1,4 +1,4 @@
-"""Measures of a finished run: its kept states become one tidy table of metrics.
+"""Collapse metrics of a finished DUFM run, alone or behind a network, as one tidy table.
 
 The states of S members come as tensors `<step>/<parameter>` of shape (S, ...) beside the members'
 own numbers (`seed`, `lambda_w`, `lambda_h`, `lr`, `diverged_at`). Everything is in float64.

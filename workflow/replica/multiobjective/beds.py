@@ -1,4 +1,4 @@
-"""Test beds: hypotheses with exact risks in several objectives, and how samples estimate them."""
+"""Synthetic problems: hypotheses with exact risks in several objectives, and their estimates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
-"""Small networks between accuracy, fairness and robustness, trained as one stack.
+"""Small networks that trade off accuracy, fairness and robustness, trained as one stack.
 
 The task: is a digit 5 or more? Group 1 carries a bright mark in a corner; how often a digit does
 depends on its class. The networks differ in width, in weight decay, in the attack that they are
-trained against and in how much a difference between the groups costs them.
+trained against and in the penalty on a difference between the groups.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from replica.training.jobs import Job, Result
 HISTORY = ["run", "seed", "steps", "diverged_at", "step", "metric", "value"]
 # Side of the mark of group 1, in pixels.
 MARK = 2
-# Images at a time where every network sees every image.
+# Images at a time when every network sees every image.
 CHUNK = 256
 
 
@@ -108,7 +108,7 @@ def train_tradeoffs(spec: TradeoffSpec, job: Job) -> Result:
         snapshot_steps=[],
         checkpoint=job.checkpoint,
         extra=extra,
-        # A look is a pass over all samples.
+        # Each check is a pass over all samples.
         check_every=max(100, steps // 100),
         name=f"{job.study} {job.run}",
     )
@@ -187,12 +187,13 @@ def population(spec: TradeoffSpec, dataset: Dataset, study: str, run: str) -> Sa
     parts = [labelled(dataset, split, spec.pixel_max) for split in ("train", "test")]
     name = dataset.card["dataset"]
     if parts[0].inputs.dim() != 4 or parts[0].K != 10:
-        raise DataError(f"{name}: images of ten digits are needed.")
+        raise DataError(f"{name}: the task needs images of the ten digits.")
     images = torch.cat([part.inputs for part in parts])
     labels = (torch.cat([part.labels for part in parts]) >= 5).long()
     if spec.train >= len(labels):
         raise DataError(
-            f"{name}: {spec.train} of {len(labels)} samples train, and none is left to measure on."
+            f"{name}: {spec.train} of {len(labels)} samples are for training, so none is "
+            "left to measure on."
         )
     rates = torch.tensor(spec.group_rates, dtype=torch.float64)[labels]
     groups = torch.bernoulli(rates, generator=_stream(study, run, "groups")).long()
@@ -208,7 +209,7 @@ def start(spec: TradeoffSpec, d: int, job: Job) -> ensemble.State:
     """He initialisation (2015) of all networks, the combinations of one seed after another.
 
     Each network has a stream of its own. The units beyond its width are zero; their gradient is
-    zero too, hence they stay so.
+    zero too, so they stay zero.
 
     Args:
         d: pixels of an image.
@@ -304,7 +305,7 @@ def penalty(params: ensemble.State, positive: Tensor, groups: Tensor, settings: 
     """
     of_one, of_both = groups.sum(1, keepdim=True), groups.shape[1]
     weights = groups / of_one.clamp(min=1) - (1 - groups) / (of_both - of_one).clamp(min=1)
-    # A batch of one group says nothing of the difference.
+    # A batch of one group says nothing about the difference.
     weights = weights * ((of_one > 0) & (of_one < of_both))
     gap = (positive * weights).sum(1)
     return settings.fairness * gap.square() + settings.weight_decay / 2 * _squares(params)

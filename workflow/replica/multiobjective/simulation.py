@@ -1,4 +1,4 @@
-"""Repeated estimates of the risks of a test bed, and what is measured of each."""
+"""Repeated estimates of the risks of a synthetic problem, and what is measured of each."""
 
 import itertools
 

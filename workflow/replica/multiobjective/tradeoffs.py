@@ -61,7 +61,7 @@ def measure_tradeoffs(
     """
     P = len(states["group"])
     if max(spec.n) > P:
-        raise DataError(f"{run}: n = {max(spec.n)} is more than the population of {P} images.")
+        raise DataError(f"{run}: n = {max(spec.n)} exceeds the population of {P} images.")
     tables = []
     for s, seed in enumerate(states["seed"].tolist()):
         alive = states["diverged_at"][s] < 0

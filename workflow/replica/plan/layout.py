@@ -1,4 +1,4 @@
-"""The layout of a reproduction: its jobs, the files they make, and what each of them asks for."""
+"""The layout of a reproduction: its jobs, the files they make, and what each of them requests."""
 
 import functools
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Plan:
     """Everything the workflow file needs: parts, targets, keys, resources.
 
     Attributes:
-        left_out: sentences on what the configuration asks for and this machine does not have.
+        left_out: sentences on what the configuration requests but this machine does not have.
     """
 
     root: Path
@@ -121,8 +121,7 @@ class Plan:
     def cards_for(self, parts: Iterable[Part], made: str) -> list[str]:
         """The cards that the job of an artifact waits for: none once it is made.
 
-        What is made asks for no data, so that those of another folder, or fetched anew, re-run
-        nothing.
+        A finished artifact requests no data: moving data, or fetching them again, re-runs nothing.
 
         Args:
             parts: whose data the job reads.
@@ -133,8 +132,8 @@ class Plan:
         return list({card: None for part in parts for card in self.cards(part)})
 
     def is_current(self, path: str) -> bool:
-        """Whether an artifact is there with the key that the plan asks for."""
-        # Here, because it imports pandas, which a plan of nothing that is made does without.
+        """Whether an artifact exists with the key that the plan requires."""
+        # Imported here: it imports pandas, which a plan without finished artifacts does not need.
         if not (self.root / path).exists():
             return False
         from replica.artifacts import has_key
@@ -225,7 +224,7 @@ class Plan:
         return keys.artifacts(self)
 
     def resources(self, part: Part) -> dict[str, int | str]:
-        """What the jobs of a part ask for, by the names that Snakemake and its Slurm plugin use.
+        """What the jobs of a part request, by the names that Snakemake and its Slurm plugin use.
 
         `share` is the part of an allocation, in percent, that a job takes in a group of jobs.
         """

@@ -1,4 +1,4 @@
-"""From what the user asks for to a plan, or to one sentence on what is wrong with it."""
+"""From the user's configuration to a plan, or to one sentence on what is wrong with it."""
 
 import functools
 import importlib.util
@@ -69,7 +69,7 @@ def _check_names(
         if extra not in figures or not figures[extra].figures[extra].extra:
             off = [name for name, study in figures.items() if study.figures[name].extra]
             raise ConfigError(
-                f"{source('extras')}: extras: {extra!r} is no figure that is off by default"
+                f"{source('extras')}: extras: {extra!r} is not a figure that is off by default"
                 f"{did_you_mean(extra, off)}; there are {', '.join(off)}."
             )
 

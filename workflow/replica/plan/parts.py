@@ -122,7 +122,7 @@ def certifications(
     if base is None or base.kind != wanted:
         there = [name for (slug, name), s in specs.items() if slug == study and s.kind == wanted]
         raise ConfigError(
-            f"{where}: there is no classifier {spec.base_run!r}; there are {', '.join(there)}."
+            f"{where}: there is no classifier {spec.base_run!r}; available: {', '.join(there)}."
         )
     if spec.seeds > base.seeds:
         raise ConfigError(

@@ -69,7 +69,7 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
         snapshot_steps=[steps],
         checkpoint=job.checkpoint,
         extra=extra,
-        # A look is a pass over all samples.
+        # Each check is a pass over all samples.
         check_every=max(100, steps // 100),
         name=f"{job.study} {job.run}",
     )

@@ -171,10 +171,10 @@ def _worst_case(a: Array, r: Array, N: Array, p_a: Array, cap: Array) -> tuple[A
 
 
 def follow_up_cap(N: int, p_a: ArrayLike) -> Array:
-    """κ of the follow-up code: .9993 (CIFAR-10), .9988 (MNIST) or .997 (digits) + .001 log10 p_B.
+    """κ of the follow-up code: 0.9993 (CIFAR-10), 0.9988 (MNIST), 0.997 (digits) + 0.001 log10 p_B.
 
     Raises:
-        ValueError: N is none of 3072, 784 and 64.
+        ValueError: N is not 3072, 784 or 64.
     """
     base = {3072: 0.9993, 784: 0.9988, 64: 0.997}
     if N not in base:

@@ -1,7 +1,7 @@
-"""Counting what a classifier says about noisy copies of an image.
+"""Counts of a classifier's predictions on noisy copies of an image.
 
 Draws come in blocks with a random stream each, named by the image and the block: counts add up,
-a stopped count goes on, and two noise levels see the same draws, scaled.
+a stopped count resumes, and two noise levels see the same draws, scaled.
 """
 
 from collections.abc import Callable

@@ -34,7 +34,8 @@ def knn_mean_distance(
     x, t = queries.flatten(1).float(), train.flatten(1).float()
     if not 0 < k <= len(t) - skip_self:
         raise ValueError(
-            f"k = {k} neighbours are asked for; there are {len(t) - skip_self} training images."
+            f"k = {k} neighbours are requested, but there are only "
+            f"{len(t) - skip_self} training images."
         )
     if not (x.sum() + t.sum()).isfinite():
         raise ValueError("Images must be finite.")

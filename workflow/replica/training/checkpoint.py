@@ -1,4 +1,4 @@
-"""Checkpoints: a run that is stopped goes on where it was, bit for bit on one CPU machine.
+"""Checkpoints: a run that is stopped resumes where it was, bit for bit on one CPU machine.
 
 A checkpoint lies outside the declared outputs, because Snakemake deletes those before each
 attempt. Its name is the key of the job, so a changed run never resumes a state that is not its own.
@@ -43,7 +43,7 @@ class Checkpoint:
             print(f"The checkpoint is not used: {error}", file=sys.stderr)
             self.discard()
             return None
-        print(f"Going on from the checkpoint {self.path}.", file=sys.stderr)
+        print(f"Resuming from the checkpoint {self.path}.", file=sys.stderr)
         return state
 
     def due(self) -> bool:
@@ -76,7 +76,7 @@ class Checkpoint:
 
     @contextmanager
     def catching_sigterm(self) -> Iterator[None]:
-        """Within the block SIGTERM asks for a save at the next step instead of ending at once."""
+        """Within the block, SIGTERM means a save at the next step, not an immediate end."""
 
         def stop(number: int, frame: object) -> None:
             self.stopping = True

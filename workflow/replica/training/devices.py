@@ -35,8 +35,8 @@ def device_for(wish: str, slots: int, slots_per_gpu: int) -> Iterator[torch.devi
     """
     if wish == "cuda" and not torch.cuda.is_available():
         raise MissingDevice(
-            "device is cuda in config/config.yaml, but torch sees no GPU here: set it to auto or "
-            "cpu, or run where there is one."
+            "device is cuda in config/config.yaml, but torch finds no GPU here: set it to auto or "
+            "cpu, or use a machine with a GPU."
         )
     if wish == "cpu" or not torch.cuda.is_available() or (wish == "auto" and not slots):
         yield torch.device("cpu")
@@ -81,7 +81,7 @@ def gpu_slots(
                         yield index
                     return
         if not said:
-            print(f"Waiting for one of {len(gpus)} GPU(s), all are taken.", file=sys.stderr)
+            print(f"Waiting for one of {len(gpus)} GPU(s), all are in use.", file=sys.stderr)
             said = True
         time.sleep(pause)
 

@@ -18,19 +18,19 @@ from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 
 State = dict[str, Tensor]
-# A loss so large is a divergence even where it is still a number.
+# A loss this large counts as divergence even if it is still finite.
 DIVERGED = 1e6
-# Steps between two looks at the clock.
+# Steps between two checks of the clock.
 SAVE_EVERY = 10
 
 
 class TrainingDiverged(RuntimeError):
-    """No member of an ensemble, or not the only model, has a finite loss any more."""
+    """No member of an ensemble, or the only model, has a finite loss any more."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run leaves.
+    """The result of a run.
 
     Attributes:
         snapshots: step -> the stacked parameters (S, ...), on the CPU.
@@ -101,7 +101,7 @@ def train(
         snapshot_steps: steps at which the parameters are kept.
         checkpoint: where the state is saved, and when.
         extra: further stacked state that `advance` changes in place, such as momentum.
-        check_every: steps between two looks for members that diverged.
+        check_every: steps between two checks for members that diverged.
         name: for the progress line.
 
     Raises:
@@ -144,14 +144,14 @@ def train(
 
 @dataclass
 class _Record:
-    """What a training of a stack has come to: all that its checkpoint holds.
+    """The state of the training of a stack: everything that its checkpoint holds.
 
     Attributes:
-        live: the stacked parameters and what `advance` changes beside them, changed in place.
+        live: the stacked parameters and all else that `advance` changes in place.
         log_rows: logged step -> row of `history`.
         history: fit and penalty, see `Trained`.
         snapshots, diverged_at: see `Trained`.
-        done: the last step that was made, -1 before the start was seen.
+        done: the last completed step, -1 before the start was evaluated.
     """
 
     live: State
@@ -190,7 +190,7 @@ class _Record:
         return saved | {"diverged_at": self.diverged_at, "done": torch.tensor(self.done)}
 
     def load(self, saved: State) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         for key, value in self.live.items():
             value.copy_(saved[f"live/{key}"])
         for key, values in self.history.items():
@@ -282,7 +282,7 @@ def adam(
         ValueError: parameters are not contiguous.
     """
     if not all(value.is_contiguous() for value in params.values()):
-        raise ValueError("The fused step of Adam takes contiguous parameters.")
+        raise ValueError("The fused Adam step needs contiguous parameters.")
     moments = {f"adam{i}/{k}": torch.zeros_like(v) for i in (1, 2) for k, v in params.items()}
     device = next(iter(params.values())).device
     # One call of the fused step has one rate and one λ.

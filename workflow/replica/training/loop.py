@@ -1,7 +1,7 @@
 """A supervised training loop to be read from top to bottom.
 
 The data lies on the device as two tensors; batches are drawn and augmented there. Everything that
-decides the next step is in the checkpoint, so a stopped run goes on bit for bit on a CPU.
+decides the next step is in the checkpoint, so a stopped run resumes bit for bit on a CPU.
 """
 
 import math
@@ -34,12 +34,12 @@ class Recipe:
         momentum: of sgd.
         decay: weight decay by prefix of the parameters' names; the longest prefix that fits
             counts, others have none.
-        schedule: constant, multistep (divided by ten at `milestones`, shares of the run) or cosine
-            (to zero).
-        warmup: share of the run in which the rate rises linearly.
+        schedule: constant, multistep (divided by ten at `milestones`, fractions of the run) or
+            cosine (to zero).
+        warmup: fraction of the run during which the rate rises linearly.
         padding: pixels of zero padding for random crops; 0 for none.
         flips: random mirror images.
-        restarts: the buffers of the optimiser, such as momentum, begin anew in each epoch.
+        restarts: reset the buffers of the optimiser, such as momentum, in each epoch.
         precision: see `replica.training.precision`.
     """
 
@@ -64,7 +64,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Run:
-    """What a training leaves: rows (epoch, metric, value), and what was kept by epoch."""
+    """The result of a training: rows (epoch, metric, value), and the snapshots by epoch."""
 
     history: list[tuple[int, str, float]]
     snapshots: dict[int, dict[str, Tensor]]
@@ -94,15 +94,15 @@ def train(
         labels: (N,) on the device.
         objective: parts of the loss of a batch; their sum is minimised, their means over an epoch
             are logged.
-        recipe: how.
+        recipe: how to train.
         seed: of the order of samples and the augmentation. With several, the samples are those of
             as many networks that `model` trains at once, an equal share for each; so is each batch,
             of `recipe.batch` samples for each.
         snapshot_epochs: epochs after which something is kept; 0 is the start.
         checkpoint: where the state is saved, and when.
         evaluate: further numbers to log after each epoch.
-        perturb: from a batch, the rows of its samples and the epoch's generator (on the CPU), one
-            for each seed, to what the network sees; after the augmentation.
+        perturb: maps a batch, the rows of its samples and the epoch's generators (on the CPU), one
+            per seed, to the network's input; applied after the augmentation.
         before_epoch: called with the number of each epoch, from 1, before it.
         keep: what is kept of the network, as tensors on the CPU; its state where absent.
         name: for the progress line.
@@ -254,7 +254,7 @@ class Optimiser:
         self.buffers = {name: [torch.zeros_like(p) for p in listed] for name in kept}
 
     def step(self, lr: float) -> None:
-        """Step with the gradients that the parameters have, and take these away."""
+        """Take a step along the gradients of the parameters, then clear them."""
         self.steps += 1
         first = 0
         with torch.no_grad():
@@ -302,18 +302,18 @@ class Optimiser:
         return {"steps": self.steps} | buffers
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         for name, value in self.state().items():
             value.copy_(state[name])
 
     def restart(self) -> None:
-        """Begin anew with all buffers."""
+        """Reset all buffers."""
         for value in self.state().values():
             value.zero_()
 
 
 def rate(recipe: Recipe, done: float) -> float:
-    """The learning rate at a share `done` of the run, as a share of the highest."""
+    """The learning rate after the fraction `done` of the run, as a fraction of the highest rate."""
     if done < recipe.warmup:
         return (done + 1e-3) / (recipe.warmup + 1e-3)
     if recipe.schedule == "cosine":
@@ -324,7 +324,7 @@ def rate(recipe: Recipe, done: float) -> float:
 
 
 def augmented(images: Tensor, padding: int, flips: bool, *generators: torch.Generator) -> Tensor:
-    """Random crops, where there is padding, and random mirror images, where they are wanted.
+    """Random crops if there is padding, then random mirror images if `flips`.
 
     Each generator draws for an equal share of the images: the first for the first ones.
     """

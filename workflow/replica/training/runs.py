@@ -1,4 +1,4 @@
-"""From the specification of a run to its training: what each kind of run keeps."""
+"""Training of the deep unconstrained features model, alone and behind a network."""
 
 import numpy as np
 import pandas as pd
@@ -168,7 +168,7 @@ def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) ->
 def log_steps(steps: int) -> list[int]:
     """About 200 steps spaced evenly in log(step), and one 1000 steps before the end.
 
-    The last two tell whether the loss still changes.
+    They show whether the loss still changes at the end.
     """
     return sorted({*ensemble.log_spaced(steps, 200), max(steps - 1000, 0)})
 
