@@ -81,7 +81,7 @@ def print_efficiency(table: pd.DataFrame, console: Console) -> None:
 
 
 def current_jobs(plan: Plan) -> dict[tuple[str, str, str], bool | None]:
-    """How far each job is, from the stamps of its files.
+    """The progress of each job, from the stamps of its files.
 
     Returns:
         (study, rule, name), as in `estimates.job_table`, -> True where its files carry the keys
@@ -124,7 +124,7 @@ def progress_lines(
     """Per study: how many trainings (and certifications), measures and figures are current.
 
     Args:
-        jobs: from `current_jobs`, where they have been looked at already.
+        jobs: from `current_jobs`, if they are already known.
     """
     jobs = current_jobs(plan) if jobs is None else jobs
     lines = []

@@ -142,7 +142,7 @@ def _sources(library: Path) -> str:
 
 @functools.cache
 def _content(path: Path) -> str:
-    """What stood in a file when this process first read it.
+    """The content of a file when this process first read it.
 
     So what is kept belongs to the text that it was made of, also where a file is edited meanwhile.
     """
@@ -444,7 +444,7 @@ class NotEnoughMemory(RuntimeError):
 
 
 def require_memory(mem_mb: int, name: str) -> None:
-    """Stop a job that cannot fit before it starts.
+    """Stop a job that does not fit into memory before it starts.
 
     Args:
         mem_mb: what the job is estimated to need, in MB.

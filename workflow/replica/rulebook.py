@@ -1,4 +1,4 @@
-"""When the rule of each claim was fixed, and whether results had been seen: `config/rules.lock`.
+"""When the rule of each claim was fixed, and whether results had been seen (`config/rules.lock`).
 
 A rule that changes after its outcome is known can be made to hold. So the file has the digest of
 each rule, and of the settings that decide it at each scale; `replica rules` adds an entry
@@ -103,7 +103,7 @@ def read(root: Path) -> dict[tuple[str, str], list[Entry]]:
 
 
 def changed(root: Path) -> list[tuple[str, str]]:
-    """The claims whose rule or settings are not those of their newest entry; or that are gone."""
+    """The claims whose rule or settings differ from their newest entry, and removed claims."""
     now, noted = digests(root), read(root)
     last = {
         claim: {"rule": entries[-1].rule, "settings": entries[-1].settings}
@@ -113,7 +113,7 @@ def changed(root: Path) -> list[tuple[str, str]]:
 
 
 def add_entries(root: Path, reason: str, seen: bool, today: datetime.date) -> list[tuple[str, str]]:
-    """Add an entry for each claim whose rule or settings have changed; claims that are gone go.
+    """Add an entry for each claim whose rule or settings have changed; removed claims are dropped.
 
     Returns:
         Those claims.
@@ -152,7 +152,7 @@ def with_dates(
 
     Args:
         scale: of the runs.
-        ran: from `of_plan`; a rule or settings that are not those of the newest entry are said.
+        ran: from `of_plan`; a rule or settings that differ from the newest entry are reported.
     """
     noted = read(root)
     words = []

@@ -20,8 +20,8 @@ from replica.models.decoder import Edit, See
 from replica.provenance import stream_seed
 from replica.theory.margins import min_norm_point
 
-# A row is a hard switch where its first weight is above SINK, or, of weights that need not sum to
-# 1, below IDLE, and what it gives is below SWITCHED_OFF of the mean over trigger rows.
+# A row is a hard switch if its first weight is above SINK (or, if weights need not sum to 1, below
+# IDLE) and its output is below SWITCHED_OFF times the mean over trigger rows.
 SINK, IDLE, SWITCHED_OFF = 0.9, 0.05, 0.1
 # The threshold of importance of Gu et al. 2025.
 EPSILON = 0.3
@@ -34,7 +34,7 @@ FACTS = ["attention", "forbid", "residual", "mlp", "depth", "width", "heads", "c
 def measure_decoder(
     spec: DecoderSpec, states: dict[str, Tensor], *, run: str, threads: int, card: Path | None
 ) -> pd.DataFrame:
-    """All probes of a run, told apart by the column `probe`.
+    """All probes of a run; the column `probe` tells them apart.
 
     Args:
         spec: the run.
@@ -183,7 +183,7 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
 def rows_at(
     params: decoder.State, spec: DecoderSpec, batch: Batch, seeds: list[int]
 ) -> pd.DataFrame:
-    """What the first layer does, a seed and kind of rows a row; means over heads.
+    """What the first layer does, one row per seed and kind of rows; means over heads.
 
     sink_mass, diag_mass: of the weights, divided by the sum of their row; row_sum: that sum;
     first_weight: A_t1 as it is.
@@ -286,7 +286,7 @@ def _of_member(
 
 
 def affine(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The best affine map (a + 1, b) from rows x (n, a) to rows y (n, b), and what it leaves."""
+    """The best affine map (a + 1, b) from rows x (n, a) to rows y (n, b), and its residuals."""
     X = np.column_stack([x.double().numpy(), np.ones(len(x))])
     Y = y.double().numpy()
     W = np.linalg.lstsq(X, Y)[0]

@@ -32,7 +32,7 @@ GAPS = ("error_gap", "loss_gap")
 FEWEST = 5
 # All orders of up to EXACT settings are tried, and ORDERS random ones of more settings.
 EXACT, ORDERS = 9, 20_000
-# What stands in a column of names where networks of all kinds and data sets are taken together.
+# The name of all kinds, or data sets, taken together.
 ALL = "all"
 
 
@@ -218,7 +218,7 @@ def _how_many(correlations: pd.DataFrame) -> str:
 
 
 def _spread(family: pd.DataFrame) -> str:
-    """From where to where the gap of the error goes, and how seeds of one setting differ."""
+    """The range of the error gap, and how much seeds of one setting differ."""
     gaps = family.groupby(SETTING)["error_gap"]
     means, variance = gaps.mean(), gaps.var().mean()
     words = f"Gap of the error, means of settings: {means.min():.3f} to {means.max():.3f}"

@@ -31,12 +31,12 @@ from replica.training.jobs import Job, Result
 from replica.training.precision import dtype_of
 
 HISTORY = ["run", "seed", "step", "metric", "value"]
-# Layers of the pictures of Gram matrices (Figs. 1, 5 and 6).
+# Layers whose Gram matrices are drawn (Figs. 1, 5 and 6).
 DRAWN = (1, 3, 7, 13, 19)
 
 
 class NoFeature(RuntimeError):
-    """A sample has no active feature: it has no direction any more."""
+    """A sample has no active feature, and so no direction."""
 
 
 def train_deep_rfm(spec: DeepRfmSpec, job: Job) -> Result:
@@ -86,7 +86,7 @@ def deep_rfm(
     checkpoint: Checkpoint,
     name: str = "Deep RFM",
 ) -> dict[str, Tensor]:
-    """One Deep RFM; what it leaves is described at `train_deep_rfm`, for one seed.
+    """One Deep RFM; its results are those that `train_deep_rfm` describes, for one seed.
 
     Args:
         x: data (N, d), rows.

@@ -24,7 +24,7 @@ class TextTask(Strict):
 
 
 class TriggerTask(Strict):
-    """TC: a trigger asks for the mean of the contents before it, all other rows for 0.
+    """TC: the target of a trigger is the mean of the contents before it, of all other rows 0.
 
     A token is (content ~ N(0, I), BOS flag, trigger flag, 1 for all but BOS); position 1 is BOS.
     """
@@ -37,7 +37,7 @@ class TriggerTask(Strict):
 
 
 class TokenwiseTask(Strict):
-    """TW: y_t = B x_t with a Gaussian B. MIX: beside it triggers, as in the task above."""
+    """TW: y_t = B x_t with a Gaussian B. MIX: also triggers, as in the task above."""
 
     kind: Literal["tokenwise"]
     content: PositiveInt = Field(description="dimensions of the content")
@@ -76,7 +76,7 @@ class Costs(Strict):
 
 
 class Probes(Strict):
-    """What is looked at in a finished language model; numbers are numbers of texts."""
+    """What is measured in a trained language model; numbers are numbers of texts."""
 
     rates: Rates | None = None
     switch: PositiveInt | None = Field(default=None, description="heads as switches, interventions")
@@ -88,9 +88,9 @@ class Probes(Strict):
 
 
 class DecoderSpec(Strict):
-    """Decoder-only transformers with open attention, seeds as one stack."""
+    """Decoder-only transformers that expose their attention, all seeds as one stack."""
 
-    # What only the measures read: a change there trains nothing.
+    # Read by the measures alone: a change here trains nothing.
     MEASURED: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     kind: Literal["decoder"]
@@ -158,18 +158,18 @@ class DecoderSpec(Strict):
 
     @property
     def bare(self) -> bool:
-        """Whether there is nothing but one attention: its outputs are those of the network."""
+        """Whether the network is a single attention layer, whose outputs are its own."""
         alone = self.depth == 1 and not self.mlp and not self.residual
         return alone and self.norm == "none" and not self.of_tokens
 
     @property
     def fused(self) -> bool:
-        """Whether the weights need not be written down."""
+        """Whether the attention weights need not be materialised."""
         return self.attention in ("softmax", "sink_token", "gated") and self.forbid == "none"
 
 
 class BedsSpec(Strict):
-    """Minimum-norm query-key matrices on drawn tokens, and the sets on which there are any.
+    """Minimum-norm query-key matrices on synthetic tokens, and the sets on which they exist.
 
     `orthonormal`: x_i = e_i + m e_0. `random`: unit Gaussian directions + a common one of length
     m, causal. `sets`: small point sets; m is the largest shift, n and d the largest sizes.
@@ -194,7 +194,7 @@ class BedsSpec(Strict):
 
 
 class RandomAttentionSpec(Strict):
-    """Deep networks of random matrices: how fast their tokens become equal."""
+    """Deep networks of random matrices: how fast their tokens collapse to one."""
 
     kind: Literal["random_attention"]
     depth: PositiveInt

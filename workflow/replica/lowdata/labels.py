@@ -7,7 +7,7 @@ import numpy as np
 
 
 class LabelError(ValueError):
-    """The labels that are asked for do not exist."""
+    """The requested labels do not exist."""
 
 
 def require_images(N: int, n: int) -> None:

@@ -14,7 +14,7 @@ from replica.models.refiner import TwoHeaded
 
 @dataclass(frozen=True)
 class Asked:
-    """What a query may look at.
+    """What a query may use.
 
     Attributes:
         model: what was trained, with LLAL's module where there is one.
@@ -37,7 +37,7 @@ Answer = tuple[Tensor, Tensor]
 
 
 def by_chance(asked: Asked) -> Answer:
-    """The first candidates, which are shuffled."""
+    """The first candidates; they are in random order."""
     return torch.arange(asked.wanted), torch.full((asked.wanted,), torch.nan)
 
 

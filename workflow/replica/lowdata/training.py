@@ -193,9 +193,9 @@ def _fit(
     spec: LowDataSpec, job: Job, pool: Pool, sets: Sequence[Sequence[int]], seeds: Sequence[int],
     starts: Sequence[dict[str, Tensor]],
 ) -> tuple[list[nn.Module], list[pd.DataFrame]]:  # fmt: skip
-    """Train networks at once, each on its labelled rows, and one that is not alone in a stack.
+    """Train networks at once, each on its labelled rows; several of them as a stack.
 
-    Parameters that a network's start has begin with those.
+    A network begins with the parameters that its entry of `starts` has.
     """
     rows = torch.stack([torch.as_tensor(own) for own in sets])
     n, shape = rows.shape[1], tuple(pool.images.shape[1:])
@@ -275,7 +275,7 @@ def _network(
 
 
 def _recipe(spec: LowDataSpec, n: int) -> loop.Recipe:
-    """How n labelled images are passed through."""
+    """How the training passes through n labelled images."""
     return loop.Recipe(
         lr=spec.lr,
         epochs=spec.epochs or -(-spec.steps // -(-n // spec.batch)),
@@ -333,7 +333,7 @@ def kept_weights(states: dict[str, Tensor], member: int = 0) -> dict[str, Tensor
 def _kept(
     spec: LowDataSpec, job: Job, pool: Pool, sets: list[Sequence[int]], models: list[nn.Module]
 ) -> dict[str, Tensor]:
-    """What remains of the networks of all seeds at one number of labels."""
+    """What is kept of the networks of all seeds at one number of labels."""
     n = len(sets[0])
     rows = torch.stack([torch.as_tensor(own) for own in sets])
     missing = [len(missing_classes(pool.labels[own], pool.K)) for own in rows]

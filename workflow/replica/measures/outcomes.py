@@ -39,7 +39,7 @@ def outcomes(histories: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 
     - diverged: no finite loss at the end;
     - zero: loss within 1e-3 of ½, or above it, with singular values of M_2 below 1e-4;
-    - below_dnc: loss < 0.995 L_DNC, also where it still moves, since it only falls further;
+    - below_dnc: loss < 0.995 L_DNC, even if it still moves, since it only falls further;
     - unconverged: the loss still changes by more than 1e-4 of itself in 1000 steps; of a network
       that logs epochs, its mean over the last tenth of them by more than 1e-3;
     - dnc: within 1 % of L_DNC, and σ(M_2) and every M_l of l >= 3 of full rank K;
@@ -96,7 +96,7 @@ def outcomes(histories: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 
 
 def _calm(loss: pd.Series, steps: int) -> bool:
-    """Whether the loss, over its last value and by step, keeps still over the last fifth."""
+    """Whether the loss, over its last value and by step, stays constant over the last fifth."""
     part = loss.index / steps
     before, late = loss[(part > 0.8) & (part <= 0.9)], loss[part > 0.9]
     return bool(abs(before.mean() - late.mean()) <= CALM)

@@ -48,7 +48,7 @@ class Problem:
 
 
 def problems(bed: Bed, delta: float, signs: int, generator: np.random.Generator) -> list[Problem]:
-    """The problems of a bed; the generator draws what of them is random.
+    """The problems of a specification; the generator draws their random parts.
 
     Args:
         bed: its specification.

@@ -1,4 +1,4 @@
-"""Risks of trained networks on a population, and what samples of it say about their front."""
+"""Risks of trained networks on a population, and how well samples estimate their front."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ def measure_tradeoffs(
     Rows of the probe networks: a network with its settings, `norm`, `parameters`, `train_error`
     and the risks `l1` (error), `l2` (error under attack), `l3` (gap of demographic parity) on the
     population. fronts, points: see `replica.multiobjective.probes`, a sample of n images without
-    replacement a row; `hypervolume_gap` is what the front loses to the true one of the volume that
-    it dominates below (1, 1, 1), `hypervolume_optimism` how much more its estimates promise.
+    replacement a row; `hypervolume_gap` is the volume below (1, 1, 1) that the true front dominates
+    and this one does not, `hypervolume_optimism` how much more its estimates promise.
     `draw` numbers the samples. Networks that diverged are left out.
 
     Raises:

@@ -58,7 +58,7 @@ class Plan:
         return self.parts_of(study, dict.fromkeys(runs))
 
     def measured(self, part: Part) -> bool:
-        """Whether a figure reads the measures of a part; a mere start of other runs has none."""
+        """Whether a figure reads the measures of a part; mere starting points have none."""
         template = part.run.partition("-")[0]
         figures = self.studies[part.study].figures.values()
         return any(template in figure.runs for figure in figures)
@@ -73,7 +73,7 @@ class Plan:
         return list(self._network_groups)
 
     def preparing_mb(self, dataset: str) -> int:
-        """Memory for preparing a data set; photographs are held whole, and again to split them."""
+        """Memory for preparing a data set; photographs are held twice when they are split."""
         return 16_000 if self.registry[dataset].size else 4000
 
     def figure(self, study: str, figure: str) -> FigureSpec:
@@ -102,7 +102,7 @@ class Plan:
         return sorted({figure for claim in claims for figure in claim.figures})
 
     def tables(self, study: str) -> list[str]:
-        """The figure tables that the claims of a study are decided by."""
+        """The figure tables that decide the claims of a study."""
         figures = self.claimed_figures(study)
         return [f"{self.results}/{study}/figures/{figure}.parquet" for figure in figures]
 

@@ -48,7 +48,7 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
 def _check_names(
     config: Config, chosen: list[str], available: dict[str, StudySpec], source: Source
 ) -> None:
-    """That each study, run and figure that the user names exists."""
+    """Check that each study, run and figure that the user names exists."""
     named = [*(("studies", slug) for slug in chosen), *(("overrides", s) for s in config.overrides)]
     for path in named:
         if path[1] not in available:
@@ -104,7 +104,7 @@ def _parts(
     source: Source,
 ) -> dict[tuple[str, str, str], Part]:
     """The jobs of all runs, by study, run and part, in the order of the files."""
-    # What starts from another run comes after it: each part points to the one of its base.
+    # A run that starts from another comes after it: each part points to that of its base.
     parts: dict[tuple[str, str, str], Part] = {}
     for (slug, run), spec in sorted(specs.items(), key=lambda item: starts_from_a_run(item[1])):
         where = where_given(studies[slug], run.partition("-")[0], config, source)
@@ -123,7 +123,7 @@ def _parts(
 def _needed(
     studies: dict[str, StudySpec], specs: dict[tuple[str, str], RunSpec]
 ) -> dict[tuple[str, str], RunSpec]:
-    """The runs that a figure is made from, and those that they start from."""
+    """The runs that figures are made from, and the runs that these start from."""
     wanted = {(slug, run) for slug, study in studies.items()
               for figure in study.figures.values() for run in figure.runs}  # fmt: skip
     for (slug, run), spec in specs.items():
@@ -137,7 +137,7 @@ def _needed(
 def _with_models(
     root: Path, config: Config, specs: dict[tuple[str, str], RunSpec], source: Source
 ) -> tuple[dict[tuple[str, str], RunSpec], tuple[str, ...]]:
-    """The runs without those of pretrained models that are not there, and a sentence on them."""
+    """The runs without those of missing pretrained models, and a sentence on these."""
     models = {
         name: str(getattr(spec, "model", None))
         for name, spec in specs.items()

@@ -25,7 +25,7 @@ from replica.smoothing.variance import (
 
 @dataclass(frozen=True)
 class Images:
-    """What a σ is chosen from.
+    """What σ is computed from.
 
     Attributes:
         images: all that are certified, (I, ...), in [0, 1].
@@ -93,13 +93,13 @@ def _knn(spec: CertificationSpec, given: Images) -> tuple[Tensor, Facts]:
 
 
 def _mean_of_knn(spec: CertificationSpec, given: Images) -> tuple[Tensor, Facts]:
-    """The mean of σ(x) over the certified images, everywhere: the fair comparison."""
+    """The mean of σ(x) over the certified images, everywhere, for a fair comparison."""
     sigma, facts = _knn(spec, given)
     return torch.full_like(sigma, sigma.mean().item()), facts
 
 
 def _ascended(spec: CertificationSpec, given: Images) -> tuple[Tensor, Facts]:
-    """σ by gradient ascent, for each classifier its own (Alfarra et al. 2022)."""
+    """σ by gradient ascent, separately for each classifier (Alfarra et al. 2022)."""
     sigma = [
         ascended_sigma(model, given.images, spec.sigma_b, cast(Ascent, spec.ascent), stream)
         for model, stream in zip(given.models, given.streams, strict=True)
@@ -125,7 +125,7 @@ def _of_varying_noise(spec: CertificationSpec, counted: Counted) -> Columns:
 
 
 def _of_memory(spec: CertificationSpec, counted: Counted) -> Columns:
-    """What the memory leaves of Cohen's balls, which are no certificate by themselves."""
+    """What the memory leaves of Cohen's balls, which by themselves are not a certificate."""
     distance = counted.states["distance"].numpy()
     found = [
         with_memory(distance, prediction, radius)

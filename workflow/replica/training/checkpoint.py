@@ -34,7 +34,7 @@ class Checkpoint:
     _last: float = field(default_factory=time.monotonic)
 
     def load(self) -> dict[str, Tensor] | None:
-        """The saved state, or None where there is none; a damaged one is named and dropped."""
+        """The saved state, or None where there is none; a damaged one is reported and deleted."""
         if self.path is None or not self.path.exists():
             return None
         try:

@@ -1,7 +1,7 @@
 """Which device a job computes on: on a machine with several GPUs each job gets its own.
 
 Snakemake counts jobs but assigns no device. So a job takes slots of a GPU by locking a file for
-each; the system frees the lock of a process that ends, however it ends.
+each; the system frees the locks of a process however it ends.
 """
 
 import os
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 
 class MissingDevice(RuntimeError):
-    """A GPU was asked for and there is none."""
+    """A GPU was requested, but there is none."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def device_for(wish: str, slots: int, slots_per_gpu: int) -> Iterator[torch.devi
         slots_per_gpu: how many there are.
 
     Raises:
-        MissingDevice: cuda was asked for and there is none.
+        MissingDevice: cuda was requested, but there is none.
     """
     if wish == "cuda" and not torch.cuda.is_available():
         raise MissingDevice(
@@ -62,10 +62,10 @@ def gpu_slots(
 
     Args:
         gpus: names, one a device.
-        wanted: slots to hold; more than there are means the whole device.
+        wanted: slots to hold; the whole device if this exceeds its number of slots.
         slots_per_gpu: slots of each device.
         folder: of the lock files.
-        pause: seconds between two looks.
+        pause: seconds between two attempts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = min(wanted, slots_per_gpu)

@@ -1,7 +1,7 @@
 """Many small models of one shape, trained as one stacked computation.
 
-The members share nothing but the loop: each has its own start, its own stream of batches, its
-own step size and penalties. A member that diverges is frozen and named; the others go on.
+The members share nothing but the loop: each has its own initialisation, stream of batches, step
+size and penalties. A member that diverges is frozen and named; the others continue.
 """
 
 import functools
