@@ -23,7 +23,7 @@ from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry
 from replica.data.splits import in_pairs, samples
 from replica.kinds import low_data
-from replica.lowdata import losses, methods
+from replica.lowdata import exact, losses, methods
 from replica.lowdata import words as lowdata_words
 from replica.lowdata.accuracy import measure_low_data
 from replica.lowdata.labels import LabelError, first_labels, random_labels
@@ -36,7 +36,9 @@ from replica.lowdata.training import (
     train_round,
 )
 from replica.measures.inputs import Inputs
+from replica.models import refiner
 from replica.models.backbones import build_network
+from replica.models.refiner import FeatureRefiner, TwoHeaded
 from replica.models.stacked import Stack
 from replica.plan import make_plan, words
 from replica.settings.load import expand, load_studies
@@ -94,7 +96,7 @@ def test_labelled_sets_are_nested_and_as_the_official_code_shuffles(N, sizes):
 
 
 def test_more_labels_than_images():
-    with pytest.raises(LabelError, match="n = 11 images are to be labelled, but the pool has only"):
+    with pytest.raises(LabelError, match="n = 11 images should be labelled, but the pool has only"):
         random_labels(10, [5, 11])
     with pytest.raises(LabelError, match="only 3"):
         first_labels(3, 4)
@@ -173,7 +175,7 @@ def test_core_set_chooses_no_image_twice_also_where_all_are_equal():
 def test_a_query_of_nothing_or_of_too_much(query):
     with pytest.raises(ValueError, match="at least one image, not 0"):
         query(torch.ones(3), 0)
-    with pytest.raises(ValueError, match="4 images are to be labelled, but the pool has only 3"):
+    with pytest.raises(ValueError, match="4 images should be labelled, but the pool has only 3"):
         query(torch.ones(3), 4)
 
 
@@ -550,7 +552,7 @@ def test_a_bad_specification_is_one_sentence(changes, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"n": [2000]}, "n = 2000 images are to be labelled, but the pool has only 1258"),
+        ({"n": [2000]}, "n = 2000 images should be labelled, but the pool has only 1258"),
         ({"n": [20, 2000], "active": {"query": "random"}}, "the pool has only 1258"),
         ({"classes": [5, 12]}, "classes = .5, 12., but digits has classes 0..9"),
         ({"pixel_max": 8}, "their largest value is 16, but pixel_max is 8"),
@@ -668,6 +670,39 @@ def test_a_head_that_makes_a_difference_cannot_be_dropped(claims, published_tabl
     lower = table["test_accuracy"] - 5 * (table["series"] == "OriginalHead")
     tables = {"ablation_b_ojkd": table.assign(test_accuracy=lower)}
     assert verdict(claims, "c10", tables).verdict == FAILS
+
+
+def tables_of_theory(name):
+    inputs = Inputs("fc_low_data", name, "smoke", "derived", pd.DataFrame(), pd.DataFrame())
+    return {name: getattr(fc_low_data, f"table_{name}")(inputs)}
+
+
+def test_a_wrong_count_of_parameters_is_seen(claims, monkeypatch):
+    monkeypatch.setattr(exact, "NETWORKS", exact.NETWORKS[:1])
+    assert verdict(claims, "c14", tables_of_theory("table_parameters")).verdict == HOLDS
+    with monkeypatch.context() as fault:
+        fault.setattr(exact, "FeatureRefiner", lambda *sizes: FeatureRefiner(*sizes[:2], 2))
+        assert verdict(claims, "c14", tables_of_theory("table_parameters")).verdict == FAILS
+    with monkeypatch.context() as fault:
+        # The extra head is not dropped at test time.
+        fault.setattr(TwoHeaded, "at_test_time", lambda network: network)
+        assert verdict(claims, "c14", tables_of_theory("table_parameters")).verdict == FAILS
+
+
+@pytest.mark.slow
+def test_a_gate_that_leaks_or_never_opens_is_seen(claims, monkeypatch):
+    narrow = exact.RESNET18.model_copy(update={"widths": [4, 4, 4, 512], "blocks": [1, 1, 1, 1]})
+    monkeypatch.setattr(exact, "RESNET18", narrow)
+    assert verdict(claims, "c15", tables_of_theory("gradient_gate")).verdict == HOLDS
+    gate = refiner.gradient_gate
+    with monkeypatch.context() as fault:
+        fault.setattr(refiner, "gradient_gate", lambda h, m: gate(h, 1e-6))
+        found = verdict(claims, "c15", tables_of_theory("gradient_gate"))
+        assert found.verdict == FAILS and found.value > 0
+    with monkeypatch.context() as fault:
+        fault.setattr(TwoHeaded, "heads", lambda self, h: [self.original(h.detach()),
+                                                           self.extra(self.refiner(h))])  # fmt: skip
+        assert verdict(claims, "c15", tables_of_theory("gradient_gate")).verdict == FAILS
 
 
 @pytest.mark.slow

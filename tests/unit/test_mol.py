@@ -465,7 +465,7 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(root, tmp_path):
 
 
 def test_more_samples_than_images_are_refused():
-    with pytest.raises(DataError, match="n = 61 is more than the population of 60 images"):
+    with pytest.raises(DataError, match="n = 61 exceeds the population of 60 images"):
         measured(population_states(), n=[61])
 
 

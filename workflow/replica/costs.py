@@ -1,7 +1,7 @@
 """What a job needs, estimated: work, time, memory, threads, GPU.
 
-What is asked for is generous: a cluster kills what asked for too little, and a second attempt asks
-for more. The time that is expected follows from the work of a job, an amount of one kind, and from
+Requests are generous: a cluster kills a job that exceeds its request, and a second attempt requests
+more. The time that is expected follows from the work of a job, an amount of one kind, and from
 the seconds of a unit of that kind. How much work a run is stands beside its specification, in
 `replica.kinds`. None of it ever enters a result or a key.
 """
@@ -137,7 +137,7 @@ def several_on_a_gpu(work: Work) -> Cost:
 
 
 def asked(seconds: float) -> int:
-    """Minutes that a job without a GPU asks for."""
+    """Minutes that a job without a GPU requests."""
     return math.ceil(BASE_MINUTES + MARGIN * seconds / 60)
 
 

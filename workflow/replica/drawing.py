@@ -145,7 +145,7 @@ def grid(rows: int, columns: int, **style: object) -> tuple[Figure, np.ndarray]:
 
 
 def nothing(ax: Axes, words: str) -> None:
-    """Words in the middle of a panel that has nothing to show."""
+    """A note in the middle of a panel that has nothing to show."""
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", color="0.4")
 
 
@@ -179,7 +179,7 @@ def _shown(ax: Axes) -> np.ndarray:
 
 def ordered_colours(count: int) -> list[str]:
     """Colours for an ordered series (layers, depths), from dark to light, readable in grey."""
-    # Here, because it takes longer to import than all else that a drawing needs.
+    # Imported here: it takes longer than everything else that a drawing needs.
     import seaborn as sns
 
     return sns.color_palette("viridis", max(count, 2)).as_hex()[:count]

@@ -63,9 +63,9 @@ def _verdict(
     tables: Mapping[str, pd.DataFrame | None],
     spec: Mapping[str, Any],
 ) -> Verdict:
-    """What a claim says of its tables; undecidable, with the reason, where they hold nothing.
+    """The verdict of a claim on its tables; undecidable, with the reason, if they hold nothing.
 
-    A stand-in cannot refute or support what it stands for: what it shows is reported beside.
+    A stand-in can neither refute nor support a claim; what it shows is reported next to it.
     """
     if spec["off"]:
         return undecidable("; ".join(spec["off"]))

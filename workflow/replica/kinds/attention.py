@@ -20,11 +20,11 @@ class TextTask(Strict):
     """The next character of a text, in windows of `context` positions."""
 
     kind: Literal["text"]
-    bos: bool = Field(default=True, description="a fixed token stands before each window")
+    bos: bool = Field(default=True, description="a fixed token precedes each window")
 
 
 class TriggerTask(Strict):
-    """TC: a trigger asks for the mean of the contents before it, all other rows for 0.
+    """TC: the target of a trigger is the mean of the contents before it, of all other rows 0.
 
     A token is (content ~ N(0, I), BOS flag, trigger flag, 1 for all but BOS); position 1 is BOS.
     """
@@ -32,18 +32,18 @@ class TriggerTask(Strict):
     kind: Literal["trigger"]
     content: PositiveInt = Field(description="dimensions of the content")
     probability: Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="of a trigger, from position 3 on"
+        description="probability of a trigger, from position 3 on"
     )
 
 
 class TokenwiseTask(Strict):
-    """TW: y_t = B x_t with a Gaussian B. MIX: beside it triggers, as in the task above."""
+    """TW: y_t = B x_t with a Gaussian B. MIX: also triggers, as in the task above."""
 
     kind: Literal["tokenwise"]
     content: PositiveInt = Field(description="dimensions of the content")
-    norm: PositiveFloat = Field(description="of each content, which is uniform on a sphere")
+    norm: PositiveFloat = Field(description="norm of each content, which is uniform on a sphere")
     probability: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="of a trigger, from position 3 on; 0 is TW"
+        default=0.0, description="probability of a trigger, from position 3 on; 0 is TW"
     )
 
 
@@ -76,7 +76,7 @@ class Costs(Strict):
 
 
 class Probes(Strict):
-    """What is looked at in a finished language model; numbers are numbers of texts."""
+    """What is measured in a trained language model; numbers are numbers of texts."""
 
     rates: Rates | None = None
     switch: PositiveInt | None = Field(default=None, description="heads as switches, interventions")
@@ -88,9 +88,9 @@ class Probes(Strict):
 
 
 class DecoderSpec(Strict):
-    """Decoder-only transformers with open attention, seeds as one stack."""
+    """Decoder-only transformers that expose their attention, all seeds as one stack."""
 
-    # What only the measures read: a change there trains nothing.
+    # Read by the measures alone: a change here trains nothing.
     MEASURED: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     kind: Literal["decoder"]
@@ -138,11 +138,11 @@ class DecoderSpec(Strict):
         if self.positions == "rotary" and self.width // self.heads % 2:
             raise ValueError("rotary positions need heads of even width")
         if self.of_tokens != (self.dataset is not None):
-            raise ValueError("tasks of characters need a dataset, tasks of vectors have none")
+            raise ValueError("tasks on characters need a dataset, tasks on vectors have none")
         if self.steps % self.every:
             raise ValueError(f"steps = {self.steps} is not a multiple of every = {self.every}")
         if self.optimiser == "sgd" and self.weight_decay:
-            raise ValueError("sgd has no weight_decay here")
+            raise ValueError("sgd takes no weight_decay here")
         if self.probes != Probes() and self.task.kind != "text":
             raise ValueError("probes are for language models, whose task is text")
         lengths = self.probes.rates.lengths if self.probes.rates else []
@@ -158,18 +158,18 @@ class DecoderSpec(Strict):
 
     @property
     def bare(self) -> bool:
-        """Whether there is nothing but one attention: its outputs are those of the network."""
+        """Whether the network is a single attention layer, whose outputs are its own."""
         alone = self.depth == 1 and not self.mlp and not self.residual
         return alone and self.norm == "none" and not self.of_tokens
 
     @property
     def fused(self) -> bool:
-        """Whether the weights need not be written down."""
+        """Whether the attention weights need not be materialised."""
         return self.attention in ("softmax", "sink_token", "gated") and self.forbid == "none"
 
 
 class BedsSpec(Strict):
-    """Minimum-norm query-key matrices on drawn tokens, and the sets on which there are any.
+    """Minimum-norm query-key matrices on synthetic tokens, and the sets on which they exist.
 
     `orthonormal`: x_i = e_i + m e_0. `random`: unit Gaussian directions + a common one of length
     m, causal. `sets`: small point sets; m is the largest shift, n and d the largest sizes.
@@ -189,12 +189,12 @@ class BedsSpec(Strict):
     @model_validator(mode="after")
     def _has_dimensions(self) -> "BedsSpec":
         if (self.bed == "orthonormal") != (not self.d):
-            raise ValueError("orthonormal has its own dimension, the other beds need d")
+            raise ValueError("orthonormal has its own dimension, the other test cases need d")
         return self
 
 
 class RandomAttentionSpec(Strict):
-    """Deep networks of random matrices: how fast their tokens become equal."""
+    """Deep networks of random matrices: how fast their tokens collapse to one."""
 
     kind: Literal["random_attention"]
     depth: PositiveInt
@@ -212,7 +212,7 @@ class PretrainedSpec(Strict):
         description="folder below pretrained_dir"
     )
     dataset: Name = Field(description="a text of config/datasets.yaml")
-    bos: bool = Field(description="BOS, or what the tokenizer has for it, stands first")
+    bos: bool = Field(description="BOS, or the tokenizer's substitute for it, comes first")
     context: Annotated[int, Field(ge=4)] = Field(description="tokens of a text")
     probes: Probes
     seeds: PositiveInt = Field(description="draws of the random and repeated inputs")

@@ -25,7 +25,7 @@ def never(spec: Any) -> bool:
 
 
 def no_work(spec: Any) -> Work:
-    """Measures that take no longer than their job takes to start."""
+    """Measures that take no longer than the start of their job."""
     return Work("start", 0)
 
 
@@ -33,8 +33,8 @@ def no_work(spec: Any) -> Work:
 class Kind:
     """One kind of run: everything that depends on the kind, in one record.
 
-    Functions that compute are named as `module:function`: the plan imports none of them, and where
-    one stands is in no key. The others are called by the plan, and are in no key either.
+    Functions that compute are named as `module:function`: the plan imports none of them, and the
+    place of one is in no key. The others are called by the plan, and are in no key either.
 
     Attributes:
         spec: the model of its settings.

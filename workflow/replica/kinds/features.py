@@ -30,7 +30,7 @@ class DufmSpec(Strict):
         default=None, description="penalty on every W_l; a list trains one member per value"
     )
     lambda_h: PositiveFloat | None = Field(
-        default=None, description="penalty on H_1; the same as lambda_w where absent"
+        default=None, description="penalty on H_1; defaults to lambda_w"
     )
     threshold_ratio: Annotated[list[PositiveFloat], Field(min_length=1)] | None = Field(
         default=None,
@@ -82,10 +82,10 @@ class NetworkHeadSpec(Strict):
     kind: Literal["network_head"]
     dataset: Name = Field(description="a key of config/datasets.yaml")
     classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] | None = Field(
-        default=None, description="labels to keep; all of them where absent"
+        default=None, description="labels to keep; all by default"
     )
     per_class: PositiveInt | None = Field(
-        default=None, description="training samples per class (the first ones); all where absent"
+        default=None, description="training samples per class (the first ones); all by default"
     )
     backbone: Annotated[MlpBackbone | ResNet20Backbone, Field(discriminator="kind")]
     L: Annotated[int, Field(ge=2)] = Field(description="matrices of the head")

@@ -46,7 +46,7 @@ class DeepRfmSpec(Strict):
     @model_validator(mode="after")
     def _cos_has_a_scale(self) -> "DeepRfmSpec":
         if (self.activation == "cos") != (self.feature_scale is not None):
-            raise ValueError("cos features need feature_scale, relu features none")
+            raise ValueError("cos features need feature_scale, relu features take none")
         return self
 
 
@@ -72,7 +72,7 @@ class DeepHeadSpec(Strict):
     images: PositiveInt = Field(description="the first training samples")
     body: (
         Annotated[StagedBackbone | ConvBody | TorchvisionBody, Field(discriminator="kind")] | None
-    ) = Field(default=None, description="what comes before the head; nothing where absent")
+    ) = Field(default=None, description="layers before the head; none by default")
     layers: Annotated[int, Field(ge=2)] = Field(description="layers of the head")
     width: PositiveInt = Field(description="of each of them")
     gain: PositiveFloat = Field(

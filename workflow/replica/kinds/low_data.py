@@ -90,7 +90,8 @@ class Active(Strict):
     )
     continued: bool = Field(default=False, description="go on from the weights of the stage before")
     cut: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.6, description="share of the epochs after which LLAL's loss leaves the backbone"
+        default=0.6,
+        description="fraction of the epochs after which LLAL's loss no longer reaches the backbone",
     )
 
 
@@ -109,7 +110,7 @@ class LowDataSpec(Strict):
     )
     pairs: bool = Field(default=False, description="two images side by side, K² classes")
     classes: tuple[int, int] | None = Field(
-        default=None, description="first and last label that is kept; all of them where absent"
+        default=None, description="first and last label that is kept; all by default"
     )
     mean: list[float] | None = Field(default=None, description="of the normalisation, by channel")
     std: list[PositiveFloat] | None = Field(default=None, description="likewise")
@@ -144,7 +145,7 @@ class LowDataSpec(Strict):
         default=None, description="data set of kind corrupted_cifar to measure accuracy on"
     )
     n: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
-        description="numbers of labelled images, rising"
+        description="numbers of labelled images, increasing"
     )
     labelled_sets: Literal["shared", "by seed"] = Field(
         default="shared",
@@ -152,7 +153,7 @@ class LowDataSpec(Strict):
         "seed s has the set of number s",
     )
     active: Active | None = Field(
-        default=None, description="a chain of jobs that choose the labels; absent: random labels"
+        default=None, description="a chain of jobs that choose the labels; random labels by default"
     )
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat
@@ -162,7 +163,7 @@ class LowDataSpec(Strict):
     epochs: PositiveInt | None = Field(default=None, description="passes over the labelled images")
     steps: PositiveInt | None = Field(default=None, description="instead of epochs")
     milestone: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.8, description="share of the run after which the rate is divided by 10"
+        default=0.8, description="fraction of the run after which the rate is divided by 10"
     )
     padding: Annotated[int, Field(ge=0)] = Field(description="zero padding of random crops")
     flips: bool = Field(default=False, description="random horizontal flips")
@@ -190,7 +191,9 @@ class LowDataSpec(Strict):
             raise ValueError("give weights or pretrained, not both")
         needs_peer = self.method in ("distillation", "mutual", "collaborative")
         if needs_peer != (self.peer is not None):
-            raise ValueError("distillation, mutual and collaborative need a peer, others none")
+            raise ValueError(
+                "distillation, mutual and collaborative need a peer, other methods take none"
+            )
         if self.method != "joint" and (self.refiner is not None or self.active is not None):
             raise ValueError(f"method = {self.method} has neither a refiner nor active learning")
         if self.active is not None:

@@ -1,4 +1,4 @@
-"""Several objectives: hypotheses with exact risks, and networks between three (study `mol`)."""
+"""Several objectives: hypotheses with exact risks, and trade-offs of networks (study `mol`)."""
 
 import itertools
 from typing import Annotated, ClassVar, Literal
@@ -17,7 +17,7 @@ Objective = Literal["error", "robust_error", "dp_gap", "eo_gap", "cvar"]
 
 def _no_value_twice(values: list) -> list:
     if twice := [value for i, value in enumerate(values) if value in values[:i]]:
-        raise ValueError(f"it has {twice[0]} twice")
+        raise ValueError(f"{twice[0]} occurs twice")
     return values
 
 
@@ -143,12 +143,12 @@ class RiskBedSpec(Strict):
             ("signs", self.signs > 0, ["gaussian", "flat"]),
         ]:
             if wanted and self.bed.kind not in beds:
-                raise ValueError(f"{what} needs a bed of kind {' or '.join(beds)}")
+                raise ValueError(f"{what} needs a problem of kind {' or '.join(beds)}")
         return self
 
 
 class TradeoffSpec(Strict):
-    """Small networks between accuracy, fairness and robustness, and their risks on a population.
+    """Small networks that trade off accuracy, fairness and robustness; their risks on a population.
 
     Binary task: a digit is 5 or more. Group 1 carries a bright mark in a corner; a digit gets it
     with a probability that depends on its class. Two fully connected layers with a ReLU, one

@@ -40,7 +40,7 @@ class TokenTransformer(Strict):
         description="the most frequent words of the training text, one number for all others and "
         "one for places after the end"
     )
-    context: PositiveInt = Field(description="words of a text that are read, its first ones")
+    context: PositiveInt = Field(description="number of words read from each text, the first ones")
 
 
 class ResidualSpec(Strict):
@@ -66,7 +66,7 @@ class ResidualSpec(Strict):
     penalty: PositiveFloat = Field(description="λ of all weights")
     over_depth: bool = Field(default=False, description="λ is divided by the depth")
     head_penalty: PositiveFloat | None = Field(
-        default=None, description="λ of the last layer; that of the others where absent"
+        default=None, description="λ of the last layer; defaults to that of the others"
     )
     optimiser: Literal["adam", "sgd"] = Field(
         description="Adam on the gradient of loss and penalty together, or gradient descent"

@@ -60,7 +60,7 @@ class NoisyClassifierSpec(Strict):
     std: list[PositiveFloat] | None = Field(default=None, description="likewise")
     sigma: Annotated[float, Field(ge=0)] = Field(description="training noise, and sigma_b of noise")
     noise: KnnNoise | None = Field(
-        default=None, description="noise by image; sigma for all of them where absent"
+        default=None, description="noise by image; sigma for all images by default"
     )
     lr: PositiveFloat
     momentum: Annotated[float, Field(ge=0, lt=1)]
@@ -121,11 +121,13 @@ class CertificationSpec(Strict):
         if self.n0 > self.n:
             raise ValueError(f"n0 = {self.n0} is larger than n = {self.n}")
         if self.noise.startswith("knn") != (self.rate > 0):
-            raise ValueError("knn and knn_mean need rate > 0, the other kinds of noise none")
+            raise ValueError("knn and knn_mean need rate > 0, the other kinds of noise take none")
         if (self.noise == "ascent") != (self.ascent is not None):
-            raise ValueError("ascent needs its settings, the other kinds of noise none")
+            raise ValueError("ascent needs its settings, the other kinds of noise take none")
         if self.noise == "ascent" and self.slices > 1:
-            raise ValueError("ascent needs slices = 1: its memory has an order")
+            raise ValueError(
+                "ascent needs slices = 1: its memory depends on the order of the images"
+            )
         if self.slices > self.images:
             raise ValueError(f"slices = {self.slices} is more than images = {self.images}")
         return self

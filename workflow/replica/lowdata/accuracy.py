@@ -1,4 +1,4 @@
-"""Accuracies from the logits that runs kept; no torch, whose import takes longer than they do."""
+"""Accuracies from the logits that runs kept; without torch, whose import would take longer."""
 
 import json
 from collections.abc import Mapping

@@ -7,13 +7,13 @@ import numpy as np
 
 
 class LabelError(ValueError):
-    """The labels that are asked for do not exist."""
+    """The requested labels do not exist."""
 
 
 def require_images(N: int, n: int) -> None:
     """Raise a `LabelError` where `n` of only `N` images are to be labelled."""
     if n > N:
-        raise LabelError(f"n = {n} images are to be labelled, but the pool has only {N}.")
+        raise LabelError(f"n = {n} images should be labelled, but the pool has only {N}.")
 
 
 def first_labels(N: int, n: int, number: int = 0) -> tuple[list[int], list[int]]:

@@ -36,6 +36,8 @@ HISTORY = ["run", "seed", "n", "steps", "step", "metric", "value"]
 LABELLED = ["seed", "stage", "position", "row", "label", "score"]
 SEVERITIES = 5
 _BATCH = 500
+# The layout that convolutions are fastest in, on processors and GPUs alike.
+FASTEST = torch.channels_last
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,9 @@ def _fit(
     spec: LowDataSpec, job: Job, pool: Pool, sets: Sequence[Sequence[int]], seeds: Sequence[int],
     starts: Sequence[dict[str, Tensor]],
 ) -> tuple[list[nn.Module], list[pd.DataFrame]]:  # fmt: skip
-    """Train networks at once, each on its labelled rows, and one that is not alone in a stack.
+    """Train networks at once, each on its labelled rows; several of them as a stack.
 
-    Parameters that a network's start has begin with those.
+    A network begins with the parameters that its entry of `starts` has.
     """
     rows = torch.stack([torch.as_tensor(own) for own in sets])
     n, shape = rows.shape[1], tuple(pool.images.shape[1:])
@@ -222,10 +224,9 @@ def _fit(
     ]
     rows = rows.flatten()
     images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
-    # The layout that convolutions are fastest in, on processors and GPUs alike.
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=FASTEST)
     model = Stack(networks) if len(networks) > 1 else networks[0]
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=FASTEST)
     if job.device.type == "cuda" and shutil.which("cc"):
         # A step becomes few kernels; it needs a C compiler, which not every machine has.
         model.compile()
@@ -248,7 +249,7 @@ def _fit(
 
     def peer() -> TwoHeaded:
         other = build_network(spec, shape, pool.K, stream_seed(*named[0], "peer"), peer=True)
-        return other.to(job.device, memory_format=torch.channels_last)
+        return other.to(job.device, memory_format=FASTEST)
 
     def unlabelled() -> Tensor:
         others = torch.ones(len(pool.labels), dtype=torch.bool)
@@ -256,17 +257,21 @@ def _fit(
         return pool.images[others].to(job.device)
 
     given = Given(spec, model, images, recipe.epochs, peer, unlabelled, run)
-    history = run(METHODS[spec.method](given), "order")
-    history = pd.DataFrame(history, columns=["step", "metric", "value"])
-    history = history.assign(run=job.run, n=n, steps=recipe.epochs)
+    history = pd.DataFrame(
+        run(METHODS[spec.method](given), "order"), columns=["step", "metric", "value"]
+    ).assign(run=job.run, n=n, steps=recipe.epochs)
+    histories = [history.assign(seed=seeds[0])]
     if isinstance(model, Stack):
         model.unstack(networks)
-        member = history["metric"].str.rpartition("/")
-        history["metric"] = member[0]
-        histories = [history[member[2] == str(s)].assign(seed=own) for s, own in enumerate(seeds)]
-    else:
-        histories = [history.assign(seed=seeds[0])]
+        histories = _of_members(history, seeds)
     return [network.eval() for network in networks], histories
+
+
+def _of_members(history: pd.DataFrame, seeds: Sequence[int]) -> list[pd.DataFrame]:
+    """The history of each member of a stack, whose metrics are named `<metric>/<member>`."""
+    member = history["metric"].str.rpartition("/")
+    history = history.assign(metric=member[0])
+    return [history[member[2] == str(s)].assign(seed=seed) for s, seed in enumerate(seeds)]
 
 
 def _network(
@@ -284,11 +289,11 @@ def _network(
     if spec.active is not None and spec.active.query == "llal":
         network = with_loss_module(network, shape, stream_seed(*names, "loss module"))
     _begin_from(network, start)
-    return network.to(job.device, memory_format=torch.channels_last)
+    return network.to(job.device, memory_format=FASTEST)
 
 
 def _recipe(spec: LowDataSpec, n: int) -> loop.Recipe:
-    """How n labelled images are passed through."""
+    """How the training passes through n labelled images."""
     return loop.Recipe(
         lr=spec.lr,
         epochs=spec.epochs or -(-spec.steps // -(-n // spec.batch)),
@@ -318,7 +323,7 @@ def _begin_from(model: nn.Module, start: dict[str, Tensor]) -> None:
     fitting = {k: v for k, v in start.items() if k in own and v.shape == own[k].shape}
     if not fitting:
         raise ValueError(
-            f"None of the weights fits the network: they are called {', '.join(list(start)[:3])}, "
+            f"None of the weights fits the network: their names are {', '.join(list(start)[:3])}, "
             f"..., those of the network {', '.join(list(own)[:3])}, ...."
         )
     model.load_state_dict(own | fitting)
@@ -346,7 +351,7 @@ def kept_weights(states: dict[str, Tensor], member: int = 0) -> dict[str, Tensor
 def _kept(
     spec: LowDataSpec, job: Job, pool: Pool, sets: list[Sequence[int]], models: list[nn.Module]
 ) -> dict[str, Tensor]:
-    """What remains of the networks of all seeds at one number of labels."""
+    """What is kept of the networks of all seeds at one number of labels."""
     n = len(sets[0])
     rows = torch.stack([torch.as_tensor(own) for own in sets])
     missing = [len(missing_classes(pool.labels[own], pool.K)) for own in rows]

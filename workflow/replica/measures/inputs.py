@@ -1,5 +1,6 @@
 """What the table of a figure is made from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -24,7 +25,9 @@ class Inputs:
     measures: pd.DataFrame
 
 
-def tidy(inputs: Inputs, panel: str, frame: pd.DataFrame, series: object) -> pd.DataFrame:
+def tidy(
+    inputs: Inputs, panel: str, frame: pd.DataFrame, series: str | Sequence[str] | pd.Series
+) -> pd.DataFrame:
     """Rows of one panel with the columns that every figure table has.
 
     Args:

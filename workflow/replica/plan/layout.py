@@ -1,4 +1,4 @@
-"""The layout of a reproduction: its jobs, the files they make, and what each of them asks for."""
+"""The layout of a reproduction: its jobs, the files they make, and what each of them requests."""
 
 import functools
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Plan:
     """Everything the workflow file needs: parts, targets, keys, resources.
 
     Attributes:
-        left_out: sentences on what the configuration asks for and this machine does not have.
+        left_out: sentences on what the configuration requests but this machine does not have.
         off: study -> figure -> why it is not made at this scale.
     """
 
@@ -61,7 +61,7 @@ class Plan:
         return self.parts_of(study, dict.fromkeys(runs))
 
     def measured(self, part: Part) -> bool:
-        """Whether a figure reads the measures of a part; a mere start of other runs has none."""
+        """Whether a figure reads the measures of a part; mere starting points have none."""
         template = part.run.partition("-")[0]
         figures = self.studies[part.study].figures.values()
         return any(template in figure.runs for figure in figures)
@@ -76,7 +76,7 @@ class Plan:
         return list(self._network_groups)
 
     def preparing_mb(self, dataset: str) -> int:
-        """Memory for preparing a data set; photographs are held whole, and again to split them."""
+        """Memory for preparing a data set; photographs are held twice when they are split."""
         return 16_000 if self.registry[dataset].size else 4000
 
     def figure(self, study: str, figure: str) -> FigureSpec:
@@ -105,7 +105,7 @@ class Plan:
         return sorted({figure for claim in claims for figure in claim.figures if figure in made})
 
     def tables(self, study: str) -> list[str]:
-        """The figure tables that the claims of a study are decided by."""
+        """The figure tables that decide the claims of a study."""
         figures = self.claimed_figures(study)
         return [f"{self.results}/{study}/figures/{figure}.parquet" for figure in figures]
 
@@ -124,8 +124,7 @@ class Plan:
     def cards_for(self, parts: Iterable[Part], made: str) -> list[str]:
         """The cards that the job of an artifact waits for: none once it is made.
 
-        What is made asks for no data, so that those of another folder, or fetched anew, re-run
-        nothing.
+        A finished artifact requests no data: moving data, or fetching them again, re-runs nothing.
 
         Args:
             parts: whose data the job reads.
@@ -136,8 +135,8 @@ class Plan:
         return list({card: None for part in parts for card in self.cards(part)})
 
     def is_current(self, path: str) -> bool:
-        """Whether an artifact is there with the key that the plan asks for."""
-        # Here, because it imports pandas, which a plan of nothing that is made does without.
+        """Whether an artifact exists with the key that the plan requires."""
+        # Imported here: it imports pandas, which a plan without finished artifacts does not need.
         if not (self.root / path).exists():
             return False
         from replica.artifacts import has_key
@@ -233,7 +232,7 @@ class Plan:
         return cost if self.config.scale in ON_GPUS else cost.on_cores or cost
 
     def resources(self, part: Part) -> dict[str, int | str]:
-        """What the jobs of a part ask for, by the names that Snakemake and its Slurm plugin use.
+        """What the jobs of a part request, by the names that Snakemake and its Slurm plugin use.
 
         `share` is the part of an allocation, in percent, that a job takes in a group of jobs.
         """

@@ -1,4 +1,4 @@
-"""Words about a run, from the runs that a plan has: status, captions, claims."""
+"""Text about runs, derived from the runs of a plan: status, captions, claims."""
 
 import html
 import json
@@ -41,7 +41,7 @@ def claims(plan: "Plan", study: str) -> str:
 
 
 def claim_specs(plan: "Plan", study: str) -> dict[str, dict[str, Any]]:
-    """The claims of a study with the data that they were looked at on, and for what they stand.
+    """The claims of a study with the data that decide them, and what these stand in for.
 
     Besides the settings of `ClaimSpec`: `data`, names of the data sets; `stand_in`, why what ran
     cannot decide the claim, "" where it can; `off`, why figures of it are not made at this scale.
@@ -109,7 +109,7 @@ def caption(plan: "Plan", study: str, figure: str) -> dict[str, str]:
 
 
 def footer(plan: "Plan", study: str, figure: str) -> dict[str, str]:
-    """What is printed below a drawing: where it stands in the paper, and what it is."""
+    """The text below a drawing: its place in the paper, and what it shows."""
     spec = plan.figure(study, figure)
     return {
         "place": spec.place,
@@ -138,7 +138,7 @@ def ran(plan: "Plan", study: str, figure: str) -> dict[str, dict[str, Any]]:
 
 
 def in_words(plan: "Plan", study: str, figure: str) -> str:
-    """The same in words, the runs of a template together."""
+    """The same as text, the runs of a template together."""
     together: dict[str, list[dict[str, Any]]] = {}
     for run, settings in ran(plan, study, figure).items():
         together.setdefault(run.partition("-")[0], []).append(settings)
