@@ -130,14 +130,14 @@ def collect(plan: Plan) -> list[str]:
             f"{study}/generalization/{group}.parquet" for group in plan.network_groups(study)
         ]
         found = {name: _is_whole(evidence, name) for name in [*needed, *networks]}
-        lacking = [Path(name).stem for name in needed if not found[name]]
+        lacking = [_called(name) for name in needed if not found[name]]
         if lacking:
             said.append(
                 f"{study}: left as it was; {len(lacking)} of {len(needed)} tables are missing or "
                 f"not current ({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''})."
             )
             continue
-        copied = [Path(name).stem for name in found if found[name] and _copied(evidence, name)]
+        copied = [_called(name) for name in found if found[name] and _copied(evidence, name)]
         for path in sorted((evidence.folder / study / "generalization").glob("*.parquet")):
             if f"{study}/generalization/{path.name}" not in networks:
                 artifacts.remove(path)
@@ -150,6 +150,14 @@ def collect(plan: Plan) -> list[str]:
         _write_scorecard(evidence, pd.concat(cards, ignore_index=True))
     write_readme(plan.root)
     return said
+
+
+def _called(name: str) -> str:
+    """A file of a study in words: the id of its figure, or what else it is."""
+    path = Path(name)
+    if path.parent.name == "generalization":
+        return f"measures of networks ({path.stem})"
+    return path.stem if path.parent.name == "figures" else "verdicts"
 
 
 def _is_whole(evidence: Evidence, name: str) -> bool:
@@ -236,8 +244,7 @@ def check(plan: Plan) -> list[str]:
         return [f"There is no evidence of the scale {scale} yet: make evidence SCALE={scale}."]
     moved: dict[tuple[str, str], list[str]] = {}
     for name, why in evidence.moved().items():
-        study, _, rest = name.partition("/")
-        moved.setdefault((study, why), []).append(Path(rest).stem)
+        moved.setdefault((name.partition("/")[0], why), []).append(_called(name))
     said = [f"{study}: {why}: {', '.join(names)}." for (study, why), names in moved.items()]
     absent = [study for study in plan.studies if f"{study}/claims.parquet" not in evidence.stamps]
     return said + [f"{study}: nothing was collected yet." for study in absent]

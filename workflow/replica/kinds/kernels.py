@@ -10,8 +10,8 @@ from replica.kinds.low_data import StagedBackbone
 
 # Points of a kernel machine that are worth a GPU.
 MANY_POINTS = 10_000
-# Layers of a Deep RFM whose Gram matrices are drawn.
-DRAWN_LAYERS = 5
+# Layers of a Deep RFM whose Gram matrices are kept; about as many values leave a body.
+KEPT_LAYERS, BODY_VALUES = (1, 3, 7, 13, 19), 512
 
 
 class DeepRfmSpec(Strict):
@@ -123,14 +123,15 @@ def _deep_rfm_states(spec: DeepRfmSpec, seeds: int) -> float:
     """Class means at three places of each layer in float64, and Gram matrices of one seed."""
     K = SAMPLES.get(spec.dataset, CIFAR10).classes
     means = 8 * seeds * 3 * spec.depth * K * spec.width
-    size = 4 if spec.precision == "float32" else 8
-    return means + min(spec.depth, DRAWN_LAYERS) * size * (spec.drawn * K) ** 2
+    kept = sum(layer <= spec.depth for layer in KEPT_LAYERS)
+    return means + kept * 4 * (spec.drawn * K) ** 2
 
 
 def _deep_head_states(spec: DeepHeadSpec, seeds: int) -> float:
     """Two matrices of each layer in float32 at each measured epoch, and class means in float64."""
-    measured = spec.epochs // spec.every + 2
-    means = 8 * (2 * spec.layers + 1) * SAMPLES.get(spec.dataset, CIFAR10).classes * spec.width
+    measured, data = spec.epochs // spec.every + 2, SAMPLES.get(spec.dataset, CIFAR10)
+    first = data.values if spec.body is None else BODY_VALUES
+    means = 8 * data.classes * (2 * spec.layers * spec.width + first)
     return seeds * measured * (4 * 2 * spec.layers * spec.width**2 + means)
 
 
