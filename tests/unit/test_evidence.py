@@ -134,6 +134,18 @@ def test_figures_that_nobody_asks_for_any_more_are_named(project):
     }
 
 
+def test_figures_off_by_default_are_held_against_a_plan_that_has_them(project):
+    plan = make_plan(project, {"scale": "smoke", "studies": ["agop"]})
+    full = make_plan(project, {"scale": "smoke", "studies": ["agop"], "extras": ["ext_switches"]})
+    assert evidence.with_extras(plan) is plan
+    name = "agop/figures/ext_switches.parquet"
+    write(full, name, pd.DataFrame({"value": [1.0]}), {})
+    target = Evidence(plan).folder / name
+    artifacts.write_bytes(target, (project / full.results / name).read_bytes())
+    assert Evidence(plan).moved() == {name: "these settings do not ask for it"}
+    assert Evidence(evidence.with_extras(plan)).moved() == {}
+
+
 def test_verdicts_of_other_studies_stay(project):
     plan = plan_of(project)
     path = Evidence(plan).folder / evidence.SCORECARD

@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 
 from replica import artifacts, estimates, report, rulebook
-from replica.plan import Plan, words
+from replica.plan import Plan, make_plan, words
 from replica.provenance import git_commit
+from replica.settings.load import load_studies
 from replica.settings.study import SCALES
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
 
@@ -96,6 +97,17 @@ class Evidence:
     def scorecard(self) -> pd.DataFrame:
         """The verdicts that were collected; no rows where there are none."""
         return read_scorecard(self.folder / SCORECARD)
+
+
+def with_extras(plan: Plan) -> Plan:
+    """A plan that also asks for the figures off by default that are in the evidence."""
+    there = {path.stem for path in Evidence(plan).folder.glob("*/figures/*.parquet")}
+    studies = load_studies(plan.root / "config/studies").values()
+    off = {name for study in studies for name, spec in study.figures.items() if spec.extra}
+    if not (more := (there & off) - set(plan.config.extras)):
+        return plan
+    extras = [*plan.config.extras, *sorted(more)]
+    return make_plan(plan.root, plan.config.model_dump(mode="json") | {"extras": extras})
 
 
 def read_scorecard(path: Path) -> pd.DataFrame:
@@ -238,7 +250,7 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 def check(plan: Plan) -> list[str]:
     """Sentences on the evidence that is not what the plan would make now; none if all is."""
-    evidence = Evidence(plan)
+    evidence = Evidence(with_extras(plan))
     if not evidence.stamps:
         scale = plan.config.scale
         return [f"There is no evidence of the scale {scale} yet: make evidence SCALE={scale}."]
@@ -261,7 +273,7 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
     tables of networks were collected, `generalization.html`.
 
     Args:
-        plan: of the scale; figures that it does not ask for are left out.
+        plan: of the scale; figures that do not exist any more are left out.
         folder: where they go.
 
     Returns:
@@ -272,6 +284,7 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
         FileNotFoundError: there is no evidence of the scale.
         CannotWrite: see `artifacts.atomic`.
     """
+    plan = with_extras(plan)
     evidence = Evidence(plan)
     if not evidence.stamps:
         raise FileNotFoundError(check(plan)[0])
