@@ -1,9 +1,12 @@
 """What a plan is said to take is the sum over its jobs, at the rates that are known."""
 
+import dataclasses
+import os
 import re
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from project import copy_project, snakemake
 from replica import artifacts, provenance
@@ -14,14 +17,17 @@ from replica.estimates import (
     SHARED,
     UNIT_OF_WORK,
     Rates,
+    disk_mb,
+    disk_to_come_mb,
     job_table,
     notes,
+    print_plan,
     rates_of,
     study_table,
     with_deciding_runs,
 )
 from replica.kinds import measuring_work
-from replica.plan import cost_of, make_plan
+from replica.plan import cost_of, make_plan, size_of
 from replica.settings.study import SCALES
 from replica.verdicts import HOLDS, UNDECIDABLE
 
@@ -110,6 +116,89 @@ def test_the_hours_say_what_they_rest_on(plans):
     assert "as stated in workflow/replica/costs.py" in " ".join(
         notes(job_table(plan, Rates()), Rates())
     )
+
+
+# MB of states, of safetensors files alone, by study and kind at the laptop scale, as measured.
+MEASURED_MB = {
+    ("agop", "deep_rfm"): 32.03,
+    ("agop", "deep_head"): 375.50,
+    ("depth", "residual"): 24.02,
+    ("dufm", "dufm"): 69.45,
+    ("dufm", "network_head"): 13.93,
+    ("fc_low_data", "low_data"): 68.33,
+    ("idrs", "noisy_classifier"): 7.89,
+    ("idrs", "certification"): 8.29,
+    ("low_rank", "dufm"): 55.59,
+    ("low_rank", "network_head"): 11.06,
+    ("mol", "risk_bed"): 24.42,
+    ("mol", "tradeoffs"): 2.00,
+    ("sinks", "decoder"): 147.97,
+    ("sinks", "random_attention"): 0.27,
+}
+# The largest single files in MB.
+MEASURED_RUNS = {
+    ("agop", "mlp-datasetmixture"): 102.45,
+    ("dufm", "rec_depth-L3"): 2.104,
+    ("depth", "rn1_cifar10-depth13"): 0.690,
+    ("idrs", "base-sigma0.12"): 1.022,
+    ("low_rank", "fig2_top"): 6.973,
+    ("mol", "random_class"): 12.12,
+    ("mol", "groups"): 4.88,
+    ("sinks", "lm"): 23.18,
+}
+
+
+def test_states_have_the_sizes_that_were_measured(plans):
+    plan, said, runs = plans["laptop"], {}, {}
+    for part in plan.parts.values():
+        kind, run = (part.study, part.spec.kind), (part.study, part.run)
+        said[kind] = said.get(kind, 0) + size_of(part) / 1e6
+        runs[run] = runs.get(run, 0) + size_of(part) / 1e6
+    for found, measured in [(said, MEASURED_MB), (runs, MEASURED_RUNS)]:
+        wrong = {
+            name: (found[name], size)
+            for name, size in measured.items()
+            if not 1 / 1.5 < found[name] / size < 1.5
+        }
+        assert wrong == {}
+
+
+def test_the_disk_that_there_is_counts_each_file_once(root, tmp_path):
+    plan = make_plan(root, {"scale": "laptop", "studies": ["dufm"]})
+    there = dataclasses.replace(plan, root=tmp_path)
+    assert disk_mb(there, "dufm") == disk_mb(there, SHARED) == 0
+    for name, size in [("laptop/dufm/runs/a/all.safetensors", 3_000_000),
+                       ("laptop/logs/a.log", 1000), ("laptop/report.html", 2000)]:  # fmt: skip
+        (tmp_path / "results" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "results" / name).write_bytes(bytes(size))
+    card = tmp_path / "data/prepared/digits/card.json"
+    for path in (card, tmp_path / "data/raw/digits/receipt.json"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(4000))
+    store = tmp_path / "results/store/key"
+    store.mkdir(parents=True)
+    os.link(tmp_path / "results/laptop/dufm/runs/a/all.safetensors", store / "states.safetensors")
+    assert disk_mb(there, "dufm") == pytest.approx(3)
+    assert disk_mb(there, SHARED) == pytest.approx(0.011)
+
+
+def test_the_disk_of_a_study_is_mostly_its_states(plans):
+    plan = plans["laptop"]
+    for study in plan.studies:
+        states = sum(size_of(part) for part in plan.parts.values() if part.study == study) / 1e6
+        assert states < disk_to_come_mb(plan, study) < 1.5 * states + 20
+    # MNIST and CIFAR-10 as files and as bytes.
+    paper = make_plan(plan.root, {"scale": "paper", "studies": ["low_rank"]})
+    assert disk_to_come_mb(paper, SHARED) == pytest.approx(170 + 60_000 * 3073 / 1e6, rel=0.02)
+
+
+def test_a_plan_without_runs_has_no_largest_job(root):
+    plan = make_plan(root, {"scale": "laptop", "studies": ["dufm"]})
+    empty = dataclasses.replace(plan, parts={}, _keys={})
+    console = Console(width=130, record=True)
+    print_plan(empty, Rates(), console)
+    said = console.export_text()
+    assert "nan" not in said and re.search(r"all .*–.*–", said)
 
 
 def test_the_command_prints_every_study(root, plans, monkeypatch, capsys):

@@ -94,7 +94,19 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
         "clean", _clean, "delete states in results/ that no scale needs with these settings"
     )
     clean.add_argument("--dry-run", action="store_true", help="only list them, with their sizes")
-    for configured in (card, check, adopt, start, status, used, ahead, clean):
+    kept = command(
+        "evidence", _evidence,
+        "put the tables and verdicts of finished studies into docs/evidence, and say what in it "
+        "is no longer what these settings and this code would make",
+    )  # fmt: skip
+    kept.add_argument(
+        "--check", action="store_true", help="only the latter; the exit status is 1 if anything is"
+    )
+    again = command(
+        "redraw", _redraw, "draw the figures and decide the claims of docs/evidence, without a run"
+    )
+    again.add_argument("folder", type=Path, help="where drawings and scorecard go")
+    for configured in (card, check, adopt, start, status, used, ahead, clean, kept, again):
         # It is about all of them.
         if configured is clean:
             clean.set_defaults(scale=None)
@@ -319,6 +331,27 @@ def _print_plan(options: argparse.Namespace) -> int:
     print_plan(plan, rates_of(plan.root), console if console.is_terminal else Console(width=110))
     for sentence in plan.left_out:
         print(sentence, file=sys.stderr)
+    return 0
+
+
+def _evidence(options: argparse.Namespace) -> int:
+    from replica import evidence
+
+    plan = _plan(options)
+    if not options.check:
+        for sentence in evidence.collect(plan):
+            print(sentence)
+    moved = evidence.check(plan)
+    for sentence in moved:
+        print(sentence)
+    return 1 if moved and options.check else 0
+
+
+def _redraw(options: argparse.Namespace) -> int:
+    from replica.evidence import redraw
+
+    for sentence in redraw(_plan(options), options.folder):
+        print(sentence)
     return 0
 
 

@@ -87,6 +87,34 @@ def apply_style() -> None:
     plt.style.use(STYLE)
 
 
+def plot(
+    draw: Callable[[pd.DataFrame, pd.DataFrame], Figure],
+    figure: str,
+    table: pd.DataFrame,
+    published: Path | None,
+    words: Mapping[str, str],
+    stem: Path,
+) -> None:
+    """Draw a figure from its table, with a footer, as `stem.svg` and `stem.pdf`.
+
+    Args:
+        draw: the figure's function, see `drawn`.
+        figure: its id, which names its rows among the published numbers.
+        table: its table.
+        published: the published numbers of its study (CSV); None where there are none.
+        words: see `footer_text`.
+        stem: of the files; their folder exists.
+    """
+    numbers = pd.DataFrame() if published is None else pd.read_csv(published)
+    if len(numbers):
+        numbers = numbers[numbers["figure"] == figure]
+    apply_style()
+    fig = drawn(draw, table, numbers)
+    footer(fig, footer_text(words))
+    save(fig, stem)
+    plt.close(fig)
+
+
 def drawn(
     draw: Callable[[pd.DataFrame, pd.DataFrame], Figure],
     table: pd.DataFrame,

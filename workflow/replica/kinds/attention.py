@@ -14,6 +14,9 @@ MANY_TOKENS = 10_000_000
 # Billions of parameters of models whose names do not say it; the largest for all others.
 GPT2_PARAMETERS = {"gpt2": 0.12, "gpt2-medium": 0.35, "gpt2-large": 0.77, "gpt2-xl": 1.6}
 LARGEST = 13.0
+# Different characters of a text, about, BOS included; held-out sequences of small tasks; columns
+# of the tables of what needs no training.
+CHARACTERS, HELD_OUT, COLUMNS = 100, 128, 13
 
 
 class TextTask(Strict):
@@ -257,6 +260,36 @@ def _pretrained_cost(spec: PretrainedSpec, seeds: int) -> Cost:
     return Cost(work, memory, minutes, threads=4, gpu_slots=4, group="alone")
 
 
+def _decoder_states(spec: DecoderSpec, seeds: int) -> float:
+    """The weights at each measured step, and the held-out sequences of small tasks."""
+    content = getattr(spec.task, "content", CHARACTERS - 3)
+    ends = 2 * content + 3 if not spec.of_tokens else 2 * CHARACTERS
+    if spec.positions == "learned":
+        ends += spec.context
+    layer = (4 + 2 * spec.mlp + (spec.attention == "gated")) * spec.width**2
+    weights = spec.depth * layer + ends * spec.width
+    held_out = 0
+    if spec.task.kind != "text":
+        numbers = 2 * 8 if spec.of_tokens else 4 * (2 * content + 3)
+        held_out = HELD_OUT * spec.context * (numbers + 1)
+    return seeds * (4 * weights * (spec.steps // spec.every + 1) + held_out)
+
+
+def _beds_states(spec: BedsSpec, seeds: int) -> float:
+    """A table: a row for each pattern of a bed."""
+    return 8 * COLUMNS * seeds * 2 * len(spec.n) * max(1, len(spec.d)) * len(spec.m)
+
+
+def _random_attention_states(spec: RandomAttentionSpec, seeds: int) -> float:
+    """A table: a row for each layer of each of 26 networks, and of their start."""
+    return 8 * COLUMNS * seeds * 26 * (spec.depth + 1)
+
+
+def _pretrained_states(spec: PretrainedSpec, seeds: int) -> float:
+    """Tables of its probes, which no model here has been measured for."""
+    return 5e6
+
+
 def _is_large(spec: DecoderSpec) -> bool:
     return spec.of_tokens and spec.steps * spec.batch * spec.context >= MANY_TOKENS
 
@@ -271,6 +304,7 @@ KINDS = {
         train="replica.attention.training:train_decoder",
         measure="replica.attention.measures:measure_decoder",
         cost=_decoder_cost,
+        states=_decoder_states,
         keeps_networks=lambda spec: spec.task.kind == "text",
         is_large=_is_large,
         seeds_apart=False,
@@ -281,6 +315,7 @@ KINDS = {
         train="replica.attention.beds:train_beds",
         measure="replica.measures.tables:measure_table",
         cost=_beds_cost,
+        states=_beds_states,
         keeps_networks=never,
         arrays=True,
     ),
@@ -289,6 +324,7 @@ KINDS = {
         train="replica.attention.beds:train_random_attention",
         measure="replica.measures.tables:measure_table",
         cost=_random_attention_cost,
+        states=_random_attention_states,
         keeps_networks=never,
         arrays=True,
     ),
@@ -297,6 +333,7 @@ KINDS = {
         train="replica.attention.probing:train_pretrained",
         measure="replica.measures.tables:measure_table",
         cost=_pretrained_cost,
+        states=_pretrained_states,
         keeps_networks=never,
         is_large=lambda spec: True,
         seeds_apart=False,

@@ -5,11 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import Cost, Work, on_gpu, several_on_a_gpu, small
-from replica.kinds.base import Kind, Name, Strict, never
+from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Strict, never
 from replica.kinds.low_data import StagedBackbone
 
 # Points of a kernel machine that are worth a GPU.
 MANY_POINTS = 10_000
+# Layers of a Deep RFM whose Gram matrices are kept; about as many values leave a body.
+KEPT_LAYERS, BODY_VALUES = (1, 3, 7, 13, 19), 512
 
 
 class DeepRfmSpec(Strict):
@@ -117,6 +119,22 @@ def _deep_head_cost(spec: DeepHeadSpec, seeds: int) -> Cost:
     return small(Work("head step" if spec.body is None else "body step", steps))
 
 
+def _deep_rfm_states(spec: DeepRfmSpec, seeds: int) -> float:
+    """Class means at three places of each layer in float64, and Gram matrices of one seed."""
+    K = SAMPLES.get(spec.dataset, CIFAR10).classes
+    means = 8 * seeds * 3 * spec.depth * K * spec.width
+    kept = sum(layer <= spec.depth for layer in KEPT_LAYERS)
+    return means + kept * 4 * (spec.drawn * K) ** 2
+
+
+def _deep_head_states(spec: DeepHeadSpec, seeds: int) -> float:
+    """Two matrices of each layer in float32 at each measured epoch, and class means in float64."""
+    measured, data = spec.epochs // spec.every + 2, SAMPLES.get(spec.dataset, CIFAR10)
+    first = data.values if spec.body is None else BODY_VALUES
+    means = 8 * data.classes * (2 * spec.layers * spec.width + first)
+    return seeds * measured * (4 * 2 * spec.layers * spec.width**2 + means)
+
+
 def _is_large_rfm(spec: DeepRfmSpec) -> bool:
     return spec.images > MANY_POINTS
 
@@ -131,6 +149,7 @@ KINDS = {
         train="replica.kernels.deep_rfm:train_deep_rfm",
         measure="replica.kernels.metrics:measure_deep_rfm",
         cost=_deep_rfm_cost,
+        states=_deep_rfm_states,
         keeps_networks=never,
         is_large=_is_large_rfm,
         arrays=True,
@@ -140,6 +159,7 @@ KINDS = {
         train="replica.kernels.deep_heads:train_deep_head",
         measure="replica.kernels.metrics:measure_deep_head",
         cost=_deep_head_cost,
+        states=_deep_head_states,
         keeps_networks=never,
         is_large=_is_large_head,
         arrays=True,

@@ -2,12 +2,15 @@
 
 import itertools
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import Cost, Work, on_gpu, small
-from replica.kinds.base import Kind, Name, Precision, Strict
+from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Precision, Strict
+
+# Of the networks of torchvision, without their heads.
+PARAMETERS = {"resnet18": 11.2e6, "densenet121": 7.0e6, "efficientnet_b3": 10.7e6}
 
 
 class StagedBackbone(Strict):
@@ -250,6 +253,49 @@ def _products(network: StagedBackbone, side: int) -> float:
     return count
 
 
+def _low_data_states(spec: LowDataSpec, seeds: int) -> float:
+    """The logits of the test images and the labelled rows of each network, and its weights if kept.
+
+    Classes that are left out take their share of the test images along.
+    """
+    data = SAMPLES.get(spec.dataset, CIFAR10)
+    K, test = data.classes, float(data.test)
+    if spec.pairs:
+        K, test = K**2, 4 * test
+    if spec.classes is not None:
+        kept = spec.classes[1] - spec.classes[0] + 1
+        K, test = kept, test * kept / K
+    heads = 2 if spec.refiner is not None else 1
+    weights = _parameters(spec.network) if _keeps_networks(spec) else 0
+    each = 4 * (heads * test * K + weights)
+    return 8 * test + seeds * sum(each + 8 * n for n in spec.n)
+
+
+def _parameters(network: Any) -> float:
+    """Parameters of a backbone, about: convolutions, without norms and heads."""
+    if isinstance(network, StagedBackbone):
+        return _staged(network)
+    if isinstance(network, TorchvisionBackbone):
+        return PARAMETERS[network.name]
+    # The others are small, and kept by no run of the studies.
+    return 1e5
+
+
+def _staged(network: StagedBackbone) -> float:
+    total, before, wider = 0.0, network.widths[0], 4 if network.bottleneck else 1
+    for width, blocks in zip(network.widths, network.blocks, strict=True):
+        for _ in range(blocks):
+            after = wider * width
+            if network.bottleneck:
+                total += before * width + 9 * width**2 + width * after
+            else:
+                total += 9 * width * (before + width)
+            # The projection of a shortcut.
+            total += before * after if before != after else 0
+            before = after
+    return total
+
+
 def _is_large(spec: LowDataSpec) -> bool:
     network = spec.network
     if isinstance(network, TorchvisionBackbone):
@@ -271,6 +317,7 @@ KINDS = {
         train="replica.lowdata.training:train_low_data",
         measure="replica.lowdata.accuracy:measure_low_data",
         cost=_low_data_cost,
+        states=_low_data_states,
         keeps_networks=_keeps_networks,
         is_large=_is_large,
         arrays=True,

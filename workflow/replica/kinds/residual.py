@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import Cost, Work, on_gpu, small
-from replica.kinds.base import Kind, Name, Strict
+from replica.kinds.base import BYTES, CIFAR10, SAMPLES, Kind, Name, Strict
 
 # The time in which a GPU starts the products of a matrix, in positions.
 POSITIONS_PER_MATRIX = 50_000
@@ -131,6 +131,24 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     return small(Work("position", steps * amount), memory)
 
 
+def _residual_states(spec: ResidualSpec, seeds: int) -> float:
+    """The weights, and in float64 the class means, the last layer and a term per block."""
+    network, data = spec.network, SAMPLES.get(spec.dataset, CIFAR10)
+    inputs, places, K, matrices = data.values, 0, data.classes, int(network.mlp)
+    if isinstance(network, PatchTransformer):
+        colours = 3 if data.values % 3 == 0 else 1
+        inputs = colours * network.patch**2
+        places = data.values // inputs
+    if isinstance(network, TokenTransformer):
+        inputs, places, K = network.vocabulary, network.context, 2
+    blocks = spec.depth - 1
+    if not isinstance(network, ResidualNetwork):
+        blocks = spec.depth
+        matrices += 2 * network.attention
+    weights = spec.width * (blocks * matrices * (spec.width + 1) + inputs + places + K)
+    return seeds * (BYTES[spec.precision] * weights + 8 * 2 * K * spec.width)
+
+
 def _is_large(spec: ResidualSpec) -> bool:
     return spec.per_class >= MANY_SAMPLES
 
@@ -141,6 +159,7 @@ KINDS = {
         train="replica.residual.training:train_residual",
         measure="replica.residual.metrics:measure_residual",
         cost=_residual_cost,
+        states=_residual_states,
         keeps_networks=lambda spec: True,
         is_large=_is_large,
         seeds_apart=False,

@@ -6,7 +6,7 @@ from typing import cast
 from replica import kinds
 from replica.configuration import ConfigError
 from replica.costs import Cost
-from replica.kinds import KINDS, RunSpec, datasets_of, is_split, training_cost
+from replica.kinds import KINDS, RunSpec, datasets_of, is_split, states_size, training_cost
 from replica.kinds.low_data import LowDataSpec
 from replica.kinds.smoothing import CertificationSpec, NoisyClassifierSpec
 
@@ -65,10 +65,20 @@ class Part:
 
 def cost_of(part: Part) -> Cost:
     """What the jobs of a part need."""
+    return training_cost(_of_stage(part), len(part.seeds), part.classifier)
+
+
+def size_of(part: Part) -> float:
+    """The size of the states of a part in bytes, about; see `Kind.states`."""
+    return states_size(_of_stage(part), len(part.seeds), part.classifier)
+
+
+def _of_stage(part: Part) -> RunSpec:
+    """The run of a part; of active learning its own stage alone."""
     spec = part.spec
     if isinstance(spec, LowDataSpec) and spec.active is not None:
-        spec = spec.model_copy(update={"n": [spec.n[part.stage]]})
-    return training_cost(spec, len(part.seeds), part.classifier)
+        return spec.model_copy(update={"n": [spec.n[part.stage]]})
+    return spec
 
 
 def starts_from_a_run(spec: RunSpec) -> bool:
