@@ -4,6 +4,7 @@ Hours follow from the work of each job (`replica.costs`) and the time of a unit 
 on this machine by `make bench` where it was, and as stated in `replica.costs` where it was not.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,8 +125,8 @@ def hours_left(
 def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFrame:
     """A scorecard that says of each undecided claim which runs would decide it, and their hours.
 
-    Those of the next scale at which the claim is not looked at on a stand-in, with the settings of
-    the study's file; what the study's file says itself stays.
+    Those of the next scale at which its figures have runs, none of them a stand-in, with the
+    settings of the study's file; what the study's file says itself stays.
     """
     rates, later = rates_of(root), SCALES[SCALES.index(scale) + 1 :]
     unanswered = (card["verdict"] == UNDECIDABLE) & (card["decided_by"] == "")
@@ -138,7 +139,9 @@ def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFra
                 claim = claims.get(row["claim"])
                 if claim is None or claim["stand_in"] or card.at[index, "decided_by"]:
                     continue
-                card.at[index, "decided_by"] = _hours_of(plan, jobs, str(study), claim["figures"])
+                if plan.parts_behind(str(study), claim["figures"]):
+                    said = _hours_of(plan, jobs, str(study), claim["figures"])
+                    card.at[index, "decided_by"] = said
     return card
 
 
@@ -190,18 +193,22 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
         view.add_column(heading, justify="left" if heading == "study" else "right")
     for row in table.itertuples():
         there = disk_mb(plan, row.study)
-        asked = [f"{x:,.0f}" if x == x else "–" for x in (row.mem_mb, row.minutes)]
+        asked = [_or_dash(x) for x in (row.mem_mb, row.minutes)]
         hours = [f"{x:,.2f}" for x in (row.gpu_hours, row.cpu_hours)]
         on_disk = f"{there:,.0f}" if there else "–"
         view.add_row(row.study, f"{row.jobs:,}", *hours, *asked, on_disk)
     total, largest = table.sum(numeric_only=True), table.max(numeric_only=True)
     hours = [f"{total[name]:,.2f}" for name in ("gpu_hours", "cpu_hours")]
-    asked = [f"{largest[name]:,.0f}" for name in ("mem_mb", "minutes")]
+    asked = [_or_dash(largest[name]) for name in ("mem_mb", "minutes")]
     view.add_section()
     view.add_row("all", f"{total['jobs']:,.0f}", *hours, *asked, "")
     console.print(view)
     for line in notes(jobs, rates):
         console.print(line, highlight=False)
+
+
+def _or_dash(number: float) -> str:
+    return "–" if math.isnan(number) else f"{number:,.0f}"
 
 
 def notes(jobs: pd.DataFrame, rates: Rates) -> list[str]:
