@@ -72,7 +72,7 @@ def throughput(case, device):
     with torch.no_grad():
         flops = bench.flops_of(lambda: model(image[None]))
     for mixed in (False, True):
-        predictor = for_inference(model, device, "mixed" if mixed else "float32")
+        predictor = for_inference(model, device, "bfloat16" if mixed else "float32")
         count = counting(predictor, image, n)
         ours = count().numpy()
         seconds = bench.seconds_of(count, device)

@@ -16,7 +16,7 @@ from rich.table import Table
 from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS, Work
 from replica.kinds import measuring_work
-from replica.plan import Plan, cost_of, make_plan, words
+from replica.plan import Plan, cost_of, supply, whole_plan, words
 from replica.settings.study import SCALES
 from replica.verdicts import UNDECIDABLE
 
@@ -133,7 +133,7 @@ def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFra
     card = card.copy()
     for study, rows in card[unanswered].groupby("study", sort=False):
         for larger in later:
-            plan = make_plan(root, {"scale": larger, "studies": [str(study)]})
+            plan = whole_plan(root, {"scale": larger, "studies": [str(study)]})
             jobs, claims = job_table(plan, rates), words.claim_specs(plan, str(study))
             for index, row in rows.iterrows():
                 claim = claims.get(row["claim"])
@@ -205,6 +205,8 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
     console.print(view)
     for line in notes(jobs, rates):
         console.print(line, highlight=False)
+    if fetched := supply.in_words(plan, supply.to_fetch(plan)):
+        console.print(fetched, highlight=False)
 
 
 def _or_dash(number: float) -> str:

@@ -7,12 +7,14 @@ from typing import Any, cast
 
 from replica import kinds
 from replica.configuration import ConfigError, Source, in_the_file
+from replica.data.at_hand import stand_ins
 from replica.data.registry import load_registry
 from replica.kinds import KINDS, RunSpec, datasets_of
 from replica.kinds.low_data import LowDataSpec
 from replica.kinds.smoothing import CertificationSpec
 from replica.plan.layout import Plan
 from replica.plan.parts import Part, certifications, pretraining, split, starts_from_a_run
+from replica.plan.supply import with_data
 from replica.provenance import parse
 from replica.settings.load import expand, load_config, load_studies, where_given
 from replica.settings.study import StudySpec
@@ -21,6 +23,14 @@ from replica.settings.validation import did_you_mean
 
 
 def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_file) -> Plan:
+    """The jobs of a configuration, without those whose data could not be had.
+
+    Args, Raises: see `whole_plan`.
+    """
+    return with_data(whole_plan(root, values, source))
+
+
+def whole_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_file) -> Plan:
     """Validate the configuration and lay out every job.
 
     Args:
@@ -60,11 +70,12 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
                 f"{did_you_mean(extra, off)}; there are {', '.join(off)}."
             )
     studies = {slug: available[slug].without_extras(config.extras) for slug in chosen}
+    instead = stand_ins(registry, config.mirrors, root, root / config.data_dir)
     specs: dict[tuple[str, str], RunSpec] = {}
     for slug, study in studies.items():
         _check_functions(study)
         for template in study.runs:
-            for run, spec in expand(study, template, config, source).items():
+            for run, spec in expand(study, template, config, source, instead).items():
                 for dataset in datasets_of(spec):
                     if dataset not in registry:
                         key = next(k for k in kinds.DATASETS if getattr(spec, k, None) == dataset)
@@ -91,7 +102,7 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
     # In the order of the files again.
     order = {name: i for i, name in enumerate(specs)}
     parts = dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
-    return Plan(root, config, studies, registry, parts, left_out)
+    return Plan(root, config, studies, registry, parts, left_out, instead)
 
 
 def _needed(
