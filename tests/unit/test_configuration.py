@@ -426,7 +426,7 @@ def test_make_help_prints_the_head(made):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (["scale=papr"], ["scale = 'papr'", "'smoke', 'laptop' or 'paper'"]),
+        (["scale=papr"], ["scale = 'papr'", "'smoke', 'laptop', 'desktop' or 'paper'"]),
         (
             ["studies=[low_rnk]"],
             ["low_rnk", "there are agop, depth, dufm, fc_low_data, idrs, low_rank"],

@@ -125,7 +125,7 @@ def generalized(*studies: str) -> set[tuple[str, str]]:
 def claim_spec(**changes) -> dict:
     """A claim as `replica.plan.words.claim_specs` gives it."""
     empty = ["statement", "source", "published", "rule", "cannot_fail", "data", "stand_in",
-             "decided_by"]  # fmt: skip
+             "missing", "decided_by"]  # fmt: skip
     return (
         dict.fromkeys(empty, "") | {"figures": ["f"], "rests_on": "evidence", "off": []} | changes
     )

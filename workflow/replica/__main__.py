@@ -282,7 +282,9 @@ def _adopt(options: argparse.Namespace) -> int:
 def _launch(options: argparse.Namespace) -> int:
     from replica.launch import launch
 
-    return launch(_plan(options), _entries(options), options.arguments, slurm=options.slurm)
+    # It fetches first; then it knows which runs have their data.
+    plan = _plan(options, whole=True)
+    return launch(plan, _entries(options), options.arguments, slurm=options.slurm)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -361,7 +363,8 @@ def _clean(options: argparse.Namespace) -> int:
     from replica.settings.study import SCALES
 
     root = Path.cwd()
-    plans = [_plan(options, [f"scale={scale}"]) for scale in SCALES]
+    # The states of runs whose data cannot be had now are needed all the same.
+    plans = [_plan(options, [f"scale={scale}"], whole=True) for scale in SCALES]
     if lines := running(root):
         raise RuntimeError("\n".join([*lines, "Nothing was deleted."]))
     found = disk.unneeded(root, plans)
@@ -375,14 +378,19 @@ def _clean(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(options: argparse.Namespace, more: Sequence[str] = ()) -> "Plan":
-    """The plan of the settings of a command, with further ones laid over them."""
+def _plan(options: argparse.Namespace, more: Sequence[str] = (), *, whole: bool = False) -> "Plan":
+    """The plan of the settings of a command, with further ones laid over them.
+
+    Args:
+        whole: with the runs whose data could not be had.
+    """
     from replica.configuration import read_settings
-    from replica.plan import make_plan
+    from replica.plan import make_plan, whole_plan
 
     _in_project()
     settings = read_settings(Path.cwd(), [*_entries(options), *more])
-    return make_plan(Path.cwd(), settings.values, settings.source)
+    make = whole_plan if whole else make_plan
+    return make(Path.cwd(), settings.values, settings.source)
 
 
 def _entries(options: argparse.Namespace) -> list[str]:

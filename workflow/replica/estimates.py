@@ -16,7 +16,7 @@ from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS, Work
 from replica.data.registry import card_path
 from replica.kinds import measuring_work
-from replica.plan import Plan, make_plan, size_of, words
+from replica.plan import Plan, size_of, supply, whole_plan, words
 from replica.settings.study import SCALES
 from replica.verdicts import UNDECIDABLE
 
@@ -137,21 +137,23 @@ def hours_left(
 def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFrame:
     """A scorecard that says of each undecided claim which runs would decide it, and their hours.
 
-    Those of the next scale at which the claim is not looked at on a stand-in, with the settings of
-    the study's file; what the study's file says itself stays.
+    Those of the next scale at which its figures have runs, none of them a stand-in, with the
+    settings of the study's file; what the study's file says itself stays.
     """
     rates, later = rates_of(root), SCALES[SCALES.index(scale) + 1 :]
     unanswered = (card["verdict"] == UNDECIDABLE) & (card["decided_by"] == "")
     card = card.copy()
     for study, rows in card[unanswered].groupby("study", sort=False):
         for larger in later:
-            plan = make_plan(root, {"scale": larger, "studies": [str(study)]})
+            plan = whole_plan(root, {"scale": larger, "studies": [str(study)]})
             jobs, claims = job_table(plan, rates), words.claim_specs(plan, str(study))
             for index, row in rows.iterrows():
                 claim = claims.get(row["claim"])
                 if claim is None or claim["stand_in"] or card.at[index, "decided_by"]:
                     continue
-                card.at[index, "decided_by"] = _hours_of(plan, jobs, str(study), claim["figures"])
+                if plan.parts_behind(str(study), claim["figures"]):
+                    said = _hours_of(plan, jobs, str(study), claim["figures"])
+                    card.at[index, "decided_by"] = said
     return card
 
 
@@ -243,6 +245,8 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
     console.print(view)
     for line in notes(jobs, rates):
         console.print(line, highlight=False)
+    if fetched := supply.in_words(plan, supply.to_fetch(plan)):
+        console.print(fetched, highlight=False)
 
 
 def notes(jobs: pd.DataFrame, rates: Rates) -> list[str]:

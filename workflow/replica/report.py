@@ -37,6 +37,9 @@ def decide_claims(
     for claim, spec in claims.items():
         needed = {figure: tables.get(figure) for figure in spec["figures"]}
         verdict = _verdict(getattr(module, f"claim_{claim}"), needed, spec)
+        if missing := spec["missing"]:
+            detail = f"{missing}; of the others: {verdict.detail}"
+            verdict = replace(verdict, verdict=UNDECIDABLE, detail=detail)
         value = verdict.value
         rows.append(
             {
@@ -86,6 +89,18 @@ def _verdict(
     if spec["stand_in"]:
         return replace(verdict, verdict=UNDECIDABLE, detail=f"{spec['stand_in']}; there: {detail}")
     return replace(verdict, detail=detail)
+
+
+def with_titles(card: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """A scorecard that calls its data sets by their titles, which say how images are coded.
+
+    Args:
+        titles: of data sets, by the name that they have in the configuration.
+    """
+    called = card["data"].map(
+        lambda names: " and ".join(titles.get(name, name) for name in names.split(", "))
+    )
+    return card.assign(data=called)
 
 
 def show_number(value: float) -> str:

@@ -16,7 +16,7 @@ import yaml
 from replica.artifacts import write_bytes
 from replica.configuration import read_yaml
 from replica.kinds.base import Strict
-from replica.plan import Plan, make_plan
+from replica.plan import Plan, whole_plan
 from replica.plan.keys import RULES
 from replica.provenance import code_digest, key_of
 from replica.settings.study import SCALES
@@ -62,7 +62,13 @@ class Digests(NamedTuple):
 
 
 def of_plan(plan: Plan) -> dict[tuple[str, str], Digests]:
-    """The digests of every claim of a plan, by study and name."""
+    """The digests of every claim of a plan, by study and name.
+
+    Data that stand in for others, and data that could not be had, change no setting: the scorecard
+    says both, and the digests are those of the runs as they were asked for.
+    """
+    if plan.stand_ins or plan.missing:
+        plan = whole_plan(plan.root, plan.config.model_dump(mode="json") | {"mirrors": []})
     found = {}
     for slug, study in plan.studies.items():
         for name, claim in study.claims.items():
@@ -81,7 +87,7 @@ def digests(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for scale in SCALES:
         if scale != FIRST_LOOK:
-            for claim, (rule, settings) in of_plan(make_plan(root, {"scale": scale})).items():
+            for claim, (rule, settings) in of_plan(whole_plan(root, {"scale": scale})).items():
                 own = found.setdefault(claim, {"settings": {}})
                 own["rule"] = rule
                 own["settings"][scale] = settings

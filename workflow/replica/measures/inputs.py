@@ -1,6 +1,6 @@
 """What the table of a figure is made from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -41,6 +41,21 @@ def tidy(
     table = frame.assign(**head, series=series, **tail)
     first = [*head, "series", *tail]
     return table[[*first, *(name for name in frame.columns if name not in first)]]
+
+
+def figure_table(
+    make: Callable[[Inputs], pd.DataFrame], inputs: Inputs, runs: Sequence[str]
+) -> pd.DataFrame:
+    """The table of a figure; one without rows where the figure has runs and none of them was made.
+
+    Args:
+        make: the figure's function; it may count on the columns of what its runs leave.
+        inputs: what was made.
+        runs: the runs that the study's file names for the figure; a closed form has none.
+    """
+    if runs and inputs.histories.empty and inputs.measures.empty:
+        return tidy(inputs, "", pd.DataFrame(), [])
+    return make(inputs)
 
 
 def last_step(frame: pd.DataFrame) -> pd.DataFrame:

@@ -29,6 +29,8 @@ class Plan:
     Attributes:
         left_out: sentences on what the configuration requests but this machine does not have.
         off: study -> figure -> why it is not made at this scale.
+        stand_ins: data sets whose place another one takes here, see `replica.data.at_hand`.
+        missing: (study, run) -> the data set that could not be had, of runs that are left out.
     """
 
     root: Path
@@ -38,6 +40,8 @@ class Plan:
     parts: dict[tuple[str, str, str], Part]
     left_out: tuple[str, ...] = ()
     off: dict[str, dict[str, str]] = field(default_factory=dict)
+    stand_ins: dict[str, str] = field(default_factory=dict)
+    missing: dict[tuple[str, str], str] = field(default_factory=dict)
     _keys: dict[tuple, str] = field(default_factory=dict)
 
     @property
@@ -67,8 +71,12 @@ class Plan:
         return any(template in figure.runs for figure in figures)
 
     def networks(self, study: str) -> list[Part]:
-        """The parts of a study whose states are trained networks with train and test data."""
-        parts = (part for part in self.parts.values() if part.study == study)
+        """The parts of a study whose states are trained networks with train and test data.
+
+        Those that are made and whose data can no longer be had are not measured again.
+        """
+        gone = set(self.missing.values())
+        parts = (p for p in self.parts.values() if p.study == study and gone.isdisjoint(p.datasets))
         return [part for part in parts if part.rule != "certify" and keeps_networks(part.spec)]
 
     def with_networks(self) -> list[str]:

@@ -7,12 +7,14 @@ from typing import Any, cast
 
 from replica import kinds
 from replica.configuration import ConfigError, Source, in_the_file
+from replica.data.at_hand import stand_ins
 from replica.data.registry import DatasetEntry, load_registry
 from replica.kinds import KINDS, RunSpec, datasets_of
 from replica.kinds.low_data import LowDataSpec
 from replica.kinds.smoothing import CertificationSpec
 from replica.plan.layout import Plan
 from replica.plan.parts import Part, certifications, pretraining, split, starts_from_a_run
+from replica.plan.supply import with_data
 from replica.provenance import parse
 from replica.settings.load import expand, load_config, load_studies, where_given
 from replica.settings.study import StudySpec
@@ -21,6 +23,14 @@ from replica.settings.validation import did_you_mean
 
 
 def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_file) -> Plan:
+    """The jobs of a configuration, without those whose data could not be had.
+
+    Args, Raises: see `whole_plan`.
+    """
+    return with_data(whole_plan(root, values, source))
+
+
+def whole_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_file) -> Plan:
     """Validate the configuration and lay out every job.
 
     Args:
@@ -40,7 +50,8 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
     studies = {slug: available[slug].at(config.scale, config.extras) for slug in chosen}
     for study in studies.values():
         _check_functions(study)
-    specs = _needed(studies, _specs(studies, config, registry, source))
+    instead = stand_ins(registry, config.mirrors, root, root / config.data_dir)
+    specs = _needed(studies, _specs(studies, config, registry, source, instead))
     specs, left_out = _with_models(root, config, specs, source)
     parts = _parts(studies, specs, config, source)
     figures_off = {
@@ -51,7 +62,7 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
         }
         for slug, study in studies.items()
     }
-    return Plan(root, config, studies, registry, parts, left_out, figures_off)
+    return Plan(root, config, studies, registry, parts, left_out, figures_off, instead)
 
 
 def _check_names(
@@ -88,12 +99,13 @@ def _specs(
     config: Config,
     registry: dict[str, DatasetEntry],
     source: Source,
+    instead: dict[str, str],
 ) -> dict[tuple[str, str], RunSpec]:
     """The spec of each run of the studies, by study and full name; its data sets are known."""
     specs: dict[tuple[str, str], RunSpec] = {}
     for slug, study in studies.items():
         for template in study.runs:
-            for run, spec in expand(study, template, config, source).items():
+            for run, spec in expand(study, template, config, source, instead).items():
                 for dataset in datasets_of(spec):
                     if dataset not in registry:
                         key = next(k for k in kinds.DATASETS if getattr(spec, k, None) == dataset)

@@ -36,7 +36,10 @@ class RunTemplate(Strict):
     """
 
     paper: dict[str, Any]
-    desktop: dict[str, Any] | None
+    desktop: dict[str, Any] | None = Field(
+        description="the settings that differ from paper, {} for those of paper, or null where "
+        "the run is not made at desktop"
+    )
     laptop: dict[str, Any] | None = Field(default={})
     smoke: dict[str, Any] | None = Field(default={})
     origin: dict[Origin, list[str]]
