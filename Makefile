@@ -2,7 +2,8 @@
 # make help       this list
 # make check      lint, and the quick tests of single functions and exact values: two minutes
 # make test       all tests, with whole workflows, faults and a cluster: a quarter of an hour
-# make slurm      the same on a Slurm cluster; make status, make efficiency: how it goes, what it used
+# make slurm      the same on a Slurm cluster; make status, make efficiency: its progress, what it used
+# make evidence   tables and verdicts of a finished run into docs/evidence; what has moved since
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes
 # make SCALE=smoke / SCALE=paper    another scale;  make CONFIG='seeds=3'    another setting
@@ -22,22 +23,22 @@ $(error make knows no $(filter-out $(KNOWN),$(GIVEN)); there are SCALE, CONFIG a
 	and a setting is given as CONFIG='seeds=3')
 endif
 
-# What the user says goes through the environment and in quotes: neither make nor the shell reads it.
+# The user's settings pass through the environment, in quotes: neither make nor the shell reads them.
 unexport CONFIG SCALE
 export REPLICA_SCALE := $(value SCALE)
 export REPLICA_SETTINGS := $(value CONFIG)
 SETTINGS := $(if $(REPLICA_SCALE),--scale "$$REPLICA_SCALE") --settings "$$REPLICA_SETTINGS"
 
-# What the modules of a cluster say of another Python does not reach this one.
+# What a cluster's modules set for another Python does not reach this one.
 export PYTHONPATH := $(CURDIR)/workflow
 unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT PYTHONEXECUTABLE
-# Compiled once, not anew by each of hundreds of interpreters.
+# Compiled once, not by each of hundreds of interpreters.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
 
-.PHONY: all help slurm status efficiency bench profile pretrained reliability check test lock lint schema clean
+.PHONY: all help slurm status efficiency evidence bench profile pretrained reliability check test lock lint schema clean
 
-# The same command starts a run and goes on after a crash of whatever kind.
+# The same command starts a run and resumes after any crash.
 all: .venv/installed
 	@python -m replica launch $(SETTINGS)
 	@python -m replica scorecard $(SETTINGS)
@@ -49,7 +50,7 @@ slurm: .venv/installed
 	@python -m replica launch --slurm $(SETTINGS)
 	@python -m replica scorecard $(SETTINGS)
 
-status efficiency: .venv/installed
+status efficiency evidence: .venv/installed
 	@python -m replica $@ $(SETTINGS)
 
 .venv/installed: envs/requirements.txt pyproject.toml

@@ -12,10 +12,10 @@ import sys
 from snakemake.utils import min_version
 
 min_version("9.27")
-# Rules, jobs and the plan are hundreds of thousands of objects that all stay: looking for waste
-# among them took a quarter of a dry run.
+# Rules, jobs and the plan are hundreds of thousands of objects that all stay: garbage collection
+# took a quarter of a dry run.
 gc.set_threshold(100_000, 50, 50)
-# A terminal that is not UTF-8 has no sign for every sign that a job prints: it prints a ? for it.
+# A terminal that is not UTF-8 lacks some characters that a job prints: it prints ? instead.
 os.environ.setdefault("PYTHONIOENCODING", ":replace")
 
 
@@ -30,8 +30,8 @@ localrules:
     scorecard,
 
 
-# Snakemake (9.27) limits the jobs that it starts in a second, and looks at its queue again a second
-# after each look: after hundreds of jobs there are hundreds of looks a second. Here one job runs a
+# Snakemake (9.27) limits the jobs that it starts per second, and checks its queue again a second
+# after each check: after hundreds of jobs there are hundreds of checks a second. Here one job runs a
 # core, and Slurm has limits of its own. The option --max-jobs-per-timespan cannot turn that off,
 # and with a longer timespan Snakemake ends only when its last timer does.
 onstart:

@@ -168,7 +168,7 @@ def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on(project, long,
     assert first["time"] == "00:01:00" and first["state"] == "TIMEOUT"
     assert last["time"] != "00:01:00" and last["state"] == "COMPLETED"
     log = (project / "results/smoke/logs/train_run/low_rank/fig6/all.log").read_text()
-    assert "Going on from the checkpoint" in log
+    assert "Resuming from the checkpoint" in log
     assert artifacts.content_digest(project / RUN) == long.digest()
     tally("Slurm jobs over their time, resumed with equal results", 1)
 
@@ -196,7 +196,7 @@ def test_a_requeued_job_goes_on_from_its_checkpoint(project, long, tally):
     finish(process, project)
     assert len(jobs(project)) == 1
     log = (project / "results/smoke/logs/train_run/low_rank/fig6/all.log").read_text()
-    assert "Going on from the checkpoint" in log
+    assert "Resuming from the checkpoint" in log
     assert artifacts.content_digest(project / RUN) == long.digest()
     tally("Slurm jobs requeued in the middle, resumed with equal results", 1)
 

@@ -166,7 +166,7 @@ def test_patches_must_tile_the_image():
     spec = VitBackbone(kind="vit", patch=3, width=16, depth=1, heads=2, hidden=32)
     with pytest.raises(ValueError, match="Patches of 3 do not tile 8x16"):
         build_backbone(spec, (1, 8, 16))
-    with pytest.raises(ValueError, match="needs images with 3 channels, these have 1"):
+    with pytest.raises(ValueError, match="needs images with 3 channels, got 1"):
         build_backbone(TorchvisionBackbone(kind="torchvision", name="resnet18"), (1, 8, 8))
 
 

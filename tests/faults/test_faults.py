@@ -231,7 +231,7 @@ def test_damaged_files_are_named_and_made_again(done, finished, tally):
     said = finish(launch(done, studies="[agop, dufm, low_rank]"))
     cards = [f"data/prepared/{name}/card.json" for name in ("digits", "mixture_imb")]
     for name in [*victims, *cards]:
-        assert f"{name} is damaged: deleted, it will be made again" in said
+        assert f"{name} is damaged: deleted; it will be rebuilt" in said
         assert (done / name).exists()
     assert_equal(done, finished, "agop", "dufm", "low_rank")
     tally("damaged files of each kind, named and made again", len(victims) + 2)
@@ -254,7 +254,7 @@ def test_one_run_that_fails_stops_no_other(done, finished, tally):
     shutil.rmtree(done / "results/smoke/dufm/figures")
     said = finish(launch(done, config=(bad,)), status=1)
     assert "Every member of low_rank fig6 has diverged" in said
-    assert "fig2_top needs about" in said and "MB of memory and this machine has" in said
+    assert "fig2_top needs about" in said and "MB of memory but this machine has" in said
     assert "Not made: low_rank/fig2_top_dufm_k10 low_rank/fig6_k15_l7." in said
     assert_equal(done, finished, "dufm")
     report = (done / "results/smoke/report.html").read_text()

@@ -22,6 +22,7 @@ from replica.measures.inputs import Inputs
 from replica.models.deep_heads import build_deep_head, gradients_before_relu
 from replica.settings.validation import validate_run
 from replica.studies import agop
+from replica.theory import rfm
 from replica.theory.rfm import collapsed_objective
 from replica.training import loop
 from replica.training.checkpoint import Checkpoint
@@ -737,6 +738,25 @@ def closed(figure, histories=None):
     inputs = Inputs("agop", figure, "laptop", "reconstructed",
                     empty if histories is None else histories, pd.DataFrame())  # fmt: skip
     return getattr(agop, f"table_{figure}")(inputs)
+
+
+@pytest.mark.slow
+def test_a_wrong_arc_cosine_map_is_seen(monkeypatch):
+    def verdict():
+        return agop.claim_c10({"ext_prop_a1": closed("ext_prop_a1")}).verdict
+
+    estimate, iterates = rfm.monte_carlo_arc_cosine, rfm.iterates
+    assert verdict() == HOLDS
+    faults = {
+        # W of variance 1/D; a map without the angle; iterates that are stopped too late.
+        "monte_carlo_arc_cosine": lambda *args: estimate(*args) / 2,
+        "arc_cosine": lambda r: (1 + r) / 2,
+        "iterates": lambda r: iterates(r, 0.991),
+    }
+    for name, wrong in faults.items():
+        with monkeypatch.context() as fault:
+            fault.setattr(rfm, name, wrong)
+            assert verdict() == FAILS, name
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import pytest
 
 from replica.configuration import ConfigError
-from replica.kinds import training_cost
+from replica.kinds import KINDS, training_cost
 from replica.plan import cost_of, make_plan
 from replica.settings.load import expand, load_config, load_studies
 from replica.settings.study import SCALES
@@ -28,9 +28,9 @@ def test_every_run_asks_for_something_sensible(studies, scale):
                 assert 500 < cost.mem_mb < most and 1 <= cost.threads <= 8
                 assert 5 <= cost.minutes <= 2 * 24 * 60
                 network = "resnet" in str(getattr(spec, "backbone", getattr(spec, "network", "")))
-                if spec.kind == "deep_head":
-                    network = getattr(spec.body, "kind", "") == "torchvision"
-                if spec.kind in ("low_data", "deep_rfm", "residual", "tradeoffs"):
+                if spec.kind in ("low_data", "deep_head"):
+                    network = KINDS[spec.kind].is_large(spec)
+                if spec.kind in ("deep_rfm", "residual", "tradeoffs"):
                     # Their small networks are called so too.
                     network = scale == "paper"
                 if spec.kind in ("decoder", "pretrained"):

@@ -82,5 +82,5 @@ def test_the_device_that_was_wished_for(monkeypatch):
     with devices.device_for("auto", 1, 4) as device:
         assert device.type == "cpu"
     wished = devices.device_for("cuda", 1, 4)
-    with pytest.raises(devices.MissingDevice, match="torch sees no GPU"), wished:
+    with pytest.raises(devices.MissingDevice, match="torch finds no GPU"), wished:
         pass

@@ -38,7 +38,7 @@ def test_a_job_too_short_to_be_looked_at_has_no_memory(plan, capsys):
     print_efficiency(table, Console(width=130))
     said = capsys.readouterr().out
     assert "nan" not in said and f"? / {second['asked_mb']}" in said
-    assert "2 jobs" in said and "? ended before its memory was looked at" in said
+    assert "2 jobs" in said and "? ended before its memory was measured" in said
 
 
 def test_nothing_is_said_of_jobs_that_were_all_looked_at(plan, capsys):

@@ -1,5 +1,6 @@
 """Tables, panels and claims without a value: what says so, and how."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ import pytest
 from project import claim_spec
 from replica import drawing, report
 from replica.content import NO_DATA, NONE_CONVERGED, why_nothing
+from replica.measures.inputs import Inputs, figure_table
 from replica.measures.trends import spearman
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, decide, finite, some
 
@@ -33,6 +35,20 @@ def test_a_value_that_is_no_number_decides_nothing(value, condition):
     assert (verdict.verdict, verdict.value) == (UNDECIDABLE, None)
     assert verdict.detail == "our value is not a finite number: 3 runs"
     assert decide(condition, value=0.0, **WORDS).verdict == (HOLDS if condition else FAILS)
+
+
+def test_a_figure_without_any_of_its_runs_has_a_table_without_rows():
+    def make(inputs):
+        return inputs.measures[["step"]]
+
+    nothing = Inputs("s", "f", "desktop", "scaled", pd.DataFrame(), pd.DataFrame())
+    table = figure_table(make, nothing, ["r"])
+    assert table.empty and why_nothing(table) == NO_DATA
+    assert list(table) == ["study", "figure", "panel", "series", "scale", "status"]
+    made = replace(nothing, measures=pd.DataFrame({"step": [1]}))
+    assert len(figure_table(make, made, ["r"])) == 1
+    # A closed form needs no run.
+    assert len(figure_table(lambda inputs: TABLE, nothing, [])) == 2
 
 
 def claim_of(function, tables):

@@ -709,6 +709,6 @@ def test_the_page_escapes_and_shows_every_family():
     assert "a&lt;b" in page and "&lt;laptop&gt;" in page and "a<b" not in page
     assert "nan" not in page.lower()
     assert re.search(r"<td>sharpness</td><td>5</td><td>5</td><td>1.00 \*</td><td>0.017</td>", page)
-    assert "2 correlations are looked at" in page and "2 after Holm" in page
+    assert "2 correlations were tested" in page and "2 after Holm" in page
     assert "0.100 to 0.500" in page
     assert page.count("<table>") == page.count("</table>") == 2

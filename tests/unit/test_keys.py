@@ -34,6 +34,8 @@ ENTRY = {
     "licence": "nothing",
     "content": "claims",  # that are about it
     "urls": "nothing",
+    "bytes": "nothing",
+    "stands_in_for": "nothing",
     **dict.fromkeys(
         ["kind", "classes", "files", "splits", "members", "size", "orientation", "pattern",
          "without", "held_out", "imbalance", "checksum"], "trained",

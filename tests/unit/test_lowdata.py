@@ -14,20 +14,31 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind, ttest_rel
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from replica.configuration import ConfigError
 from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry
 from replica.data.splits import in_pairs, samples
-from replica.lowdata import losses, methods
+from replica.kinds import low_data
+from replica.lowdata import exact, losses, methods
 from replica.lowdata import words as lowdata_words
 from replica.lowdata.accuracy import measure_low_data
 from replica.lowdata.labels import LabelError, first_labels, random_labels
 from replica.lowdata.queries import entropy, highest, k_center
-from replica.lowdata.training import kept_weights, pool_of, train_low_data, train_round
+from replica.lowdata.training import (
+    averaged,
+    kept_weights,
+    pool_of,
+    train_low_data,
+    train_round,
+)
 from replica.measures.inputs import Inputs
+from replica.models import refiner
 from replica.models.backbones import build_network
+from replica.models.refiner import FeatureRefiner, TwoHeaded
 from replica.models.stacked import Stack
 from replica.plan import make_plan, words
 from replica.settings.load import expand, load_studies
@@ -37,6 +48,7 @@ from replica.studies import fc_low_data
 from replica.training import loop
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
+from replica.training.precision import fast_in_bfloat16
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, trained, undecidable
 
 SMALL = {"kind": "staged_resnet", "widths": [4, 8], "blocks": [1, 1]}
@@ -84,7 +96,7 @@ def test_labelled_sets_are_nested_and_as_the_official_code_shuffles(N, sizes):
 
 
 def test_more_labels_than_images():
-    with pytest.raises(LabelError, match="n = 11 images are to be labelled, but the pool has only"):
+    with pytest.raises(LabelError, match="n = 11 images should be labelled, but the pool has only"):
         random_labels(10, [5, 11])
     with pytest.raises(LabelError, match="only 3"):
         first_labels(3, 4)
@@ -163,7 +175,7 @@ def test_core_set_chooses_no_image_twice_also_where_all_are_equal():
 def test_a_query_of_nothing_or_of_too_much(query):
     with pytest.raises(ValueError, match="at least one image, not 0"):
         query(torch.ones(3), 0)
-    with pytest.raises(ValueError, match="4 images are to be labelled, but the pool has only 3"):
+    with pytest.raises(ValueError, match="4 images should be labelled, but the pool has only 3"):
         query(torch.ones(3), 4)
 
 
@@ -540,7 +552,7 @@ def test_a_bad_specification_is_one_sentence(changes, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"n": [2000]}, "n = 2000 images are to be labelled, but the pool has only 1258"),
+        ({"n": [2000]}, "n = 2000 images should be labelled, but the pool has only 1258"),
         ({"n": [20, 2000], "active": {"query": "random"}}, "the pool has only 1258"),
         ({"classes": [5, 12]}, "classes = .5, 12., but digits has classes 0..9"),
         ({"pixel_max": 8}, "their largest value is 16, but pixel_max is 8"),
@@ -584,7 +596,7 @@ def published_tables(root):
                  for seed, offset in enumerate([-1.26, -0.63, 0, 0.63, 1.26])]  # fmt: skip
         table = pd.concat(parts).rename(columns={"x": "n_labelled"})
         table = table.assign(dataset=dataset, head="original", run="", train_accuracy=100.0,
-                             network="ResNet18", refiner="", training="")  # fmt: skip
+                             network="ResNet18", refiner="", training="", labelled_set=0)  # fmt: skip
         extra = table["series"] == "ExtraHead"
         tables[figure] = table.assign(head=np.where(extra, "extra", "original"))
     layers = {name: depth for depth, name in enumerate(fc_low_data.DEPTHS, start=1)}
@@ -660,6 +672,39 @@ def test_a_head_that_makes_a_difference_cannot_be_dropped(claims, published_tabl
     assert verdict(claims, "c10", tables).verdict == FAILS
 
 
+def tables_of_theory(name):
+    inputs = Inputs("fc_low_data", name, "smoke", "derived", pd.DataFrame(), pd.DataFrame())
+    return {name: getattr(fc_low_data, f"table_{name}")(inputs)}
+
+
+def test_a_wrong_count_of_parameters_is_seen(claims, monkeypatch):
+    monkeypatch.setattr(exact, "NETWORKS", exact.NETWORKS[:1])
+    assert verdict(claims, "c14", tables_of_theory("table_parameters")).verdict == HOLDS
+    with monkeypatch.context() as fault:
+        fault.setattr(exact, "FeatureRefiner", lambda *sizes: FeatureRefiner(*sizes[:2], 2))
+        assert verdict(claims, "c14", tables_of_theory("table_parameters")).verdict == FAILS
+    with monkeypatch.context() as fault:
+        # The extra head is not dropped at test time.
+        fault.setattr(TwoHeaded, "at_test_time", lambda network: network)
+        assert verdict(claims, "c14", tables_of_theory("table_parameters")).verdict == FAILS
+
+
+@pytest.mark.slow
+def test_a_gate_that_leaks_or_never_opens_is_seen(claims, monkeypatch):
+    narrow = exact.RESNET18.model_copy(update={"widths": [4, 4, 4, 512], "blocks": [1, 1, 1, 1]})
+    monkeypatch.setattr(exact, "RESNET18", narrow)
+    assert verdict(claims, "c15", tables_of_theory("gradient_gate")).verdict == HOLDS
+    gate = refiner.gradient_gate
+    with monkeypatch.context() as fault:
+        fault.setattr(refiner, "gradient_gate", lambda h, m: gate(h, 1e-6))
+        found = verdict(claims, "c15", tables_of_theory("gradient_gate"))
+        assert found.verdict == FAILS and found.value > 0
+    with monkeypatch.context() as fault:
+        fault.setattr(TwoHeaded, "heads", lambda self, h: [self.original(h.detach()),
+                                                           self.extra(self.refiner(h))])  # fmt: skip
+        assert verdict(claims, "c15", tables_of_theory("gradient_gate")).verdict == FAILS
+
+
 @pytest.mark.slow
 def test_networks_that_were_not_trained_decide_nothing(claims, published_tables):
     """One series that misses two images of a hundred is enough, whatever its gain."""
@@ -705,7 +750,7 @@ def test_heads_that_know_nothing_agree_and_decide_nothing(claims, published_tabl
     for name in EVIDENCE:
         assert verdict(claims, name, null).verdict != HOLDS, name
     found = verdict(claims, "c10", null)
-    assert found.verdict == UNDECIDABLE and "less than half of the test images" in found.detail
+    assert found.verdict == UNDECIDABLE and "less than 30 % of the test images" in found.detail
 
 
 def test_one_layer_has_to_be_the_best(claims, published_tables):
@@ -837,3 +882,70 @@ def test_networks_that_are_trained_at_once_are_those_that_are_trained_alone(digi
         for name, value in alone.states.items():
             if name not in ("seed", "test_labels") and not name.endswith("accuracy"):
                 torch.testing.assert_close(both.states[name][s], value[0], rtol=1e-3, atol=1e-4)
+
+
+# ------------------------------------------------------------- on cores, smaller and narrower
+
+
+def test_pixels_are_averaged_over_squares():
+    images = np.arange(2 * 3 * 4 * 6, dtype=np.uint8).reshape(2, 3, 4, 6)
+    small = averaged(images, 2)
+    assert small.shape == (2, 3, 2, 3) and small.dtype == np.uint8
+    each = images[1, 2, 2:4, 4:6].astype(float)
+    assert small[1, 2, 1, 2] == np.rint(each.mean())
+    assert averaged(images, 1) is images
+    with pytest.raises(DataError, match="pooling = 4 does not divide images of 4x6"):
+        averaged(images, 4)
+
+
+def test_each_seed_has_the_labelled_set_of_its_number():
+    """Number 0 is the published one, and later stages shuffle the rest as published."""
+    published = [list(rows) for rows in random_labels(100, [10, 20])]
+    assert [list(rows) for rows in random_labels(100, [10, 20], 0)] == published
+    pool = list(range(100))
+    random.Random(3).shuffle(pool)
+    first, second = random_labels(100, [10, 20], 3)
+    assert list(first) == pool[:10] and set(first) < set(second)
+    assert set(first) != set(published[0])
+
+
+def test_a_gain_is_paired_where_each_seed_has_its_own_labelled_set():
+    """Sets that differ by 10 points leave the gain of 2 points as sharp as its own spread."""
+    hard, gains = np.array([30.0, 40.0, 50.0, 60.0]), np.array([1.0, 2.0, 2.0, 3.0])
+    own = {"head": "original", "n_labelled": 1000, "seed": range(4), "dataset": "d"}
+    table = pd.concat(
+        [
+            pd.DataFrame(own | {"series": "ResNet18", "test_accuracy": hard}),
+            pd.DataFrame(own | {"series": "FR-ResNet18", "test_accuracy": hard + gains}),
+        ]
+    )
+    paired = fc_low_data._gains(table.assign(labelled_set=table["seed"])).loc[1000]
+    test = ttest_rel(hard + gains, hard).confidence_interval()
+    assert paired["gain"] == 2
+    assert paired["error"] == pytest.approx((test.high - test.low) / 2)
+    shared = fc_low_data._gains(table.assign(labelled_set=0)).loc[1000]
+    welch = ttest_ind(hard + gains, hard, equal_var=False).confidence_interval()
+    assert shared["error"] == pytest.approx((welch.high - welch.low) / 2)
+
+
+def test_operations_of_the_published_network():
+    """0.56 billion products an image of 32x32 pixels, counted by torch."""
+    published = spec(
+        network={"kind": "staged_resnet", "widths": [64, 128, 256, 512], "blocks": [2, 2, 2, 2]}
+    )
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        build_network(published, (3, 32, 32), 10, 0)(torch.zeros(2, 3, 32, 32))
+    ours = low_data._products(published.network, 32)
+    assert ours == pytest.approx(counter.get_total_flops() / 2 / 2, rel=0.01)
+
+
+def test_training_in_bfloat16_is_that_in_float32_within_rounding(digits):
+    """From the same start on the same batches; eight bits of a number are kept, 0.4 %."""
+    found = {}
+    for precision in ("float32", "bfloat16", "mixed"):
+        own = spec(precision=precision, n=[40], steps=20, refiner={"width": 4})
+        found[precision] = train_low_data(own, job(digits)).history["value"].to_numpy()
+    exact, rounded = found["float32"], found["bfloat16"]
+    assert 0 < np.abs(rounded / exact - 1).max() < 0.05
+    fast = fast_in_bfloat16(torch.device("cpu"))
+    np.testing.assert_array_equal(found["mixed"], rounded if fast else exact)

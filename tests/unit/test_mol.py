@@ -465,7 +465,7 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(root, tmp_path):
 
 
 def test_more_samples_than_images_are_refused():
-    with pytest.raises(DataError, match="n = 61 is more than the population of 60 images"):
+    with pytest.raises(DataError, match="n = 61 exceeds the population of 60 images"):
         measured(population_states(), n=[61])
 
 
@@ -593,11 +593,13 @@ def test_the_study_says_everywhere_that_it_is_reconstructed(root):
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_run_asks_for_something_sensible(root, scale):
     specs = runs_at(root, scale)
-    assert len(specs) == 13
+    # At desktop only what decides more than laptop does.
+    assert len(specs) == 13 or scale == "desktop"
+    longest = {"smoke": 6, "laptop": 10, "desktop": 4 * 60, "paper": 24 * 60}[scale]
     for run, spec in specs.items():
         cost = training_cost(spec, spec.seeds)
         assert 500 < cost.mem_mb < 16_000 and 1 <= cost.threads <= 8, run
-        assert 0 < cost.minutes <= {"smoke": 6, "laptop": 10, "paper": 24 * 60}[scale], run
+        assert 0 < cost.minutes <= longest, run
         assert (cost.gpu_slots > 0) == ((run, scale) == ("networks", "paper")), run
         assert 0 <= measuring_minutes(spec) <= 24 * 60
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from project import forget_digests
 from replica import provenance
 
 FILES = {
@@ -46,9 +47,6 @@ def whole():
     return m
 """,
 }
-CACHED = (provenance.parse, provenance.references, provenance.is_module, provenance.code_digest,
-          provenance._source, provenance._names, provenance._known, provenance._found,
-          provenance._content)  # fmt: skip
 BLOCKS = """
 class A:
     "of a class"
@@ -102,8 +100,7 @@ def package(tmp_path, monkeypatch):
             assert isinstance(change, str) or change[0] in text
             new = change if isinstance(change, str) else text.replace(*change)
             (folder / f"{name}.py").write_text(new)
-        for cached in CACHED:
-            cached.cache_clear()
+        forget_digests()
         result = provenance.code_digest(entry)
         for path in folder.glob("*.py"):
             path.unlink()
@@ -112,8 +109,7 @@ def package(tmp_path, monkeypatch):
         return result
 
     yield digest
-    for cached in CACHED:
-        cached.cache_clear()
+    forget_digests()
 
 
 @pytest.mark.parametrize("entry", ["pkg.top:entry", "pkg.top:through_alias", "pkg.top:whole"])
@@ -220,8 +216,7 @@ def test_a_definition_of_the_project_may_move(root, tmp_path, monkeypatch):
     entries = ["replica.measures.runs:measure_dufm", "replica.studies.dufm:table_rec_depth"]
 
     def all_digests():
-        for cached in CACHED:
-            cached.cache_clear()
+        forget_digests()
         return [provenance.code_digest(entry) for entry in entries]
 
     before = all_digests()
@@ -238,8 +233,7 @@ def test_a_definition_of_the_project_may_move(root, tmp_path, monkeypatch):
     assert all_digests() == before
     (library / "theory/moved.py").open("a", encoding="utf-8").write("\nUNUSED = 1\n")
     assert all_digests() == before
-    for cached in CACHED:
-        cached.cache_clear()
+    forget_digests()
 
 
 def test_digests_are_kept_for_as_long_as_no_file_changes(tmp_path, monkeypatch):
@@ -253,8 +247,7 @@ def test_digests_are_kept_for_as_long_as_no_file_changes(tmp_path, monkeypatch):
 
     def digest():
         """As a new process finds it."""
-        for cached in CACHED:
-            cached.cache_clear()
+        forget_digests()
         return provenance.code_digest("replica.area:square", script)
 
     found = digest()
@@ -279,8 +272,7 @@ def test_digests_are_kept_for_as_long_as_no_file_changes(tmp_path, monkeypatch):
     assert digest() == new
     kept.write_text(kept.read_text()[:-9])
     assert digest() == new
-    for cached in CACHED:
-        cached.cache_clear()
+    forget_digests()
 
 
 def test_a_module_passed_as_a_value_counts_whole(package):

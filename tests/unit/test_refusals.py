@@ -44,9 +44,7 @@ def test_what_is_in_the_way_is_named(tmp_path):
     file.write_text("")
     loop.symlink_to(loop)
     for folder in (link, link / "smoke"):
-        assert f"{link} is a link to {tmp_path / 'purged'}, which is not there" in write(
-            folder / "a"
-        )
+        assert f"{link} is a link to {tmp_path / 'purged'}, which is missing" in write(folder / "a")
     for folder in (file, file / "smoke"):
         assert f"{file} is a file and not a folder" in write(folder / "a")
     assert f"{loop} is a link to {loop}" in write(loop / "a")

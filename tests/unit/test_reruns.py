@@ -5,15 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from project import ALL_PLOTTED, CLOSED_FORMS, chain, copy_project, drawn, generalized, scored
+from project import (
+    ALL_PLOTTED,
+    CLOSED_FORMS,
+    chain,
+    copy_project,
+    drawn,
+    forget_digests,
+    generalized,
+    scored,
+)
 from replica import provenance
 from replica.configuration import read_settings
 from replica.plan import Plan, make_plan
 
 SMOKE = {"scale": "smoke"}
-CACHED = (provenance.parse, provenance.references, provenance.is_module, provenance.code_digest,
-          provenance._source, provenance._names, provenance._known, provenance._found,
-          provenance._content)  # fmt: skip
 # Of files that no test edits, once
 SYNTAX_TREE = functools.cache(provenance._syntax_tree)
 
@@ -59,8 +65,7 @@ def changed(root, tmp_path, monkeypatch):
         return project
 
     yield edit
-    for cached in CACHED:
-        cached.cache_clear()
+    forget_digests()
 
 
 @pytest.fixture
@@ -68,8 +73,7 @@ def planned(before):
     """The jobs of the edited project whose keys are new."""
 
     def jobs(project: Path) -> set[tuple[str, str]]:
-        for cached in CACHED:
-            cached.cache_clear()
+        forget_digests()
         settings = read_settings(project, ["scale=smoke"])
         after = keys_of(make_plan(project, settings.values))
         return {job for job, key in after.items() if before.get(job) != key}

@@ -60,6 +60,6 @@ def test_the_scorecard_says_which_rule_and_settings_ran(tmp_path, monkeypatch):
     assert said("laptop", "a", "b") == [known, ""]
     # No verdict on evidence rests on the settings of a first look, which are not noted.
     assert said("smoke", "a", "other") == [known, ""]
-    own = f"the rule {known}; the settings of these runs are not those fixed then"
+    own = f"the rule {known}; the settings of these runs differ from those fixed then"
     assert said("laptop", "a", "other") == [own, ""]
     assert said("laptop", "other", "b") == [f"not fixed: the rule was changed after {known}", ""]

@@ -17,8 +17,8 @@ RUN = {
 }  # fmt: skip
 STUDY = {
     "study": "toy", "title": "t", "authors": "a", "venue": "v", "arxiv": "1",
-    "runs": {"r": {"paper": RUN, "laptop": {"n": 1}, "smoke": {"steps": 2},
-                   "origin": {"suggested": [k for k in RUN if k != "kind"]}}},
+    "runs": {"r": {"paper": RUN, "desktop": {"steps": 4}, "laptop": {"n": 1},
+                   "smoke": {"steps": 2}, "origin": {"suggested": [k for k in RUN if k != "kind"]}}},
     "figures": {"f": {"title": "t", "shows": "s", "place": "p", "runs": ["r"]}},
     "claims": {"c1": {"statement": "s", "source": "p", "rests_on": "proof", "published": "p", "rule": "r", "figures": ["f"]}},
 }  # fmt: skip
@@ -65,7 +65,7 @@ def test_bad_runs_are_named(change, words):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"scale": "papr"}, ["scale = 'papr'", "'smoke', 'laptop' or 'paper'"]),
+        ({"scale": "papr"}, ["scale = 'papr'", "'smoke', 'laptop', 'desktop' or 'paper'"]),
         ({"sede": 1}, ["unknown key sede", "seeds"]),
         ({"seeds": [1, 2]}, ["seeds = [1, 2]", "integer"]),
         ({"studies": 3}, ["studies = 3"]),
@@ -105,7 +105,24 @@ def test_scales_lie_over_each_other(tmp_path):
     for scale in SCALES:
         (spec,) = expand(study, "r", Config(scale=scale)).values()
         n_and_steps[scale] = (spec.n, spec.steps)
-    assert n_and_steps == {"paper": (2, 5), "laptop": (1, 5), "smoke": (1, 2)}
+    assert n_and_steps == {
+        "paper": (2, 5), "desktop": (2, 4), "laptop": (1, 5), "smoke": (1, 2),
+    }  # fmt: skip
+
+
+def test_each_run_says_what_it_is_at_desktop(tmp_path):
+    silent = changed()
+    del silent["runs"]["r"]["desktop"]
+    with pytest.raises(ConfigError) as caught:
+        study_from(tmp_path, silent)
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'toy.yaml'}: the key runs.r.desktop is missing: give ")
+    assert all(word in said for word in ["settings", "{}", "null"]) and "\n" not in said
+    paper = study_from(tmp_path, changed(runs__r__desktop={}))
+    assert expand(paper, "r", Config(scale="desktop")) == expand(paper, "r", Config(scale="paper"))
+    absent = study_from(tmp_path, changed(runs__r__desktop=None))
+    assert expand(absent, "r", Config(scale="desktop")) == {}
+    assert expand(absent, "r", Config(scale="laptop"))
 
 
 def test_seeds_overrides_and_grids_compose(tmp_path):

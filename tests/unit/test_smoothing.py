@@ -191,6 +191,24 @@ def test_sigma_is_semi_elastic(seed, k, rate, norm):
     assert variance.semi_elasticity(images, sigma**3, bound / 3).max() > 1
 
 
+def test_noise_that_is_not_semi_elastic_is_seen():
+    """Claim c10: with sums of distances in place of means, or with the noise of other images."""
+    generator = torch.Generator().manual_seed(0)
+    train, images = (torch.rand(n, 6, generator=generator) for n in (200, 30))
+    images = torch.cat([images, images + 1e-3])
+    distance = variance.knn_mean_distance(images, train, 5)
+    others = distance[torch.randperm(60, generator=generator)]
+
+    def verdict(distance):
+        sigma = variance.sigma_knn(0.25, 0.5, distance, 1.0)
+        rows = {"run": "knn", "image": np.arange(60), "dataset": "toy", "sigma_ratio": sigma / 0.25}
+        rows["elasticity"] = variance.semi_elasticity(images, sigma, 0.5)
+        return idrs.claim_c10({"sigma_hist": pd.DataFrame(rows)}).verdict
+
+    assert verdict(distance) == HOLDS
+    assert verdict(5 * distance) == verdict(others) == FAILS
+
+
 # ---------------------------------------------------------------------------------------- counts
 
 
@@ -464,7 +482,10 @@ def test_impossible_certifications_are_one_sentence(changes, words):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"constant": {"sigma_b": 0.3}}, "no classifier 'base-sigma0.3'; there are base-sigma0.12"),
+        (
+            {"constant": {"sigma_b": 0.3}},
+            "no classifier 'base-sigma0.3'; available: base-sigma0.12",
+        ),
         ({"constant": {"seeds": 9}}, "seeds = 9, but base-sigma0.25 has only"),
         ({"base": {"network": {"kind": "resnet", "depth": 21}}}, r"6n \+ 2"),
         ({"base": {"dataset": "nothing"}}, "'nothing' is not in config/datasets.yaml"),

@@ -230,7 +230,7 @@ def test_a_snakemake_that_starts_scripts_otherwise_is_left_alone(monkeypatch, ca
         fork_scripts(None, {"plain": []}, None)
         assert getattr(other, "execute_script", None) is own
         said = capsys.readouterr().err
-        assert "starts scripts in another way" in said and said.count("\n") == 1
+        assert "starts scripts in an unexpected way" in said and said.count("\n") == 1
 
 
 def test_a_snakemake_that_is_known_gets_forks(monkeypatch, capsys):

@@ -381,7 +381,7 @@ def test_a_missing_gpu_is_one_sentence():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with (
-        pytest.raises(devices.MissingDevice, match="torch sees no GPU"),
+        pytest.raises(devices.MissingDevice, match="torch finds no GPU"),
         devices.device_for("cuda", 1, 4),
     ):
         pass

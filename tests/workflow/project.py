@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from replica import provenance
+
 ROOT = Path(__file__).resolve().parents[2]
 IGNORED = shutil.ignore_patterns(
     ".git", ".venv", ".snakemake", "results", "data", "__pycache__", "*.egg-info", ".*_cache"
@@ -45,6 +47,14 @@ ALL_PLOTTED = {
               "rec_c8_mlp_like", "rec_c9_oversmoothing", "rec_c10_overmixing", "rec_d_identities"],
 }  # fmt: skip
 CLOSED_FORMS = {"fig1_srg_matrices", "fig3_left_loss_ratio"}
+
+
+def forget_digests() -> None:
+    """Let this process read the library again, as a new one would."""
+    for cached in (provenance.parse, provenance.references, provenance.is_module,
+                   provenance.code_digest, provenance._source, provenance._names,
+                   provenance._known, provenance._found, provenance._content):  # fmt: skip
+        cached.cache_clear()
 
 
 def copy_project(source: Path, target: Path) -> Path:
@@ -115,5 +125,7 @@ def generalized(*studies: str) -> set[tuple[str, str]]:
 def claim_spec(**changes) -> dict:
     """A claim as `replica.plan.words.claim_specs` gives it."""
     empty = ["statement", "source", "published", "rule", "cannot_fail", "data", "stand_in",
-             "decided_by"]  # fmt: skip
-    return dict.fromkeys(empty, "") | {"figures": ["f"], "rests_on": "evidence"} | changes
+             "missing", "decided_by"]  # fmt: skip
+    return (
+        dict.fromkeys(empty, "") | {"figures": ["f"], "rests_on": "evidence", "off": []} | changes
+    )

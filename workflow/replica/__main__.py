@@ -74,7 +74,7 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
         "named", metavar="scale", nargs="?", choices=scales, help="the same as --scale"
     )
     check = command(
-        "check", _check, "name results that are damaged or were made by other code or settings"
+        "check", _check, "list results that are damaged or were made by other code or settings"
     )
     adopt = command(
         "adopt", _adopt,
@@ -82,23 +82,37 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     )  # fmt: skip
     start = command(
         "launch", _launch,
-        "run, or go on after a crash: leftover jobs and locks are cleared away first",
+        "run, or resume after a crash: leftover jobs and locks are removed first",
     )  # fmt: skip
-    start.add_argument("--slurm", action="store_true", help="on a cluster, see profiles/slurm")
-    status = command("status", _status, "how far a scale is, what runs, what is in the queue")
-    used = command("efficiency", _efficiency, "memory and time of each job, asked and used")
+    start.add_argument(
+        "--slurm", action="store_true", help="run on a Slurm cluster, see profiles/slurm"
+    )
+    status = command("status", _status, "progress of a scale, running jobs, and the queue")
+    used = command("efficiency", _efficiency, "memory and time of each job, requested and used")
     ahead = command("plan", _print_plan, "jobs, hours and memory that each study will take")
     clean = command(
         "clean", _clean, "delete states in results/ that no scale needs with these settings"
     )
     clean.add_argument("--dry-run", action="store_true", help="only list them, with their sizes")
-    for configured in (card, check, adopt, start, status, used, ahead, clean):
+    kept = command(
+        "evidence", _evidence,
+        "put the tables and verdicts of finished studies into docs/evidence, and say what in it "
+        "is no longer what these settings and this code would make",
+    )  # fmt: skip
+    kept.add_argument(
+        "--check", action="store_true", help="only the latter; the exit status is 1 if anything is"
+    )
+    again = command(
+        "redraw", _redraw, "draw the figures and decide the claims of docs/evidence, without a run"
+    )
+    again.add_argument("folder", type=Path, help="where drawings and scorecard go")
+    for configured in (card, check, adopt, start, status, used, ahead, clean, kept, again):
         # It is about all of them.
         if configured is clean:
             clean.set_defaults(scale=None)
         else:
             configured.add_argument(
-                "--scale", choices=scales, help="not that of config/config.yaml"
+                "--scale", choices=scales, help="instead of the one in config/config.yaml"
             )
         configured.add_argument(
             "--config",
@@ -106,14 +120,16 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
             action="extend",
             default=[],
             metavar="KEY=VALUE",
-            help="laid over config/config.yaml, as Snakemake does it; a value is YAML",
+            help="override config/config.yaml, as with Snakemake; a value is YAML",
         )
         configured.add_argument(
             "--settings", default="", metavar="LINE", help="the same in one line; what make uses"
         )
     start.add_argument("arguments", nargs="*", help="targets and options for Snakemake")
     rules = command(
-        "rules", _rules, "note in config/rules.lock that rules or what decides them have changed"
+        "rules",
+        _rules,
+        "record in config/rules.lock that rules, or the settings that decide them, have changed",
     )
     rules.add_argument("reason", help="why, in a sentence")
     rules.add_argument(
@@ -133,7 +149,7 @@ def _rules(options: argparse.Namespace) -> int:
     again = rulebook.add_entries(
         Path.cwd(), options.reason, options.results == "seen", datetime.date.today()
     )
-    print(f"{len(again)} rules noted: {', '.join(map('.'.join, again)) or 'none has changed'}.")
+    print(f"{len(again)} rules recorded: {', '.join(map('.'.join, again)) or 'none has changed'}.")
     return 0
 
 
@@ -152,7 +168,7 @@ def _show(options: argparse.Namespace) -> int:
         if _is_result(path):
             raise
         raise RuntimeError(
-            f"{path} is not an artifact of Replica (it has no stamp that can be read)."
+            f"{path} is not an artifact of Replica (it has no readable stamp)."
         ) from None
     if stamp is None:
         raise RuntimeError(f"{path} is not an artifact of Replica (it has no stamp).")
@@ -243,7 +259,7 @@ def _in_project() -> None:
     if not Path("config/config.yaml").exists():
         raise FileNotFoundError(
             f"There is no config/config.yaml in {Path.cwd()}: "
-            "give this command in the folder of the project."
+            "run this command in the project folder."
         )
 
 
@@ -266,7 +282,9 @@ def _adopt(options: argparse.Namespace) -> int:
 def _launch(options: argparse.Namespace) -> int:
     from replica.launch import launch
 
-    return launch(_plan(options), _entries(options), options.arguments, slurm=options.slurm)
+    # It fetches first; then it knows which runs have their data.
+    plan = _plan(options, whole=True)
+    return launch(plan, _entries(options), options.arguments, slurm=options.slurm)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -286,7 +304,7 @@ def _status(options: argparse.Namespace) -> int:
     print(f"left: about {on_gpu}{cpu:.1f} hours of one core")
     try:
         waiting = queued(job_prefix(plan.root))
-        print(f"jobs of this folder in the queue of Slurm: {len(waiting)}")
+        print(f"jobs of this folder in Slurm's queue: {len(waiting)}")
     except NoSlurm:
         pass
     except SlurmSilent as error:
@@ -318,13 +336,35 @@ def _print_plan(options: argparse.Namespace) -> int:
     return 0
 
 
+def _evidence(options: argparse.Namespace) -> int:
+    from replica import evidence
+
+    plan = _plan(options)
+    if not options.check:
+        for sentence in evidence.collect(plan):
+            print(sentence)
+    moved = evidence.check(plan)
+    for sentence in moved:
+        print(sentence)
+    return 1 if moved and options.check else 0
+
+
+def _redraw(options: argparse.Namespace) -> int:
+    from replica.evidence import redraw
+
+    for sentence in redraw(_plan(options), options.folder):
+        print(sentence)
+    return 0
+
+
 def _clean(options: argparse.Namespace) -> int:
     from replica import disk
     from replica.launch import running
     from replica.settings.study import SCALES
 
     root = Path.cwd()
-    plans = [_plan(options, [f"scale={scale}"]) for scale in SCALES]
+    # The states of runs whose data cannot be had now are needed all the same.
+    plans = [_plan(options, [f"scale={scale}"], whole=True) for scale in SCALES]
     if lines := running(root):
         raise RuntimeError("\n".join([*lines, "Nothing was deleted."]))
     found = disk.unneeded(root, plans)
@@ -338,14 +378,19 @@ def _clean(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(options: argparse.Namespace, more: Sequence[str] = ()) -> "Plan":
-    """The plan of the settings of a command, with further ones laid over them."""
+def _plan(options: argparse.Namespace, more: Sequence[str] = (), *, whole: bool = False) -> "Plan":
+    """The plan of the settings of a command, with further ones laid over them.
+
+    Args:
+        whole: with the runs whose data could not be had.
+    """
     from replica.configuration import read_settings
-    from replica.plan import make_plan
+    from replica.plan import make_plan, whole_plan
 
     _in_project()
     settings = read_settings(Path.cwd(), [*_entries(options), *more])
-    return make_plan(Path.cwd(), settings.values, settings.source)
+    make = whole_plan if whole else make_plan
+    return make(Path.cwd(), settings.values, settings.source)
 
 
 def _entries(options: argparse.Namespace) -> list[str]:
@@ -367,9 +412,9 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    # A plan is hundreds of thousands of objects that all stay: do not look for waste among them.
+    # A plan is hundreds of thousands of objects that all stay: garbage collection finds nothing.
     gc.set_threshold(100_000, 50, 50)
-    # A terminal that is not UTF-8 has no sign for every sign that is printed.
+    # A terminal that is not UTF-8 lacks some of the characters that are printed.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Which results are whole and current; files of results put in the order they were made in."""
+"""Which results are intact and current; and file times in the order in which results were made."""
 
 import multiprocessing
 import os
@@ -41,7 +41,7 @@ def _leave_signals() -> None:
 
 
 def current_figures(plan: Plan) -> list[tuple[str, str]]:
-    """(study, figure) of every figure whose table is the one that the plan asks for, and drawn."""
+    """(study, figure) of every figure whose table is current and that is drawn."""
     found = []
     for study in plan.studies:
         for figure in plan.studies[study].figures:
@@ -54,7 +54,7 @@ def current_figures(plan: Plan) -> list[tuple[str, str]]:
 
 
 def current_correlations(plan: Plan) -> list[str]:
-    """The table of all trained networks and its page, where they are what the plan asks for."""
+    """The table of all trained networks and its page, where they are current."""
     files = [f"{plan.results}/generalization.{ending}" for ending in ("parquet", "html")]
     key = plan.artifacts().get(files[0])
     return files if all(artifacts.has_key(plan.root / file, key) for file in files) else []
@@ -75,11 +75,11 @@ def damaged_data(plan: Plan) -> dict[str, str]:
 
 
 def delete_damaged(plan: Plan) -> list[str]:
-    """Delete what is damaged, naming it; returns the paths, to be made again."""
+    """Delete what is damaged and say so; returns the paths, to be rebuilt."""
     damaged = [name for name, reason in not_current(plan).items() if reason == "damaged"]
     for name in damaged:
         artifacts.remove(plan.root / name)
-        print(f"{name} is damaged: deleted, it will be made again.", flush=True)
+        print(f"{name} is damaged: deleted; it will be rebuilt.", flush=True)
     return damaged
 
 

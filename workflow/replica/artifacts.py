@@ -71,7 +71,7 @@ def _concerns(error: OSError, temporary: Path) -> bool:
 
 
 def remove(path: Path | str) -> None:
-    """Delete a file; it is no error where there is none.
+    """Delete a file; a missing file is not an error.
 
     Raises:
         CannotWrite: it cannot be deleted, and why.
@@ -97,7 +97,7 @@ def table_digest(table: pa.Table) -> str:
 
 
 def _frame_digest(schema: pa.Schema, frame: pd.DataFrame) -> str:
-    # By value and not by buffer: Parquet gives back the same values in other buffers.
+    # By value, not by buffer: Parquet returns the same values in other buffers.
     digest = hashlib.sha256(json.dumps([str(field) for field in schema]).encode())
     digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy())  # type: ignore[arg-type]
     return digest.hexdigest()
@@ -304,9 +304,9 @@ def has_key(path: Path | str, key: str | None) -> bool:
 
 
 def side_by_side(folder: Path) -> str:
-    """A sentence on the libraries of which a folder's artifacts were made with several versions.
+    """A sentence on the libraries whose versions are mixed among the artifacts of a folder.
 
-    Of torch and numpy a patch release changes no number; other minor versions may. "" where all
+    A patch release of torch or numpy changes no number; another minor version may. "" where all
     artifacts of a folder come from one.
     """
     counts: dict[str, dict[str, int]] = {name: {} for name in ("torch", "numpy")}
@@ -329,8 +329,8 @@ def side_by_side(folder: Path) -> str:
     if not mixed:
         return ""
     return (
-        f"Results of different versions stand side by side in {folder}: {'; '.join(mixed)}. "
-        "To make all with one, delete the folder and run again."
+        f"Results from different versions are mixed in {folder}: {'; '.join(mixed)}. "
+        "To make all of them with one version, delete the folder and run again."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a user writes: YAML files, and entries of the command line that are laid over them.
+"""What a user writes: YAML files, and command-line entries that override them.
 
 Snakemake and the command `replica` both read their settings here, so a value means the same in a
 file and on either command line, and the place where it was given can be named.
@@ -28,7 +28,7 @@ class ConfigError(ValueError):
 
 
 # The parser in C, where PyYAML was built with it, takes a tenth of the time.
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The core schema of YAML 1.2: 1e9 is a number, 010 is ten, and `no` and `on` are words."""
 
     yaml_implicit_resolvers: ClassVar[dict] = {}
@@ -69,7 +69,7 @@ def _scalar(name: str) -> Callable[[_Loader, yaml.Node], Any]:
                 return convert(text)
         except ValueError:  # Python reads no number of more than 4300 digits.
             pass
-        raise ConstructorError(None, None, f"{text[:40]!r} is no {name}", node.start_mark)
+        raise ConstructorError(None, None, f"{text[:40]!r} is not a valid {name}", node.start_mark)
 
     return construct
 
@@ -138,9 +138,9 @@ def parse_yaml(text: str, where: str) -> Any:
         return loader.construct_document(node)
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
-        line = f", line {place.line + 1}" if place else ""
+        at = f", line {place.line + 1}" if place else ""
         problem = getattr(error, "problem", None) or error
-        raise ConfigError(f"{where}{line}: not valid YAML ({problem}).") from None
+        raise ConfigError(f"{where}{at}: not valid YAML ({problem}).") from None
     except RecursionError:
         raise ConfigError(f"{where}: not valid YAML (nested too deeply).") from None
     finally:
@@ -176,7 +176,7 @@ def _refuse_twice(
             raise ConstructorError(None, None, problem, key.start_mark)
         if name in lines:
             raise ConfigError(
-                f"{where}, line {line}: the key {name} stands in line {lines[name]} already; "
+                f"{where}, line {line}: the key {name} is already in line {lines[name]}; "
                 "keep one of them."
             )
         lines[name] = line
@@ -225,7 +225,8 @@ def split_entries(line: str) -> list[str]:
 
 def _end_of_entry(text: str) -> int:
     """Where the entry that a text begins with ends."""
-    i, expected = 0, []
+    i = 0
+    expected: list[str] = []
     while i < len(text):
         if quoted := _QUOTED_VALUE.match(text, i):
             i = quoted.end()
@@ -256,7 +257,7 @@ def parse_entries(entries: Iterable[str]) -> dict[str, Any]:
         found = re.fullmatch(r"(?s)([A-Za-z_]\w*)=(.*)", entry)
         if not found:
             raise ConfigError(
-                f"{COMMAND_LINE}: {entry!r} is no key=value; put quotes around an entry with "
+                f"{COMMAND_LINE}: {entry!r} is not key=value; put quotes around an entry with "
                 f"spaces, for example {EXAMPLE}."
             )
         try:
@@ -275,8 +276,7 @@ def lay_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        if both:
+        if isinstance(old, dict) and isinstance(value, dict):
             merged[key] = lay_over(old, value)
         elif value != {} or key not in merged:
             merged[key] = value

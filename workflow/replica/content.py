@@ -35,7 +35,7 @@ def why_nothing(table: pd.DataFrame) -> str:
     if table.empty:
         return NO_DATA
     numbers = table.select_dtypes("number")
-    numbers = numbers[numbers.columns.difference(COORDINATES)]
+    numbers = numbers[numbers.columns.difference(sorted(COORDINATES))]
     if numbers.shape[1] and not np.isfinite(numbers.to_numpy(float)).any():
         return NONE_CONVERGED
     return ""

@@ -1,7 +1,7 @@
 """What a job needs, estimated: work, time, memory, threads, GPU.
 
-What is asked for is generous: a cluster kills what asked for too little, and a second attempt asks
-for more. The time that is expected follows from the work of a job, an amount of one kind, and from
+Requests are generous: a cluster kills a job that exceeds its request, and a second attempt requests
+more. The time that is expected follows from the work of a job, an amount of one kind, and from
 the seconds of a unit of that kind. How much work a run is stands beside its specification, in
 `replica.kinds`. None of it ever enters a result or a key.
 """
@@ -29,6 +29,8 @@ SECONDS = {
     "noisy step": 9e-4,
     # A training step of a narrow network on 20 images of 8x8 pixels.
     "low-data step": 2.5e-3,
+    # An operation of convolutions of 64 filters and more, in float32.
+    "convolution": 1 / 1.1e11,
     # The pass of a training image of 32x32 or 224x224 pixels through a large network.
     "image on a GPU": 2e-4,
     "photograph on a GPU": 5e-4,
@@ -65,9 +67,6 @@ SECONDS = {
 }
 # Training images of the data sets of large networks: CIFAR10.
 IMAGES = 50_000
-# Numbers of a sample, where it is no photograph of 32x32 pixels in colour.
-NUMBERS = {"digits": 8**2, "mnist": 28**2, "mixture": 100, "mixture_imb": 100}
-PHOTOGRAPH = 3 * 32**2
 MARGIN = 3
 # A job of Slurm carries two Snakemake processes besides the training: 1,225 MB of the smallest one.
 BASE_MB = 1600
@@ -108,6 +107,7 @@ class Cost:
         gpu_slots: slots of a GPU; 0 for none, the number of slots of a GPU for the whole of it.
         group: how a cluster may bundle it: `short` ones run one after another in one job, `gpu`
             ones share a GPU, `alone` is a job of its own.
+        on_cores: what a job with a GPU needs where it is to do without.
     """
 
     work: Work
@@ -116,11 +116,7 @@ class Cost:
     threads: int
     gpu_slots: int
     group: Group
-
-
-def numbers(dataset: str) -> int:
-    """Numbers of a sample of a data set; of one that is not known, those of a photograph."""
-    return NUMBERS.get(dataset, PHOTOGRAPH)
+    on_cores: "Cost | None" = None
 
 
 def small(work: Work, more_mb: int = 0) -> Cost:
@@ -141,7 +137,7 @@ def several_on_a_gpu(work: Work) -> Cost:
 
 
 def asked(seconds: float) -> int:
-    """Minutes that a job without a GPU asks for."""
+    """Minutes that a job without a GPU requests."""
     return math.ceil(BASE_MINUTES + MARGIN * seconds / 60)
 
 

@@ -1,4 +1,4 @@
-"""What lies in `results/` by key: results of today are put there, what no plan needs is freed."""
+"""What is stored in `results/` by key: current results are added, what no plan needs is deleted."""
 
 import shutil
 from collections.abc import Sequence

@@ -87,6 +87,34 @@ def apply_style() -> None:
     plt.style.use(STYLE)
 
 
+def plot(
+    draw: Callable[[pd.DataFrame, pd.DataFrame], Figure],
+    figure: str,
+    table: pd.DataFrame,
+    published: Path | None,
+    words: Mapping[str, str],
+    stem: Path,
+) -> None:
+    """Draw a figure from its table, with a footer, as `stem.svg` and `stem.pdf`.
+
+    Args:
+        draw: the figure's function, see `drawn`.
+        figure: its id, which names its rows among the published numbers.
+        table: its table.
+        published: the published numbers of its study (CSV); None where there are none.
+        words: see `footer_text`.
+        stem: of the files; their folder exists.
+    """
+    numbers = pd.DataFrame() if published is None else pd.read_csv(published)
+    if len(numbers):
+        numbers = numbers[numbers["figure"] == figure]
+    apply_style()
+    fig = drawn(draw, table, numbers)
+    footer(fig, footer_text(words))
+    save(fig, stem)
+    plt.close(fig)
+
+
 def drawn(
     draw: Callable[[pd.DataFrame, pd.DataFrame], Figure],
     table: pd.DataFrame,
@@ -145,7 +173,7 @@ def grid(rows: int, columns: int, **style: object) -> tuple[Figure, np.ndarray]:
 
 
 def nothing(ax: Axes, words: str) -> None:
-    """Words in the middle of a panel that has nothing to show."""
+    """A note in the middle of a panel that has nothing to show."""
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", color="0.4")
 
 
@@ -179,7 +207,7 @@ def _shown(ax: Axes) -> np.ndarray:
 
 def ordered_colours(count: int) -> list[str]:
     """Colours for an ordered series (layers, depths), from dark to light, readable in grey."""
-    # Here, because it takes longer to import than all else that a drawing needs.
+    # Imported here: it takes longer than everything else that a drawing needs.
     import seaborn as sns
 
     return sns.color_palette("viridis", max(count, 2)).as_hex()[:count]

@@ -1,4 +1,4 @@
-"""What jobs asked for and what they used, from Snakemake's benchmark files; how far a scale is."""
+"""What jobs requested and used, from Snakemake's benchmark files; the progress of a scale."""
 
 from collections.abc import Mapping
 from math import isnan
@@ -14,7 +14,7 @@ COLUMNS = [
     *["rule", "study", "run", "part", "asked_mb", "used_mb", "asked_minutes", "used_minutes"],
     *["threads", "cpu"],
 ]
-# Below this share of the memory or time asked for, a job could ask for less.
+# Below this share of the requested memory or time, a job could request less.
 WASTEFUL = 0.1
 
 
@@ -62,9 +62,9 @@ def efficiency_table(plan: Plan) -> pd.DataFrame:
 
 
 def print_efficiency(table: pd.DataFrame, console: Console) -> None:
-    """The table on the terminal, slowest first; what asked for far too much is marked."""
+    """The table on the terminal, slowest first; jobs that requested far too much are marked."""
     view = Table(header_style="bold", pad_edge=False)
-    for heading in ("job", "memory: used / asked (MB)", "time: used / asked (min)", "CPU"):
+    for heading in ("job", "memory: used / requested (MB)", "time: used / requested (min)", "CPU"):
         view.add_column(heading, justify="left" if heading == "job" else "right")
     for row in table.sort_values("used_minutes", ascending=False).itertuples():
         mark = " ⇣" if row.used_minutes < WASTEFUL * row.asked_minutes else ""
@@ -75,13 +75,13 @@ def print_efficiency(table: pd.DataFrame, console: Console) -> None:
             "?" if isnan(row.cpu) else f"{row.cpu:.0%}",
         )
     console.print(view)
-    console.print(f"{len(table)} jobs; ⇣ used less than a tenth of the time asked for")
+    console.print(f"{len(table)} jobs; ⇣ used less than a tenth of the requested time")
     if table["used_mb"].isna().any():
-        console.print("? ended before its memory was looked at")
+        console.print("? ended before its memory was measured")
 
 
 def current_jobs(plan: Plan) -> dict[tuple[str, str, str], bool | None]:
-    """How far each job is, from the stamps of its files.
+    """The progress of each job, from the stamps of its files.
 
     Returns:
         (study, rule, name), as in `estimates.job_table`, -> True where its files carry the keys
@@ -124,7 +124,7 @@ def progress_lines(
     """Per study: how many trainings (and certifications), measures and figures are current.
 
     Args:
-        jobs: from `current_jobs`, where they have been looked at already.
+        jobs: from `current_jobs`, if they are already known.
     """
     jobs = current_jobs(plan) if jobs is None else jobs
     lines = []

@@ -1,4 +1,4 @@
-"""What a reproduction will take, before it runs: jobs, hours, memory.
+"""What a reproduction will take, before it runs: jobs, hours, memory, disk.
 
 Hours follow from the work of each job (`replica.costs`) and the time of a unit of it: as measured
 on this machine by `make bench` where it was, and as stated in `replica.costs` where it was not.
@@ -14,8 +14,9 @@ from rich.table import Table
 
 from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS, Work
+from replica.data.registry import card_path
 from replica.kinds import measuring_work
-from replica.plan import Plan, cost_of, make_plan, words
+from replica.plan import Plan, size_of, supply, whole_plan, words
 from replica.settings.study import SCALES
 from replica.verdicts import UNDECIDABLE
 
@@ -25,6 +26,18 @@ UNIT_OF_WORK = "time of a unit of work"
 # Jobs that several studies need.
 SHARED = "shared"
 JOBS = ["study", "rule", "name", "kind", "gpu_hours", "cpu_hours", "mem_mb", "minutes"]
+# What a job leaves beside its states (history, measures, log), and a figure (table, two drawings,
+# its copy in the report), in bytes; means over the laptop scale.
+BYTES_OF_A_JOB, BYTES_OF_A_FIGURE = 60_000, 600_000
+# Of each data set, in MB: the files that are fetched, and the arrays that are made of them. Those
+# that are embedded have next to nothing.
+DATASET_MB = {
+    "mnist": (12, 56), "cifar10": (170, 185), "cifar100": (169, 185), "svhn": (246, 306),
+    "cifar10_jpeg": (19, 185), "imdb": (84, 66), "imdb_table": (21, 66),
+    "tinyshakespeare": (1, 1), "caltech101": (137, 1307), "caltech256": (1184, 4610),
+    "cifar10_c": (2918, 2920), "resnet18_imagenet": (47, 47),
+}  # fmt: skip
+EMBEDDED_MB = (0, 0.3)
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
         rows.append(job | spent | asked)
 
     for part in plan.parts.values():
-        cost, study, stem = cost_of(part), part.study, part.stem
+        cost, study, stem = plan.cost(part), part.study, part.stem
         asked = plan.resources(part)
         needs = {"mem_mb": asked["mem_mb"], "minutes": asked["runtime"]}
         add(study, part.rule, stem, cost.work, cost.threads, gpu_slots=cost.gpu_slots, **needs)
@@ -97,7 +110,7 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
             add(study, "figure_table", figure, start)
             add(study, "figure_plot", figure, start)
         add(study, "claims", study, start)
-    for dataset in sorted({name for part in plan.parts.values() for name in part.datasets}):
+    for dataset in _datasets(plan):
         add(SHARED, "fetch_dataset", dataset, start)
         add(SHARED, "prepare_dataset", dataset, start)
     add(SHARED, "scorecard_table", SHARED, start)
@@ -124,21 +137,23 @@ def hours_left(
 def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFrame:
     """A scorecard that says of each undecided claim which runs would decide it, and their hours.
 
-    Those of the next scale at which the claim is not looked at on a stand-in, with the settings of
-    the study's file; what the study's file says itself stays.
+    Those of the next scale at which its figures have runs, none of them a stand-in, with the
+    settings of the study's file; what the study's file says itself stays.
     """
     rates, later = rates_of(root), SCALES[SCALES.index(scale) + 1 :]
     unanswered = (card["verdict"] == UNDECIDABLE) & (card["decided_by"] == "")
     card = card.copy()
     for study, rows in card[unanswered].groupby("study", sort=False):
         for larger in later:
-            plan = make_plan(root, {"scale": larger, "studies": [str(study)]})
+            plan = whole_plan(root, {"scale": larger, "studies": [str(study)]})
             jobs, claims = job_table(plan, rates), words.claim_specs(plan, str(study))
             for index, row in rows.iterrows():
                 claim = claims.get(row["claim"])
                 if claim is None or claim["stand_in"] or card.at[index, "decided_by"]:
                     continue
-                card.at[index, "decided_by"] = _hours_of(plan, jobs, str(study), claim["figures"])
+                if plan.parts_behind(str(study), claim["figures"]):
+                    said = _hours_of(plan, jobs, str(study), claim["figures"])
+                    card.at[index, "decided_by"] = said
     return card
 
 
@@ -175,9 +190,36 @@ def study_table(jobs: pd.DataFrame) -> pd.DataFrame:
 
 
 def disk_mb(plan: Plan, study: str) -> float:
-    """The size of what a study has left at this scale, in MB."""
-    folder = plan.root / plan.results / study
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    """The size of what a study has left at this scale, in MB.
+
+    Links in `results/store` to the same files take nothing, and are not looked at. `SHARED` is all
+    that belongs to no study: data sets, logs, the report.
+    """
+    results, folders = plan.root / plan.results, [plan.root / plan.results / study]
+    if study == SHARED:
+        others = {results / each for each in plan.studies}
+        folders = [path for path in results.glob("*") if path not in others]
+        for name in _datasets(plan):
+            card = plan.root / card_path(plan.config.data_dir, name)
+            folders += [card.parent, card.parents[2] / "raw" / name]
+    files = (path for folder in folders for path in (folder, *folder.rglob("*")))
+    return sum(path.stat().st_size for path in files if path.is_file()) / 1e6
+
+
+def disk_to_come_mb(plan: Plan, study: str) -> float:
+    """The size of what a study will have left once it has run, in MB, about.
+
+    Most of it are the states of its runs (`replica.plan.size_of`). `SHARED` is the data sets.
+    """
+    if study == SHARED:
+        return sum(sum(DATASET_MB.get(name, EMBEDDED_MB)) for name in _datasets(plan))
+    parts = [part for part in plan.parts.values() if part.study == study]
+    states = sum(size_of(part) + BYTES_OF_A_JOB for part in parts)
+    return (states + BYTES_OF_A_FIGURE * len(plan.studies[study].figures)) / 1e6
+
+
+def _datasets(plan: Plan) -> list[str]:
+    return sorted({name for part in plan.parts.values() for name in part.datasets})
 
 
 def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
@@ -186,29 +228,33 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
     table = study_table(jobs)
     view = Table(header_style="bold", pad_edge=False, title=f"scale {plan.config.scale}")
     for heading in ("study", "jobs", "GPU hours", "CPU hours", "largest job (MB)",
-                    "longest (min)", "on disk now (MB)"):  # fmt: skip
+                    "longest (min)", "disk (MB)", "on disk now"):  # fmt: skip
         view.add_column(heading, justify="left" if heading == "study" else "right")
-    for row in table.itertuples():
-        there = disk_mb(plan, row.study)
-        asked = [f"{x:,.0f}" if x == x else "–" for x in (row.mem_mb, row.minutes)]
-        hours = [f"{x:,.2f}" for x in (row.gpu_hours, row.cpu_hours)]
-        on_disk = f"{there:,.0f}" if there else "–"
-        view.add_row(row.study, f"{row.jobs:,}", *hours, *asked, on_disk)
+    table["disk"] = [disk_to_come_mb(plan, study) for study in table["study"]]
+    table["now"] = [disk_mb(plan, study) for study in table["study"]]
     total, largest = table.sum(numeric_only=True), table.max(numeric_only=True)
-    hours = [f"{total[name]:,.2f}" for name in ("gpu_hours", "cpu_hours")]
-    asked = [f"{largest[name]:,.0f}" for name in ("mem_mb", "minutes")]
-    view.add_section()
-    view.add_row("all", f"{total['jobs']:,.0f}", *hours, *asked, "")
+    of_all = {"study": "all", **total, **largest[["mem_mb", "minutes"]]}
+    for row in [*table.to_dict("records"), of_all]:
+        if row is of_all:
+            view.add_section()
+        hours = [f"{row[name]:,.2f}" for name in ("gpu_hours", "cpu_hours")]
+        # A study without runs at this scale has no largest job.
+        whole = [f"{x:,.0f}" if x > 0 else "–"
+                 for x in (row["mem_mb"], row["minutes"], row["disk"], row["now"])]  # fmt: skip
+        view.add_row(row["study"], f"{row['jobs']:,.0f}", *hours, *whole)
     console.print(view)
     for line in notes(jobs, rates):
         console.print(line, highlight=False)
+    if fetched := supply.in_words(plan, supply.to_fetch(plan)):
+        console.print(fetched, highlight=False)
 
 
 def notes(jobs: pd.DataFrame, rates: Rates) -> list[str]:
     """What the hours of a table of jobs mean, and what they rest on, in sentences."""
     lines = [
         "Hours are expected: of a whole GPU, and of one core for jobs without a GPU. Memory and "
-        "minutes are what a job asks for on a cluster."
+        "minutes are what a job asks for on a cluster. Disk is what is left in the end; while "
+        "trainings run, their checkpoints come on top."
     ]
     if not rates.measured:
         return [*lines, f"Rates: as stated in workflow/replica/costs.py; there is no {BENCHMARKS}, "

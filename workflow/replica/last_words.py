@@ -1,4 +1,4 @@
-"""Why jobs failed, brought from where it is known to the end of what `launch` prints.
+"""Why jobs failed, passed on to the last lines that `launch` prints.
 
 A job says its last sentence to the process that started it, where that is of ours, and to its log.
 Snakemake's process hands on which jobs failed, through a pipe: a full disk does not stop it.
@@ -75,7 +75,8 @@ def _interrupt_once(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _hand_on(record: logging.LogRecord, tell: Tell) -> None:
+def _hand_on(record: Any, tell: Tell) -> None:
+    """Snakemake adds to a log record what its event is about."""
     kind = str(getattr(getattr(record, "event", None), "value", ""))
     if kind == "job_error":
         files = [*map(str, record.log), *map(str, record.output)]

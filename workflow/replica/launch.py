@@ -40,7 +40,9 @@ from replica import (
     rulebook,
     starter,
 )
-from replica.plan import Plan, keys, words
+from replica.data import at_hand
+from replica.data.fetch import FetchError, fetch_dataset
+from replica.plan import Plan, keys, supply, words
 
 
 class AlreadyRunning(RuntimeError):
@@ -79,7 +81,7 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
     """Run Snakemake on this machine or on a cluster, then build the report.
 
     Args:
-        plan: of `config/config.yaml` with `config` laid over it.
+        plan: of `config/config.yaml` with `config` laid over it, with all its runs.
         config: `key=value` entries, as Snakemake takes them.
         arguments: for Snakemake, such as targets.
         slurm: use `profiles/slurm`.
@@ -110,6 +112,9 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         environment = caches(folder)
         _stop_leftover_processes(plan.root)
         _clear_results_folder(plan)
+        if not arguments:
+            _fetch(plan)
+        plan = supply.with_data(plan)
         if slurm:
             command += ["--profile", "profiles/slurm", "--slurm-jobname-prefix", prefix]
         if any((folder / "locks").glob("*")):
@@ -139,6 +144,25 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
             status = status or 1
         _print_failures(events, plan.root, began)
         return status
+
+
+def _fetch(plan: Plan) -> None:
+    """Fetch the data that jobs of a plan wait for; note what cannot be had.
+
+    Snakemake does not go on after a job that failed; a plan without the runs in question does.
+    """
+    wanted, data = supply.to_fetch(plan), supply.data_folder(plan)
+    if wanted:
+        print(supply.in_words(plan, wanted), file=sys.stderr)
+    for name in dict.fromkeys(name for part in plan.parts.values() for name in part.datasets):
+        entry = plan.registry[name]
+        if name in wanted:
+            try:
+                fetch_dataset(entry, plan.config.mirrors, data / "raw" / name)
+            except FetchError as error:
+                at_hand.note(entry, data, str(error))
+                continue
+        at_hand.forget(entry, data)
 
 
 def _keep_digests(plan: Plan) -> None:
@@ -339,6 +363,8 @@ def build_report(
     missing = " ".join("/".join(names) for names in every if names not in current)
     print(f"Not made: {missing or 'no figure'}.", file=sys.stderr)
     rows = pd.concat([_decidable(plan, s, current) for s in plan.studies], ignore_index=True)
+    called = {name: entry.title for name, entry in plan.registry.items()}
+    rows = report.with_titles(rows, called)
     rows = estimates.with_deciding_runs(rows, plan.root, plan.config.scale)
     rows = rulebook.with_dates(rows, plan.root, plan.config.scale, rulebook.of_plan(plan))
     stamp = provenance.begin(spec={}, key="partial", code="", seeds=[], device="cpu")

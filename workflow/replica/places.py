@@ -32,13 +32,13 @@ def normalised(place: str) -> str:
     if not place.strip():
         raise ValueError("expected a folder or an address, got nothing")
     if re.search(r"[\x00-\x1f\x7f-\x9f]", place):
-        raise ValueError("it has a tab, a line break or another character of control")
+        raise ValueError("it contains a tab, a line break or another control character")
     if is_address(place):
         if not urlsplit(place).netloc:
-            raise ValueError("the name of the server is missing")
+            raise ValueError("the server's name is missing")
         return place.rstrip("/")
     if WINDOWS.match(place):
-        raise ValueError("it is a path of Windows: name the folder as this system does")
+        raise ValueError("it is a Windows path: write the folder as this system does")
     if FILE.match(place):
         address = urlsplit(place)
         if address.netloc not in ("", "localhost"):
@@ -58,7 +58,7 @@ def normalised(place: str) -> str:
     # Two slashes at the beginning mean nothing here, but POSIX lets them stand.
     path = re.sub("^//", "/", os.path.normpath(path))
     if "$" in path:
-        raise ValueError("a $ can only stand before the name of a variable")
+        raise ValueError("a $ must be followed by the name of a variable")
     # What begins like something else, as a folder called ~ does, means the same when read again.
     special = path.startswith(("~", " ")) or FILE.match(path) or WINDOWS.match(path)
     return f"./{path}" if special else path
@@ -72,7 +72,7 @@ def _expanded(place: str) -> str:
     place = os.path.expandvars(place)
     path = os.path.expanduser(place)
     if path.startswith("~"):
-        raise ValueError("there is no such user or no home folder")
+        raise ValueError("there is no such user, or the user has no home folder")
     return path
 
 
@@ -87,7 +87,7 @@ def folder(place: str) -> str:
     if is_address(found):
         raise ValueError("it is an address: name a folder")
     if re.search("[{}]", found):
-        raise ValueError("the name of the folder cannot hold braces")
+        raise ValueError("the folder's name must not contain braces")
     if Path(found).exists() and not Path(found).is_dir():
         raise ValueError("it is a file: name a folder")
     return found

@@ -142,7 +142,7 @@ def _sources(library: Path) -> str:
 
 @functools.cache
 def _content(path: Path) -> str:
-    """What stood in a file when this process first read it.
+    """The content of a file when this process first read it.
 
     So what is kept belongs to the text that it was made of, also where a file is edited meanwhile.
     """
@@ -444,7 +444,7 @@ class NotEnoughMemory(RuntimeError):
 
 
 def require_memory(mem_mb: int, name: str) -> None:
-    """Stop a job that cannot fit before it starts.
+    """Stop a job that does not fit into memory before it starts.
 
     Args:
         mem_mb: what the job is estimated to need, in MB.
@@ -456,14 +456,14 @@ def require_memory(mem_mb: int, name: str) -> None:
     has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6
     if mem_mb > has:
         raise NotEnoughMemory(
-            f"{name} needs about {mem_mb} MB of memory and this machine has {has} MB: make the "
+            f"{name} needs about {mem_mb} MB of memory but this machine has {has} MB: make the "
             "run smaller (width, seeds, samples), or run it on a larger machine."
         )
 
 
 @dataclass
 class Stamp:
-    """What an artifact says of its making; `finish` adds what is known only at the end."""
+    """How an artifact was made; `finish` adds what is known only at the end."""
 
     content: dict[str, object]
     started: float = field(default_factory=time.monotonic)
@@ -533,7 +533,7 @@ def one_sentence(log: Path | str | None) -> Iterator[None]:
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except Exception as error:
-            # On a full disk the log is not written, and the sentence is said all the same.
+            # On a full disk the log is not written, but the sentence is still printed.
             _to_log(traceback.format_exc())
             sentence = last_words.sentence_of(error)
             if isinstance(error, OSError) and error.errno in refusals.REASONS:

@@ -1,4 +1,4 @@
-"""What the operating system refused, in a sentence for people: what, where, what to do."""
+"""Errors of the operating system as one sentence for people: what, where, what to do."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ REASONS = {
     errno.EACCES: "permission denied: make it readable and the folder writable",
     errno.EPERM: "the system does not permit it: only the owner may do this",
     errno.ENOENT: "there is no such file or folder",
-    errno.ENOTDIR: "a part of this path is a file and not a folder: move it away",
+    errno.ENOTDIR: "a part of this path is a file, not a folder: move it away",
     errno.EISDIR: "this is a folder and not a file: move it away",
     errno.EEXIST: "something else is there already: move it away",
     errno.ENOTEMPTY: "the folder is not empty: empty it",
@@ -36,7 +36,7 @@ REASONS = {
 
 
 def reason(error: OSError, path: Path | str | None = None) -> str:
-    """Why, and what to do, without a full stop; names the owner or the link that is in the way.
+    """The reason and the remedy, without a full stop; names the owner or the link in the way.
 
     Args:
         path: what was to be used; else the one that the error names.
@@ -74,8 +74,8 @@ def _foreign(path: Path) -> str | None:
             return None
         what = "it" if place == path else str(place)
         return (
-            f"{what} belongs to {_user(owner)} and you are {_user(os.geteuid())}: ask for the "
-            "permission, or work with a copy of your own"
+            f"{what} belongs to {_user(owner)} and you are {_user(os.geteuid())}: ask for "
+            "permission, or work on a copy of your own"
         )
     return None
 
@@ -94,7 +94,7 @@ def _obstacle(path: Path) -> str | None:
     for place in (*reversed(path.absolute().parents), path):
         if os.path.islink(place) and not os.path.exists(place):
             target = os.readlink(place)
-            return f"{place} is a link to {target}, which is not there: make it, or delete the link"
+            return f"{place} is a link to {target}, which is missing: create it, or delete the link"
         if os.path.isfile(place) and place != path:
-            return f"{place} is a file and not a folder: move it away"
+            return f"{place} is a file, not a folder: move it away"
     return None

@@ -37,6 +37,9 @@ def decide_claims(
     for claim, spec in claims.items():
         needed = {figure: tables.get(figure) for figure in spec["figures"]}
         verdict = _verdict(getattr(module, f"claim_{claim}"), needed, spec)
+        if missing := spec["missing"]:
+            detail = f"{missing}; of the others: {verdict.detail}"
+            verdict = replace(verdict, verdict=UNDECIDABLE, detail=detail)
         value = verdict.value
         rows.append(
             {
@@ -63,10 +66,12 @@ def _verdict(
     tables: Mapping[str, pd.DataFrame | None],
     spec: Mapping[str, Any],
 ) -> Verdict:
-    """What a claim says of its tables; undecidable, with the reason, where they hold nothing.
+    """The verdict of a claim on its tables; undecidable, with the reason, if they hold nothing.
 
-    A stand-in cannot refute or support what it stands for: what it shows is reported beside.
+    A stand-in can neither refute nor support a claim; what it shows is reported next to it.
     """
+    if spec["off"]:
+        return undecidable("; ".join(spec["off"]))
     absent = [figure for figure, table in tables.items() if table is None]
     if absent:
         why = f"no table of {', '.join(absent)}: its jobs did not finish"
@@ -84,6 +89,18 @@ def _verdict(
     if spec["stand_in"]:
         return replace(verdict, verdict=UNDECIDABLE, detail=f"{spec['stand_in']}; there: {detail}")
     return replace(verdict, detail=detail)
+
+
+def with_titles(card: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """A scorecard that calls its data sets by their titles, which say how images are coded.
+
+    Args:
+        titles: of data sets, by the name that they have in the configuration.
+    """
+    called = card["data"].map(
+        lambda names: " and ".join(titles.get(name, name) for name in names.split(", "))
+    )
+    return card.assign(data=called)
 
 
 def show_number(value: float) -> str:

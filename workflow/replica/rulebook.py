@@ -1,4 +1,4 @@
-"""When the rule of each claim was fixed, and whether results had been seen: `config/rules.lock`.
+"""When the rule of each claim was fixed, and whether results had been seen (`config/rules.lock`).
 
 A rule that changes after its outcome is known can be made to hold. So the file has the digest of
 each rule, and of the settings that decide it at each scale; `replica rules` adds an entry
@@ -16,7 +16,7 @@ import yaml
 from replica.artifacts import write_bytes
 from replica.configuration import read_yaml
 from replica.kinds.base import Strict
-from replica.plan import Plan, make_plan
+from replica.plan import Plan, whole_plan
 from replica.plan.keys import RULES
 from replica.provenance import code_digest, key_of
 from replica.settings.study import SCALES
@@ -27,7 +27,7 @@ HEAD = """\
 # each scale, the newest entry last. `results: seen` says that results were known by then.
 # Made by `replica rules`; the reasons may be edited by hand.
 """
-# Too small for a verdict on evidence
+# Too small for a verdict on evidence.
 FIRST_LOOK = "smoke"
 
 
@@ -62,7 +62,13 @@ class Digests(NamedTuple):
 
 
 def of_plan(plan: Plan) -> dict[tuple[str, str], Digests]:
-    """The digests of every claim of a plan, by study and name."""
+    """The digests of every claim of a plan, by study and name.
+
+    Data that stand in for others, and data that could not be had, change no setting: the scorecard
+    says both, and the digests are those of the runs as they were asked for.
+    """
+    if plan.stand_ins or plan.missing:
+        plan = whole_plan(plan.root, plan.config.model_dump(mode="json") | {"mirrors": []})
     found = {}
     for slug, study in plan.studies.items():
         for name, claim in study.claims.items():
@@ -81,7 +87,7 @@ def digests(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for scale in SCALES:
         if scale != FIRST_LOOK:
-            for claim, (rule, settings) in of_plan(make_plan(root, {"scale": scale})).items():
+            for claim, (rule, settings) in of_plan(whole_plan(root, {"scale": scale})).items():
                 own = found.setdefault(claim, {"settings": {}})
                 own["rule"] = rule
                 own["settings"][scale] = settings
@@ -103,7 +109,7 @@ def read(root: Path) -> dict[tuple[str, str], list[Entry]]:
 
 
 def changed(root: Path) -> list[tuple[str, str]]:
-    """The claims whose rule or settings are not those of their newest entry; or that are gone."""
+    """The claims whose rule or settings differ from their newest entry, and removed claims."""
     now, noted = digests(root), read(root)
     last = {
         claim: {"rule": entries[-1].rule, "settings": entries[-1].settings}
@@ -113,7 +119,7 @@ def changed(root: Path) -> list[tuple[str, str]]:
 
 
 def add_entries(root: Path, reason: str, seen: bool, today: datetime.date) -> list[tuple[str, str]]:
-    """Add an entry for each claim whose rule or settings have changed; claims that are gone go.
+    """Add an entry for each claim whose rule or settings have changed; removed claims are dropped.
 
     Returns:
         Those claims.
@@ -123,8 +129,14 @@ def add_entries(root: Path, reason: str, seen: bool, today: datetime.date) -> li
     for (study, claim), digest in now.items():
         entries = list(noted.get((study, claim), []))
         if (study, claim) in again:
-            results = "seen" if seen else "not seen"
-            entries.append(Entry(date=f"{today}", results=results, reason=reason, **digest))
+            entries.append(
+                Entry(
+                    date=f"{today}",
+                    results="seen" if seen else "not seen",
+                    reason=reason,
+                    **digest,
+                )
+            )
         dumped = [
             entry.model_dump()
             | {
@@ -146,13 +158,13 @@ def with_dates(
 
     Args:
         scale: of the runs.
-        ran: from `of_plan`; a rule or settings that are not those of the newest entry are said.
+        ran: from `of_plan`; a rule or settings that differ from the newest entry are reported.
     """
     noted = read(root)
     words = []
-    for row in card.itertuples():
-        entries = noted.get((row.study, row.claim), [])
-        words.append(_fixed(entries[-1], scale, ran[row.study, row.claim]) if entries else "")
+    for study, claim in zip(card["study"], card["claim"], strict=True):
+        entries = noted.get((study, claim), [])
+        words.append(_fixed(entries[-1], scale, ran[study, claim]) if entries else "")
     return card.assign(fixed=words)
 
 
@@ -161,5 +173,5 @@ def _fixed(entry: Entry, scale: str, ran: Digests) -> str:
     if ran.rule != entry.rule:
         return f"not fixed: the rule was changed after {known}"
     if ran.settings != entry.settings.get(scale, ran.settings):
-        return f"the rule {known}; the settings of these runs are not those fixed then"
+        return f"the rule {known}; the settings of these runs differ from those fixed then"
     return known

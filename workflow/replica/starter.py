@@ -1,4 +1,4 @@
-"""Jobs are forked from a process that has imported their libraries already.
+"""Jobs are forked from a process that has already imported their libraries.
 
 A job's script takes seconds to import torch or the drawing libraries, as long as many jobs compute.
 On one machine the scripts are therefore run in forks of a server that has imported them once: a
@@ -72,12 +72,11 @@ class Starter:
         """
         answers: SimpleQueue[Any] = SimpleQueue()
         with self._lock:
-            if self._connection is None:
-                self._serve()
+            connection = self._connection or self._serve()
             number = next(self._numbers)
             self._answers[number] = answers
             try:
-                self._connection.send((number, script, dict(environment), threads))
+                connection.send((number, script, dict(environment), threads))
             except OSError:
                 raise StarterEnded(_ENDED) from None
 
@@ -88,7 +87,7 @@ class Starter:
 
         return next_answer(), next_answer
 
-    def _serve(self) -> None:
+    def _serve(self) -> Connection:
         ours, theirs = multiprocessing.Pipe()
         handle = theirs.fileno()
         command = [sys.executable, "-m", __name__, str(handle), *self._modules]
@@ -96,6 +95,7 @@ class Starter:
         theirs.close()
         self._connection = ours
         threading.Thread(target=self._hear, args=(ours, process), daemon=True).start()
+        return ours
 
     def _hear(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
         """Hand on what the server says, until it ends."""
@@ -112,7 +112,7 @@ class Starter:
                 answers.put(None)
 
 
-_ENDED = "the process that jobs are started from has ended; was it killed, or is memory short?"
+_ENDED = "the process that starts the jobs has ended; was it killed, or is memory short?"
 
 
 def serve(connection: Connection, modules: Sequence[str]) -> None:
@@ -123,15 +123,15 @@ def serve(connection: Connection, modules: Sequence[str]) -> None:
     When the other side is gone the scripts get SIGTERM, at which trainings save their state.
     """
     # Ctrl-C and signals to the whole group are for the jobs; this process ends after them.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)
     for module in modules:
         import_module(module)
     # Collections would write to all that was imported, and so copy it into each fork.
     gc.collect()
     gc.freeze()
     context = multiprocessing.get_context("fork")
-    running: dict[int, tuple[int, Any, int]] = {}
+    running: dict[Any, tuple[int, Any, int]] = {}
     try:
         while True:
             for ready in wait([connection, *running]):
@@ -218,7 +218,7 @@ def fork_scripts(
         return
     if not is_as_known(PythonScript):
         print(
-            f"Snakemake {version('snakemake')} starts scripts in another way than expected: "
+            f"Snakemake {version('snakemake')} starts scripts in an unexpected way: "
             "each job starts an interpreter of its own, which takes seconds more.",
             file=sys.stderr,
         )
@@ -240,7 +240,7 @@ def fork_scripts(
                 stack.enter_context(benchmarked(pid if record else False, record))
             status, cpu_seconds, words = end()
         if record:
-            # Exact, where Snakemake looks from time to time.
+            # Exact, whereas Snakemake samples from time to time.
             record.running_time, record.cpu_time = time.time() - began, cpu_seconds
         if status:
             if status < 0:

@@ -1,4 +1,4 @@
-"""States by key: what was trained once is not trained again, whatever was tried in between.
+"""States by key: nothing is trained twice, whatever was tried in between.
 
 `results/store/<key>` has the files of a training as links to those that the workflow made, which
 take no space of their own while both are there. Going back to earlier settings, or asking for an
@@ -17,7 +17,7 @@ FOLDER = Path("results/store")
 
 
 def restore(key: str, outputs: Mapping[str, str]) -> bool:
-    """Put what the store has of a key in the place of a job's outputs.
+    """Put the stored files of a key in place of a job's outputs.
 
     Args:
         key: of the training.
@@ -35,14 +35,14 @@ def restore(key: str, outputs: Mapping[str, str]) -> bool:
     for source, target in files.items():
         with artifacts.atomic(target) as temporary:
             _link(source, temporary)
-        # As new as if it had just been made: Snakemake compares times with those of inputs.
+        # With the time of now: Snakemake compares it with the times of the inputs.
         os.utime(target)
-    print(f"Trained before with this key: taken from {FOLDER / key}.", file=sys.stderr)
+    print(f"Already trained with this key: taken from {FOLDER / key}.", file=sys.stderr)
     return True
 
 
 def keep(key: str, outputs: Mapping[str, str], root: Path = Path()) -> None:
-    """Keep what a job has made; nothing is kept where the file system knows no hard links."""
+    """Store what a job has made; nothing is stored on a file system without hard links."""
     for name, path in outputs.items():
         kept = root / _stored(key, name, path)
         try:

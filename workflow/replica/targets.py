@@ -1,4 +1,4 @@
-"""What may be asked of Snakemake by name; a sentence for what it does not know."""
+"""Targets that Snakemake can be given by name, and a sentence on one that it does not know."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from replica.settings.study import SCALES
 
 
 def asked_for(command: Sequence[str]) -> list[str]:
-    """The targets on Snakemake's command line; its workflow knows them too late to say a word.
+    """The targets on Snakemake's command line; the workflow itself learns them too late.
 
     Args:
         command: `sys.argv`; of another program than Snakemake it has no targets.
@@ -49,8 +49,8 @@ def _matches(rules: list[Any], target: str) -> Iterable[Mapping[str, str]]:
 
 def _exists(plan: Plan, wildcards: Mapping[str, str]) -> bool:
     """Whether what wildcards name is in the plan."""
-    study = wildcards.get("study")
-    if study is not None and study not in plan.studies:
+    study = wildcards.get("study", "")
+    if "study" in wildcards and study not in plan.studies:
         return False
     if "part" in wildcards:
         return (study, wildcards["run"], wildcards["part"]) in plan.parts
@@ -66,14 +66,14 @@ def _sentence(plan: Plan, names: set[str], target: str) -> str:
     scale = parts[1] if len(parts) > 2 and parts[0] == "results" else ""
     if scale in SCALES and scale != plan.config.scale:
         return (
-            f"{target} is of the scale {scale}, and this run is of the scale "
+            f"{target} belongs to the scale {scale}, but this run has the scale "
             f"{plan.config.scale}: add --config scale={scale}."
         )
     study = target if scale == "" else (parts[2] if len(parts) > 3 else "")
     left_out = (plan.root / f"config/studies/{study}.yaml").exists() and study not in plan.studies
     if study and left_out:
         return (
-            f"{target}: the study {study} is not among those of this run "
+            f"{target}: the study {study} is not part of this run "
             f"({', '.join(plan.studies)}): add it to studies in config/config.yaml."
         )
     files = [file for study in plan.studies for file in plan.targets(study)]

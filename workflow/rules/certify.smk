@@ -32,7 +32,7 @@ rule certify:
         datasets=lambda wildcards: plan.dataset_keys(part_of(wildcards)),
         base=lambda wildcards: part_of(wildcards).base.spec.model_dump(mode="json"),
         slice=lambda wildcards: part_of(wildcards).slice,
-        # Counts outlive the job: more draws go on from fewer.
+        # Counts outlive the job: more draws continue from fewer.
         checkpoint=lambda wildcards: f"results/counts/{keys.counts_key(plan, part_of(wildcards))}.safetensors",
     script:
         "../scripts/certify.py"

@@ -1,4 +1,4 @@
-# The plan of this configuration, and the small functions that rules take their inputs from.
+# The plan of this configuration, and the small functions that give rules their inputs.
 
 import os
 import sys
@@ -24,11 +24,11 @@ try:
     )
     plan = make_plan(workflow.basedir, settings.values, settings.source)
 except ConfigError as error:
-    # One sentence, not a traceback: the user has to mend the configuration.
+    # One sentence, not a traceback: the user has to correct the configuration.
     sys.exit(f"Configuration: {error}")
 
-# Scripts and the report see the settings as they were understood. Places are in no parameter of a
-# rule: to name another re-runs nothing.
+# Scripts and the report see the settings as they were read. Places are in no parameter of a rule:
+# changing one re-runs nothing.
 config.clear()
 config.update(plan.config.model_dump(mode="json"))
 workflow.configfiles.insert(0, os.path.join(workflow.basedir, CONFIG_FILE))

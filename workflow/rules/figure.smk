@@ -28,6 +28,7 @@ rule figure_table:
     params:
         key=key("table"),
         code=code("table"),
+        runs=lambda wildcards: plan.figure(wildcards.study, wildcards.figure).runs,
         status=lambda wildcards: words.status(plan, wildcards.study, wildcards.figure),
         ran=lambda wildcards: words.ran(plan, wildcards.study, wildcards.figure),
     script:

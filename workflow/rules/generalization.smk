@@ -1,4 +1,4 @@
-# Measures of generalization of every trained network, and which of them go along with the gap.
+# Measures of generalization of every trained network, and which of them correlate with the gap.
 
 
 localrules:

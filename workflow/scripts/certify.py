@@ -4,7 +4,7 @@ from replica import artifacts, provenance, store
 from replica.kinds import training_cost
 from replica.settings.validation import validate_run
 from replica.smoothing.certification import Base, certify
-from replica.training.jobs import started
+from replica.training.jobs import open_job
 
 job = snakemake
 with provenance.one_sentence(job.log[0]):
@@ -13,7 +13,7 @@ with provenance.one_sentence(job.log[0]):
         spec = validate_run(job.params.spec, job.wildcards.run)
         base = validate_run(job.params.base, spec.base_run)
         slots = training_cost(spec, len(job.params.seeds), base).gpu_slots
-        with started(job, slots) as (run, stamp):
+        with open_job(job, slots) as (run, stamp):
             counts = certify(spec, run, Base(base, run.start), job.params.slice)
         artifacts.write_tensors(job.output.counts, counts, stamp.finish())
         store.keep(job.params.key, outputs)

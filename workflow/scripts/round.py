@@ -4,7 +4,7 @@ import os
 
 from replica import artifacts, kinds, provenance, store
 from replica.settings.validation import validate_run
-from replica.training.jobs import started
+from replica.training.jobs import open_job
 
 job = snakemake
 with provenance.one_sentence(job.log[0]):
@@ -13,7 +13,7 @@ with provenance.one_sentence(job.log[0]):
         spec = validate_run(job.params.spec, job.wildcards.run)
         slots = kinds.training_cost(spec, len(job.params.seeds)).gpu_slots
         before = next(iter(job.input.labelled), None)
-        with started(job, slots) as (run, stamp):
+        with open_job(job, slots) as (run, stamp):
             trained, labelled = provenance.function(kinds.makes(spec))(
                 spec, run, job.params.stage, artifacts.read_table(before) if before else None
             )

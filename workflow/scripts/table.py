@@ -5,7 +5,7 @@ from importlib import import_module
 import pandas as pd
 
 from replica import artifacts, provenance
-from replica.measures.inputs import Inputs
+from replica.measures.inputs import Inputs, figure_table
 
 job = snakemake
 study, figure = job.wildcards.study, job.wildcards.figure
@@ -33,5 +33,6 @@ with provenance.one_sentence(job.log[0]):
         status=job.params.status,
         **{k: pd.concat(v, ignore_index=True) if v else pd.DataFrame() for k, v in frames.items()},
     )
-    table = getattr(import_module(f"replica.studies.{study}"), f"table_{figure}")(inputs)
+    make = getattr(import_module(f"replica.studies.{study}"), f"table_{figure}")
+    table = figure_table(make, inputs, job.params.runs)
     artifacts.write_table(job.output.table, table, stamp.finish())

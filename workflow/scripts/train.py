@@ -4,7 +4,7 @@ import os
 
 from replica import artifacts, kinds, provenance, store
 from replica.settings.validation import validate_run
-from replica.training.jobs import started
+from replica.training.jobs import open_job
 
 job = snakemake
 with provenance.one_sentence(job.log[0]):
@@ -12,7 +12,7 @@ with provenance.one_sentence(job.log[0]):
     if not store.restore(job.params.key, outputs):
         spec = validate_run(job.params.spec, job.wildcards.run)
         slots = kinds.training_cost(spec, len(job.params.seeds)).gpu_slots
-        with started(job, slots) as (run, stamp):
+        with open_job(job, slots) as (run, stamp):
             trained = provenance.function(kinds.makes(spec))(spec, run)
         artifacts.write_tensors(job.output.states, trained.states, stamp.finish())
         artifacts.write_table(job.output.history, trained.history, stamp.finish())

@@ -1,4 +1,4 @@
-"""What needs no training: the cost of patterns on drawn tokens, and deep random networks."""
+"""Experiments without training: the cost of patterns on drawn tokens, and deep random networks."""
 
 import itertools
 
@@ -23,7 +23,7 @@ NETS = {
     "full": {"skip": True, "mlp": True, "norm": True},
 }
 MASKS = ("complete", "causal", "window", "one-sided")
-# Attention that is the same whatever the tokens, and the mask that it fits.
+# Attention that does not depend on the tokens, and the mask that it fits.
 FORCED = {
     "uniform": "complete",
     "causal uniform": "causal",
@@ -31,12 +31,12 @@ FORCED = {
     "sink, value 0": "causal",
     "diagonal": "causal",
 }
-# Likeness is measured down to rounding errors.
+# Similarity is measured down to rounding errors.
 DTYPE = torch.float64
 
 
 def train_beds(spec: BedsSpec, job: Job) -> Result:
-    """Solve the programs of a bed; the states are the columns of the table.
+    """Solve the programs of synthetic tokens; the states are the columns of the table.
 
     Rows of beds: pattern of n tokens with a common direction of length m; costs are NaN where there
     is no W, `theory_frobenius` and `theory_nuclear` where there is no closed form (D7). Rows of
@@ -160,7 +160,7 @@ def random_network(
 
 
 def visible(mask: str, n: int, window: int) -> Tensor:
-    """Which tokens see which, (n, n) bool: all, those before, those near, those shortly before."""
+    """Which tokens see which, (n, n) bool: all, preceding, nearby, or nearby preceding ones."""
     i = torch.arange(n)
     ahead = i[:, None] - i
     return {
@@ -172,6 +172,6 @@ def visible(mask: str, n: int, window: int) -> Tensor:
 
 
 def forced(pattern: str, n: int) -> Tensor:
-    """Attention that is the same whatever the tokens, (n, n)."""
+    """Attention that does not depend on the tokens, (n, n)."""
     of = {"uniform": sinks.uniform, "causal uniform": sinks.causal_uniform, "diagonal": np.eye}
     return torch.from_numpy(of.get(pattern, sinks.pure_sink)(n))

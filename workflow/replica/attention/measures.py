@@ -1,4 +1,4 @@
-"""Measures of trained decoders: how patterns come about, and what stands at the end."""
+"""Measures of trained decoders: how patterns emerge, and what the trained network does."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from replica.models.decoder import Edit, See
 from replica.provenance import stream_seed
 from replica.theory.margins import min_norm_point
 
-# A row is a hard switch where its first weight is above SINK, or, of weights that need not sum to
-# 1, below IDLE, and what it gives is below SWITCHED_OFF of the mean over trigger rows.
+# A row is a hard switch if its first weight is above SINK (or, if weights need not sum to 1, below
+# IDLE) and its output is below SWITCHED_OFF times the mean over trigger rows.
 SINK, IDLE, SWITCHED_OFF = 0.9, 0.05, 0.1
 # The threshold of importance of Gu et al. 2025.
 EPSILON = 0.3
@@ -34,7 +34,7 @@ FACTS = ["attention", "forbid", "residual", "mlp", "depth", "width", "heads", "c
 def measure_decoder(
     spec: DecoderSpec, states: dict[str, Tensor], *, run: str, threads: int, card: Path | None
 ) -> pd.DataFrame:
-    """All probes of a run, told apart by the column `probe`.
+    """All probes of a run; the column `probe` tells them apart.
 
     Args:
         spec: the run.
@@ -111,7 +111,7 @@ def at_step(
     """Loss and patterns of a state on held-out sequences, means over layers, heads and rows t >= 2.
 
     `row_kind`: all; of small tasks also plain and trigger, the rows of either kind. sink_mass,
-    diag_mass; sink_rate, diag_rate, the shares of heads and sequences above .3; rho_out; relmu of
+    diag_mass; sink_rate, diag_rate, the shares of heads and sequences above 0.3; rho_out; relmu of
     the residual stream before the last layer.
     """
     # A few sequences at a time: the maps of all would not fit at paper scale.
@@ -123,7 +123,7 @@ def at_step(
         if kind == "all":
             names += ["sink_rate", "diag_rate", "relmu"]
         found = {name: torch.cat([part[name] for part in parts], 1) for name in names}
-        # Of rows (S, B, T) the chosen ones count; numbers (S, B) of a sequence are all there is.
+        # Numbers (S, B, T) are averaged over the chosen rows, numbers (S, B) over all sequences.
         means = {
             name: _mean(value, chosen) if value.dim() == 3 else value.mean(1)
             for name, value in found.items()
@@ -183,13 +183,13 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
 def rows_at(
     params: decoder.State, spec: DecoderSpec, batch: Batch, seeds: list[int]
 ) -> pd.DataFrame:
-    """What the first layer does, a seed and kind of rows a row; means over heads.
+    """What the first layer does, one row per seed and kind of rows; means over heads.
 
     sink_mass, diag_mass: of the weights, divided by the sum of their row; row_sum: that sum;
     first_weight: A_t1 as it is.
     out_norm, rho_out: mean |o_t| and |o_t|/|x_t|; out_ratio: |o_t| over its mean on trigger rows.
-    switched, idle: share of rows with an out_ratio below .1 and a first weight above .9, or below
-    .05. With a learned sink token the first weight is the one on it; a learned key is left out of
+    switched, idle: share of rows with an out_ratio below 0.1 and a first weight above 0.9, or below
+    0.05. With a learned sink token the first weight is the one on it; a learned key is left out of
     all weights.
     out_var: trace of the covariance of o_t over that of trigger rows. r2_self: R² of o_t regressed
     on the tokens. loss, and what is added to it by all weights on the diagonal (dloss_diag), by no
@@ -204,64 +204,89 @@ def rows_at(
         if number == 0:
             found.append(seen)
 
-    def lost_with(changed: decoder.State, change: str) -> Tensor:
-        edit = only(0, range(spec.heads), CHANGES[change])
-        with torch.no_grad():
-            return losses(decoder.forward(changed, spec, batch.inputs, edit=edit), spec, batch)
-
     with torch.no_grad():
         out = decoder.forward(params, spec, batch.inputs, see=see)
     (seen,) = found
-    lost = losses(out, spec, batch)
-    shift = seen.A.shape[-1] - batch.inputs.shape[2]
-    A = attention.proxy(seen.A)
-    first = seen.A[..., 0].mean(2)[..., shift:]
-    o = seen.outputs.sum(2)[..., shift:, :]
-    by_row = {
-        "sink_mass": A[..., 0].mean(2)[..., shift:],
-        "diag_mass": A.diagonal(dim1=-2, dim2=-1).mean(2)[..., shift:],
-        "row_sum": seen.A.sum(-1).mean(2)[..., shift:],
-        "first_weight": first,
-        "out_norm": o.norm(dim=-1),
-        "rho_out": o.norm(dim=-1) / seen.residual[..., shift:, :].norm(dim=-1).clamp(min=1e-12),
-        "loss": lost,
-        "dloss_diag": lost_with(params, "diagonal") - lost,
-        "dloss_off": lost_with(params, "off") - lost,
-    }
-    if not spec.of_tokens:
-        by_row["zero_loss"] = losses(torch.zeros_like(out), spec, batch)
     kinds = rows_of(batch)
     reference = kinds.get("trigger", kinds["all"])
-    ratio = by_row["out_norm"] / _mean(by_row["out_norm"], reference)[:, None, None]
-    by_row["out_ratio"] = ratio
-    by_row["switched"] = ((first > SINK) & (ratio < SWITCHED_OFF)).double()
-    by_row["idle"] = ((first < IDLE) & (ratio < SWITCHED_OFF)).double()
+    by_row = _of_rows(params, spec, batch, seen, out, reference)
     frames = []
     for kind, chosen in kinds.items():
         values = {name: _mean(value, chosen).tolist() for name, value in by_row.items()}
         if spec.attention == "softmax":
-            own = token_wise(params, seen, o, chosen)
-            values["dloss_own"] = _mean(lost_with(own, "diagonal") - lost, chosen).tolist()
-        for s in range(len(seeds)):
-            rows = chosen[s].flatten()
-            outputs, tokens = (
-                o[s].flatten(0, 1)[rows],
-                seen.inputs[s][:, shift:].flatten(0, 1)[rows],
-            )
-            others = o[s].flatten(0, 1)[reference[s].flatten()]
-            more = {
-                "out_var": _variance(outputs) / _variance(others),
-                "r2_self": explained(tokens, outputs),
-                **_alignment(seen, s, chosen[s], shift),
-            }
-            for name, value in more.items():
-                values.setdefault(name, []).append(value)
-        frames.append(pd.DataFrame({"seed": seeds, **values}).assign(row_kind=kind))
+            own = token_wise(params, seen, _outputs(seen, batch), chosen)
+            added = _loss_with(own, spec, batch, "diagonal") - by_row["loss"]
+            values["dloss_own"] = _mean(added, chosen).tolist()
+        members = pd.DataFrame(
+            [_of_member(seen, batch, s, chosen[s], reference[s]) for s in range(len(seeds))]
+        )
+        frames.append(pd.DataFrame({"seed": seeds, **values}).join(members).assign(row_kind=kind))
     return pd.concat(frames, ignore_index=True)
 
 
+def _outputs(seen: Observed, batch: Batch) -> Tensor:
+    """Outputs o_t of the layer, summed over its heads, (S, B, T, d); none of a learned sink."""
+    return seen.outputs.sum(2)[..., -batch.inputs.shape[2] :, :]
+
+
+def _loss_with(params: decoder.State, spec: DecoderSpec, batch: Batch, change: str) -> Tensor:
+    """Loss of each row (S, B, T) where the weights of the whole first layer are changed."""
+    edit = only(0, range(spec.heads), CHANGES[change])
+    with torch.no_grad():
+        return losses(decoder.forward(params, spec, batch.inputs, edit=edit), spec, batch)
+
+
+def _of_rows(
+    params: decoder.State,
+    spec: DecoderSpec,
+    batch: Batch,
+    seen: Observed,
+    out: Tensor,
+    reference: Tensor,
+) -> dict[str, Tensor]:
+    """The numbers of `rows_at` that each row (S, B, T) has; `reference` are the trigger rows."""
+    lost = losses(out, spec, batch)
+    shift = seen.A.shape[-1] - batch.inputs.shape[2]
+    A = attention.proxy(seen.A)
+    first = seen.A[..., 0].mean(2)[..., shift:]
+    size = _outputs(seen, batch).norm(dim=-1)
+    ratio = size / _mean(size, reference)[:, None, None]
+    found = {
+        "sink_mass": A[..., 0].mean(2)[..., shift:],
+        "diag_mass": A.diagonal(dim1=-2, dim2=-1).mean(2)[..., shift:],
+        "row_sum": seen.A.sum(-1).mean(2)[..., shift:],
+        "first_weight": first,
+        "out_norm": size,
+        "rho_out": size / seen.residual[..., shift:, :].norm(dim=-1).clamp(min=1e-12),
+        "loss": lost,
+        "dloss_diag": _loss_with(params, spec, batch, "diagonal") - lost,
+        "dloss_off": _loss_with(params, spec, batch, "off") - lost,
+    }
+    if not spec.of_tokens:
+        found["zero_loss"] = losses(torch.zeros_like(out), spec, batch)
+    return found | {
+        "out_ratio": ratio,
+        "switched": ((first > SINK) & (ratio < SWITCHED_OFF)).double(),
+        "idle": ((first < IDLE) & (ratio < SWITCHED_OFF)).double(),
+    }
+
+
+def _of_member(
+    seen: Observed, batch: Batch, s: int, chosen: Tensor, reference: Tensor
+) -> dict[str, float]:
+    """The numbers of `rows_at` that all chosen rows (B, T) of one member have together."""
+    T = batch.inputs.shape[2]
+    o = _outputs(seen, batch)[s]
+    tokens = seen.inputs[s][:, -T:][chosen]
+    return {
+        "out_var": _variance(o[chosen]) / _variance(o[reference]),
+        "r2_self": explained(tokens, o[chosen]),
+        **_alignment(seen, s, chosen, seen.A.shape[-1] - T),
+    }
+
+
 def affine(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The best affine map (a + 1, b) from rows x (n, a) to rows y (n, b), and what it leaves."""
+    """The best affine map (a + 1, b) from rows x (n, a) to rows y (n, b), and its residuals."""
     X = np.column_stack([x.double().numpy(), np.ones(len(x))])
     Y = y.double().numpy()
     W = np.linalg.lstsq(X, Y)[0]

@@ -203,7 +203,7 @@ def _check_tokens(model: "PreTrainedModel", tokens: Tensor) -> None:
     if (largest := int(tokens.max())) >= model.config.vocab_size:
         raise PretrainedError(
             f"Token {largest} is not one of the {model.config.vocab_size} of {model.name_or_path}: "
-            "put the tokenizer that belongs to the model into its folder."
+            "put the model's own tokenizer into its folder."
         )
 
 

@@ -1,4 +1,4 @@
-"""What is looked at in a language model, layer by layer, so that no two layers' maps are kept.
+"""Probes of a language model, layer by layer, so that no two layers' maps are kept.
 
 A probe asks a `Model` for tokens, watches a pass, and returns a table: one head of one text a row,
 or what its docstring says. Layers, heads and texts count from 1. Definitions: docs/sinks.md.
@@ -57,7 +57,7 @@ class Model:
 
 
 def probe(model: Model, probes: Probes, T: int) -> pd.DataFrame:
-    """All tables that a run asks for, one below the other, told apart by `probe`."""
+    """All tables that a run requests, concatenated; the column `probe` tells them apart."""
     found = {
         "rates": probes.rates and rates(model, probes.rates),
         "switch": probes.switch and switches(model, T, probes.switch),
@@ -74,7 +74,7 @@ def probe(model: Model, probes: Probes, T: int) -> pd.DataFrame:
 
 
 def rates(model: Model, wanted: Rates) -> pd.DataFrame:
-    """How often a head is a sink or a diagonal; a head and threshold ε a row, over all texts.
+    """How often a head is a sink or diagonal; a head and threshold ε a row, over all texts.
 
     alpha1, sink_mass, alpha_max, delta, previous, entropy: means. sink_rate, any_rate, diag_rate:
     share of texts with α_1, the largest α, or δ above ε. type: of the head, by its means.
@@ -206,7 +206,7 @@ def alignment(model: Model, T: int, texts: int) -> pd.DataFrame:
 
 
 def smoothing(model: Model, T: int, texts: int) -> pd.DataFrame:
-    """What each head does to the likeness of tokens, as it is and with other weights.
+    """The effect of each head on the similarity of tokens, as it is and with other weights.
 
     Variants: original; dense, uniform over the prefix; top (k largest weights); temperature (τ);
     drained, where the value of token 1 is 0. S = μ(A V)/μ(V); relmu_in, relmu_out: μ over norm of
@@ -278,7 +278,7 @@ def cost_of(X: np.ndarray, pattern: margins.Pattern, *, causal: bool) -> dict[st
 
 
 def likeness(X: Tensor) -> dict[str, Tensor]:
-    """How alike tokens (..., n, d) are, in float64."""
+    """Similarity of tokens (..., n, d), in float64."""
     X = X.double()
     effective, smallest, second = patterns.ranks(X)
     mean, least = patterns.cosines(X)
@@ -295,7 +295,7 @@ def likeness(X: Tensor) -> dict[str, Tensor]:
 
 
 def layers(model: Model, T: int, texts: int) -> pd.DataFrame:
-    """Likeness of the tokens before each layer, of the residual stream, a text a row."""
+    """Similarity of the tokens before each layer, in the residual stream; one row per text."""
     return _by_text(model, model.tokens("natural", T, texts), lambda seen: likeness(seen.residual))
 
 

@@ -1,4 +1,4 @@
-"""The probes of language models on a pretrained one, in a folder of the user."""
+"""The probes of language models, run on a pretrained model in a folder of the user."""
 
 import pandas as pd
 import torch

@@ -1,4 +1,4 @@
-"""What decoders are trained on: windows of a text, and small tasks whose best attention is known.
+"""Training data of decoders: windows of a text, and small tasks whose best attention is known.
 
 Batches of a step come from a stream named by the step, for each member its own, so that there is no
 generator state to save. Rows of the small tasks are plain ones, or triggers that ask for a mean.
@@ -36,7 +36,7 @@ class Batch:
     triggers: Tensor | None = None
 
     def split(self, count: int) -> "list[Batch]":
-        """Batches of at most so many sequences."""
+        """Batches of at most this many sequences."""
         parts = [self.inputs.split(count, 1), self.targets.split(count, 1)]
         no_triggers = [None] * len(parts[0])
         parts.append(no_triggers if self.triggers is None else self.triggers.split(count, 1))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from replica.data.at_hand import places
 from replica.data.registry import DatasetEntry, matches
 from replica.data.transfer import Unavailable, cannot_use, copy, download
 from replica.places import is_address
@@ -38,8 +39,7 @@ def fetch_dataset(
 
     Args:
         entry: what to fetch.
-        mirrors: folders, or http(s) addresses; the file is looked for at `<mirror>/<data set>/`
-            and at `<mirror>/`.
+        mirrors: folders, or http(s) addresses; see `replica.data.at_hand.places`.
         folder: where the files go.
         pause: seconds before the second try; doubled for the third.
         timeout: seconds without an answer or data after which a try is given up.
@@ -107,10 +107,7 @@ def _fetch(
 
 
 def _sources(entry: DatasetEntry, name: str, mirrors: Sequence[str]) -> list[str]:
-    found = []
-    for mirror in mirrors:
-        base = mirror.rstrip("/")
-        found += [f"{base}/{entry.name}/{name}", f"{base}/{name}"]
+    found = [place for mirror in mirrors for place in places(entry, name, mirror)]
     return found + [f"{url.rstrip('/')}/{name}" for url in entry.urls]
 
 

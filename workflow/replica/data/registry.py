@@ -71,6 +71,14 @@ class DatasetEntry(Strict):
     )
     urls: list[Place] = Field(default=[], description="official addresses, or folders")
     files: dict[FileName, Checksum] = Field(default={}, description="file name -> checksum")
+    bytes: dict[FileName, PositiveInt] = Field(
+        default={}, description="file name -> size in bytes, where it is known"
+    )
+    stands_in_for: str | None = Field(
+        default=None,
+        description="the data set whose place this one takes where a folder among the mirrors has "
+        "this one and not that one",
+    )
     splits: dict[Literal["train", "test"], list[FileName]] = Field(
         default={}, description="the files of each split; without it their names say it"
     )
@@ -114,7 +122,8 @@ class DatasetEntry(Strict):
 
     def what(self) -> dict[str, Any]:
         """What the data are: all settings but those that say where from and how it is called."""
-        return self.model_dump(mode="json", exclude={"title", "licence", "urls", "content"})
+        other = {"title", "licence", "urls", "content", "bytes", "stands_in_for"}
+        return self.model_dump(mode="json", exclude=other)
 
     @model_validator(mode="before")
     @classmethod
@@ -139,6 +148,10 @@ class DatasetEntry(Strict):
             raise ValueError(f"a data set of kind {self.kind} is one file, not {len(self.files)}")
         if self.kind == "cifar" and not self.members:
             raise ValueError("the pickles of a cifar archive need checksums under members")
+        if unknown := sorted(set(self.bytes) - set(self.files)):
+            raise ValueError(f"bytes names {unknown[0]}, which is not in files")
+        if self.stands_in_for is not None and set(self.bytes) != set(self.files):
+            raise ValueError("what stands in for another data set needs the bytes of all its files")
         for name, kinds in READ_BY.items():
             if self.kind not in kinds and getattr(self, name) != _default(name):
                 raise ValueError(f"{name} has no meaning for a data set of kind {self.kind}")
@@ -240,4 +253,16 @@ def load_registry(path: Path | str) -> dict[str, DatasetEntry]:
                 split_of_files(registry[name])
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
+    for entry in registry.values():
+        if (original := entry.stands_in_for) is None:
+            continue
+        if original not in registry:
+            raise ConfigError(
+                f"{path}: {entry.name}: stands_in_for = {original!r} is no data set of this file."
+            )
+        if (entry.content, entry.K) != (registry[original].content, registry[original].K):
+            raise ConfigError(
+                f"{path}: {entry.name}: it cannot stand in for {original}, which has another "
+                "content or other classes."
+            )
     return registry

@@ -1,4 +1,4 @@
-"""Tables of all trained networks: their measures, and which of them go along with the gap.
+"""Tables of all trained networks: their measures, and which of them correlate with the gap.
 
 What is independent is a setting (a run, and its member): seeds of one setting are as alike in
 their measures as in their gaps. A correlation is therefore one of means of settings, and its chance
@@ -30,9 +30,9 @@ CORRELATION = [
 GAPS = ("error_gap", "loss_gap")
 # The orders of four settings are too few for any of them to be rarer than 5 %.
 FEWEST = 5
-# Up to so many settings all orders are looked at, of more so many random ones.
+# All orders of up to EXACT settings are tried, and ORDERS random ones of more settings.
 EXACT, ORDERS = 9, 20_000
-# What stands in a column of names where networks of all kinds and data sets are taken together.
+# The name of all kinds, or data sets, taken together.
 ALL = "all"
 
 
@@ -207,18 +207,18 @@ def generalization_html(correlations: pd.DataFrame, table: pd.DataFrame, scale: 
 
 
 def _how_many(correlations: pd.DataFrame) -> str:
-    """How many correlations are looked at, and how many are beyond chance."""
+    """How many correlations were tested, and how many are beyond chance."""
     known = correlations.dropna(subset="chance")
     below = [int((known[name] < CHANCE).sum()) for name in ("chance", "corrected")]
     return (
-        f"{len(known)} correlations are looked at: chance alone puts {CHANCE * len(known):.0f} of "
+        f"{len(known)} correlations were tested: chance alone puts {CHANCE * len(known):.0f} of "
         f"them below {CHANCE:g}. {below[0]} are, and {below[1]} after Holm's correction for all "
         f"{len(known)}; these have a star."
     )
 
 
 def _spread(family: pd.DataFrame) -> str:
-    """From where to where the gap of the error goes, and how seeds of one setting differ."""
+    """The range of the error gap, and how much seeds of one setting differ."""
     gaps = family.groupby(SETTING)["error_gap"]
     means, variance = gaps.mean(), gaps.var().mean()
     words = f"Gap of the error, means of settings: {means.min():.3f} to {means.max():.3f}"

@@ -1,1 +1,1 @@
-"""Kernel machines, their average gradient outer product, and networks that are held beside them."""
+"""Kernel machines, their average gradient outer product, and networks for comparison."""

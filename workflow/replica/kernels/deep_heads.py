@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replica.data.prepare import load, verify
 from replica.data.splits import Labelled, standardised
 from replica.kernels.metrics import START
 from replica.kinds.kernels import DeepHeadSpec
@@ -28,8 +27,7 @@ def train_deep_head(spec: DeepHeadSpec, job: Job) -> Result:
         `HISTORY`) of the loss over each epoch.
     """
     torch.set_num_threads(job.threads)
-    verify(job.card)
-    data = standardised(load(job.card), spec.images)
+    data = standardised(job.data(), spec.images)
     inputs, labels = data.inputs.to(job.device), data.labels.to(job.device)
     on_device = Labelled(inputs, labels, data.K)
 

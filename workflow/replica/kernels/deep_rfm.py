@@ -9,12 +9,13 @@
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.data.prepare import load, verify
 from replica.data.splits import standardised
 from replica.kernels.agop import gradient_outer_products, square_root
 from replica.kernels.functions import slices
@@ -30,12 +31,12 @@ from replica.training.jobs import Job, Result
 from replica.training.precision import dtype_of
 
 HISTORY = ["run", "seed", "step", "metric", "value"]
-# Layers of the pictures of Gram matrices (Figs. 1, 5 and 6).
+# Layers whose Gram matrices are drawn (Figs. 1, 5 and 6).
 DRAWN = (1, 3, 7, 13, 19)
 
 
 class NoFeature(RuntimeError):
-    """A sample has no active feature: it has no direction any more."""
+    """A sample has no active feature, and so no direction."""
 
 
 def train_deep_rfm(spec: DeepRfmSpec, job: Job) -> Result:
@@ -50,8 +51,7 @@ def train_deep_rfm(spec: DeepRfmSpec, job: Job) -> Result:
         objective of Theorem 5.4 and its bound.
     """
     torch.set_num_threads(job.threads)
-    verify(job.card)
-    data = standardised(load(job.card), spec.images)
+    data = standardised(job.data(), spec.images)
     x = data.inputs.flatten(1).to(job.device, dtype_of(spec.precision))
     labels = data.labels.to(job.device)
     members = []
@@ -86,7 +86,7 @@ def deep_rfm(
     checkpoint: Checkpoint,
     name: str = "Deep RFM",
 ) -> dict[str, Tensor]:
-    """One Deep RFM; what it leaves is described at `train_deep_rfm`, for one seed.
+    """One Deep RFM; its results are those that `train_deep_rfm` describes, for one seed.
 
     Args:
         x: data (N, d), rows.
@@ -132,7 +132,7 @@ def deep_rfm(
             tick(layer, lambda: f"{spec.activation} features")
             if checkpoint.due() and (checkpoint.stopping or layer < spec.depth):
                 state = kept | {"x": x, "layer": torch.tensor(layer)}
-                checkpoint.save(lambda state=state: state)
+                checkpoint.save(partial(dict, state))
     return kept
 
 
@@ -156,15 +156,16 @@ def average_gradient_outer_product(
     M = gradient_outer_products(
         x, solution.weights, spec.kernel, spec.bandwidth, solution.kernel_matrix
     )
-    scale = {"mean": len(x), "sum": 1, "max": M.max()}[spec.agop_norm]
-    return M / scale, facts
+    scales: dict[str, Tensor | int] = {"mean": len(x), "sum": 1, "max": M.max()}
+    return M / scales[spec.agop_norm], facts
 
 
 def collapse_objective(x: Tensor, labels: Tensor, K: int, spec: DeepRfmSpec) -> float:
     """Σ_c Y_cᵀ (k + μI)⁻¹ k Y_c with labels 0 and 1 (Theorem 5.4), k the kernel of points x."""
     Y = torch.nn.functional.one_hot(labels, K).to(x)
-    w = solve(x, Y, spec.kernel, spec.bandwidth, spec.mu).weights
-    return (Y * (Y - spec.mu * w)).sum(dtype=torch.float64).item()
+    mu = cast(float, spec.mu)
+    w = solve(x, Y, spec.kernel, spec.bandwidth, mu).weights
+    return (Y * (Y - mu * w)).sum(dtype=torch.float64).item()
 
 
 def unit(x: Tensor, layer: int) -> Tensor:
@@ -176,8 +177,7 @@ def unit(x: Tensor, layer: int) -> Tensor:
     norms = x.norm(dim=1, keepdim=True)
     if lost := int((norms == 0).sum()):
         raise NoFeature(
-            f"At layer {layer} all features of {lost} of {len(x)} samples are zero; take more of "
-            "them (width)."
+            f"At layer {layer} all features of {lost} of {len(x)} samples are zero; increase width."
         )
     return x / norms
 

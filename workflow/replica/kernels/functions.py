@@ -54,7 +54,7 @@ def squared_distances(x: Tensor, z: Tensor) -> Tensor:
     """|x_i - z_j|², (a, b), by one matrix product; differences below its resolution are 0."""
     a, b = x.square().sum(1), z.square().sum(1)
     squares = (x @ z.T).mul_(-2).add_(a[:, None]).add_(b)
-    return F.threshold_(squares, float(max(a.max(), b.max())) * _resolution(x) ** 2, 0)
+    return F.threshold(squares, float(max(a.max(), b.max())) * _resolution(x) ** 2, 0, inplace=True)
 
 
 def _resolution(x: Tensor) -> float:

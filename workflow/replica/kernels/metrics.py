@@ -168,8 +168,10 @@ def measure_deep_head(
                     here = own | {"layer": layer, "place": place}
                     rows.append(here | {"metric": "nc1", "value": nc1(trace, means)})
                     rows.append(here | {"metric": "nc2_msd", "value": nc2_msd(means)})
-                matrices = [at[f"{what}/{layer}"] for what in ("gram", "sums", "gradients")]
-                value = nfa_pearson(*matrices, int(at[f"inputs/{layer}"]))
+                products, sums, slopes = (
+                    at[f"{what}/{layer}"] for what in ("gram", "sums", "gradients")
+                )
+                value = nfa_pearson(products, sums, slopes, int(at[f"inputs/{layer}"]))
                 rows.append(own | {"layer": layer, "metric": "nfa_pearson", "value": value})
             within = float(at[f"trace/phi{spec.layers}"])
             total = within + (between := between_trace(at[f"means/phi{spec.layers}"]))
@@ -179,9 +181,9 @@ def measure_deep_head(
             rows.append(own | {"metric": "train_loss", "value": float(at["loss"])})
             rows.append(own | {"metric": "train_accuracy", "value": float(at["accuracy"])})
     model = {"staged_resnet": "ResNet", "conv": "VGG", "resnet18": "ResNet", "vgg11": "VGG"}
-    name = getattr(spec.body, "name", None) or getattr(spec.body, "kind", None)
+    body = getattr(spec.body, "name", getattr(spec.body, "kind", ""))
     shape = spec.model_dump(include={"dataset", "width", "gain", "lr", "batch"})
     table = pd.DataFrame(rows).assign(
-        run=run, model=model.get(name, "MLP"), steps=spec.epochs, **shape
+        run=run, model=model.get(body, "MLP"), steps=spec.epochs, **shape
     )
     return table[HEAD]

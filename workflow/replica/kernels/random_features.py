@@ -1,6 +1,6 @@
 """Untrained random feature maps Φ."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -32,6 +32,6 @@ def random_features(
     if activation == "relu":
         W = (2 * uniform - 1) / d**0.5
         return torch.relu(z @ W.T.to(z))
-    W = scale * torch.tan(torch.pi * (uniform - 0.5))
+    W = cast(float, scale) * torch.tan(torch.pi * (uniform - 0.5))
     u = 2 * torch.pi * torch.rand(width, generator=generator, dtype=torch.float64)
     return (2 / width) ** 0.5 * torch.cos(z @ W.T.to(z) + u.to(z))

@@ -1,7 +1,7 @@
 """Kernel ridge regression: (K + γI) w = Y, by Cholesky or by conjugate gradients.
 
 A kernel matrix of N points takes N² numbers, its factor as many, and solving with it again as
-many. Where the memory does not hold them, blocks of the matrix are computed anew for each product,
+many. Where the memory does not hold them, blocks of the matrix are recomputed for each product,
 and preconditioned conjugate gradients solve the system.
 """
 
@@ -127,7 +127,7 @@ def conjugate_gradients(x: Tensor, y: Tensor, name: KernelName, L: float, ridge:
         Ap = ridge * p
         for rows in slices(len(x), BLOCK):
             Ap[rows] += values(x[rows], x) @ p
-        # A column that is solved stands still.
+        # A solved column stays as it is.
         going = r.norm(dim=0) > goal
         step = torch.where(going, rz / (p * Ap).sum(0), 0)
         w += step * p

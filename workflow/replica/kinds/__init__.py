@@ -117,6 +117,12 @@ def training_cost(spec: RunSpec, seeds: int, base: NoisyClassifierSpec | None = 
     return cost(spec, seeds) if base is None else cost(spec, seeds, base)
 
 
+def states_size(spec: RunSpec, seeds: int, base: NoisyClassifierSpec | None = None) -> float:
+    """The size in bytes of the states of `seeds` seeds, or of the counts of those of `base`."""
+    states = KINDS[spec.kind].states
+    return states(spec, seeds) if base is None else states(spec, seeds, base)
+
+
 def measuring_work(spec: RunSpec) -> Work:
     """The work of measuring the states of a run."""
     return KINDS[spec.kind].measuring(spec)

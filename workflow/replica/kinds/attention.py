@@ -14,17 +14,20 @@ MANY_TOKENS = 10_000_000
 # Billions of parameters of models whose names do not say it; the largest for all others.
 GPT2_PARAMETERS = {"gpt2": 0.12, "gpt2-medium": 0.35, "gpt2-large": 0.77, "gpt2-xl": 1.6}
 LARGEST = 13.0
+# Different characters of a text, about, BOS included; held-out sequences of small tasks; columns
+# of the tables of what needs no training.
+CHARACTERS, HELD_OUT, COLUMNS = 100, 128, 13
 
 
 class TextTask(Strict):
     """The next character of a text, in windows of `context` positions."""
 
     kind: Literal["text"]
-    bos: bool = Field(default=True, description="a fixed token stands before each window")
+    bos: bool = Field(default=True, description="a fixed token precedes each window")
 
 
 class TriggerTask(Strict):
-    """TC: a trigger asks for the mean of the contents before it, all other rows for 0.
+    """TC: the target of a trigger is the mean of the contents before it, of all other rows 0.
 
     A token is (content ~ N(0, I), BOS flag, trigger flag, 1 for all but BOS); position 1 is BOS.
     """
@@ -32,18 +35,18 @@ class TriggerTask(Strict):
     kind: Literal["trigger"]
     content: PositiveInt = Field(description="dimensions of the content")
     probability: Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="of a trigger, from position 3 on"
+        description="probability of a trigger, from position 3 on"
     )
 
 
 class TokenwiseTask(Strict):
-    """TW: y_t = B x_t with a Gaussian B. MIX: beside it triggers, as in the task above."""
+    """TW: y_t = B x_t with a Gaussian B. MIX: also triggers, as in the task above."""
 
     kind: Literal["tokenwise"]
     content: PositiveInt = Field(description="dimensions of the content")
-    norm: PositiveFloat = Field(description="of each content, which is uniform on a sphere")
+    norm: PositiveFloat = Field(description="norm of each content, which is uniform on a sphere")
     probability: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="of a trigger, from position 3 on; 0 is TW"
+        default=0.0, description="probability of a trigger, from position 3 on; 0 is TW"
     )
 
 
@@ -76,7 +79,7 @@ class Costs(Strict):
 
 
 class Probes(Strict):
-    """What is looked at in a finished language model; numbers are numbers of texts."""
+    """What is measured in a trained language model; numbers are numbers of texts."""
 
     rates: Rates | None = None
     switch: PositiveInt | None = Field(default=None, description="heads as switches, interventions")
@@ -88,9 +91,9 @@ class Probes(Strict):
 
 
 class DecoderSpec(Strict):
-    """Decoder-only transformers with open attention, seeds as one stack."""
+    """Decoder-only transformers that expose their attention, all seeds as one stack."""
 
-    # What only the measures read: a change there trains nothing.
+    # Read by the measures alone: a change here trains nothing.
     MEASURED: ClassVar[frozenset[str]] = frozenset({"probes"})
 
     kind: Literal["decoder"]
@@ -138,11 +141,11 @@ class DecoderSpec(Strict):
         if self.positions == "rotary" and self.width // self.heads % 2:
             raise ValueError("rotary positions need heads of even width")
         if self.of_tokens != (self.dataset is not None):
-            raise ValueError("tasks of characters need a dataset, tasks of vectors have none")
+            raise ValueError("tasks on characters need a dataset, tasks on vectors have none")
         if self.steps % self.every:
             raise ValueError(f"steps = {self.steps} is not a multiple of every = {self.every}")
         if self.optimiser == "sgd" and self.weight_decay:
-            raise ValueError("sgd has no weight_decay here")
+            raise ValueError("sgd takes no weight_decay here")
         if self.probes != Probes() and self.task.kind != "text":
             raise ValueError("probes are for language models, whose task is text")
         lengths = self.probes.rates.lengths if self.probes.rates else []
@@ -158,18 +161,18 @@ class DecoderSpec(Strict):
 
     @property
     def bare(self) -> bool:
-        """Whether there is nothing but one attention: its outputs are those of the network."""
+        """Whether the network is a single attention layer, whose outputs are its own."""
         alone = self.depth == 1 and not self.mlp and not self.residual
         return alone and self.norm == "none" and not self.of_tokens
 
     @property
     def fused(self) -> bool:
-        """Whether the weights need not be written down."""
+        """Whether the attention weights need not be materialised."""
         return self.attention in ("softmax", "sink_token", "gated") and self.forbid == "none"
 
 
 class BedsSpec(Strict):
-    """Minimum-norm query-key matrices on drawn tokens, and the sets on which there are any.
+    """Minimum-norm query-key matrices on synthetic tokens, and the sets on which they exist.
 
     `orthonormal`: x_i = e_i + m e_0. `random`: unit Gaussian directions + a common one of length
     m, causal. `sets`: small point sets; m is the largest shift, n and d the largest sizes.
@@ -189,12 +192,12 @@ class BedsSpec(Strict):
     @model_validator(mode="after")
     def _has_dimensions(self) -> "BedsSpec":
         if (self.bed == "orthonormal") != (not self.d):
-            raise ValueError("orthonormal has its own dimension, the other beds need d")
+            raise ValueError("orthonormal has its own dimension, the other test cases need d")
         return self
 
 
 class RandomAttentionSpec(Strict):
-    """Deep networks of random matrices: how fast their tokens become equal."""
+    """Deep networks of random matrices: how fast their tokens collapse to one."""
 
     kind: Literal["random_attention"]
     depth: PositiveInt
@@ -212,7 +215,7 @@ class PretrainedSpec(Strict):
         description="folder below pretrained_dir"
     )
     dataset: Name = Field(description="a text of config/datasets.yaml")
-    bos: bool = Field(description="BOS, or what the tokenizer has for it, stands first")
+    bos: bool = Field(description="BOS, or the tokenizer's substitute for it, comes first")
     context: Annotated[int, Field(ge=4)] = Field(description="tokens of a text")
     probes: Probes
     seeds: PositiveInt = Field(description="draws of the random and repeated inputs")
@@ -257,6 +260,36 @@ def _pretrained_cost(spec: PretrainedSpec, seeds: int) -> Cost:
     return Cost(work, memory, minutes, threads=4, gpu_slots=4, group="alone")
 
 
+def _decoder_states(spec: DecoderSpec, seeds: int) -> float:
+    """The weights at each measured step, and the held-out sequences of small tasks."""
+    content = getattr(spec.task, "content", CHARACTERS - 3)
+    ends = 2 * content + 3 if not spec.of_tokens else 2 * CHARACTERS
+    if spec.positions == "learned":
+        ends += spec.context
+    layer = (4 + 2 * spec.mlp + (spec.attention == "gated")) * spec.width**2
+    weights = spec.depth * layer + ends * spec.width
+    held_out = 0
+    if spec.task.kind != "text":
+        numbers = 2 * 8 if spec.of_tokens else 4 * (2 * content + 3)
+        held_out = HELD_OUT * spec.context * (numbers + 1)
+    return seeds * (4 * weights * (spec.steps // spec.every + 1) + held_out)
+
+
+def _beds_states(spec: BedsSpec, seeds: int) -> float:
+    """A table: a row for each pattern of a bed."""
+    return 8 * COLUMNS * seeds * 2 * len(spec.n) * max(1, len(spec.d)) * len(spec.m)
+
+
+def _random_attention_states(spec: RandomAttentionSpec, seeds: int) -> float:
+    """A table: a row for each layer of each of 26 networks, and of their start."""
+    return 8 * COLUMNS * seeds * 26 * (spec.depth + 1)
+
+
+def _pretrained_states(spec: PretrainedSpec, seeds: int) -> float:
+    """Tables of its probes, which no model here has been measured for."""
+    return 5e6
+
+
 def _is_large(spec: DecoderSpec) -> bool:
     return spec.of_tokens and spec.steps * spec.batch * spec.context >= MANY_TOKENS
 
@@ -271,6 +304,7 @@ KINDS = {
         train="replica.attention.training:train_decoder",
         measure="replica.attention.measures:measure_decoder",
         cost=_decoder_cost,
+        states=_decoder_states,
         keeps_networks=lambda spec: spec.task.kind == "text",
         is_large=_is_large,
         seeds_apart=False,
@@ -281,6 +315,7 @@ KINDS = {
         train="replica.attention.beds:train_beds",
         measure="replica.measures.tables:measure_table",
         cost=_beds_cost,
+        states=_beds_states,
         keeps_networks=never,
         arrays=True,
     ),
@@ -289,6 +324,7 @@ KINDS = {
         train="replica.attention.beds:train_random_attention",
         measure="replica.measures.tables:measure_table",
         cost=_random_attention_cost,
+        states=_random_attention_states,
         keeps_networks=never,
         arrays=True,
     ),
@@ -297,6 +333,7 @@ KINDS = {
         train="replica.attention.probing:train_pretrained",
         measure="replica.measures.tables:measure_table",
         cost=_pretrained_cost,
+        states=_pretrained_states,
         keeps_networks=never,
         is_large=lambda spec: True,
         seeds_apart=False,

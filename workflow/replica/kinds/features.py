@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import BASE_MB, IMAGES, SECONDS, Cost, Work, asked, bundled, several_on_a_gpu
-from replica.kinds.base import Kind, Name, Precision, Strict, never
+from replica.kinds.base import BYTES, CIFAR10, SAMPLES, Kind, Name, Precision, Strict, never
 
 Lambdas = PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=1)]
 # The time in which a step of a stack is started, in operations.
@@ -16,6 +16,9 @@ OPERATIONS_PER_STEP = {"stack in float32": 1.2e7, "stack in float64": 6e6}
 CACHED, OPERATIONS_PER_NUMBER = 2**19, 100
 # Hours of one thread from which a stack has several.
 ALONE_HOURS = 1
+
+# With 3 colours, the linear layer behind the pooling, and means and variances of batch norm.
+PARAMETERS_OF_RESNET20 = 276_000
 
 
 class DufmSpec(Strict):
@@ -34,7 +37,7 @@ class DufmSpec(Strict):
         default=None, description="penalty on every W_l; a list trains one member per value"
     )
     lambda_h: PositiveFloat | None = Field(
-        default=None, description="penalty on H_1; the same as lambda_w where absent"
+        default=None, description="penalty on H_1; defaults to lambda_w"
     )
     threshold_ratio: Annotated[list[PositiveFloat], Field(min_length=1)] | None = Field(
         default=None,
@@ -86,10 +89,10 @@ class NetworkHeadSpec(Strict):
     kind: Literal["network_head"]
     dataset: Name = Field(description="a key of config/datasets.yaml")
     classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] | None = Field(
-        default=None, description="labels to keep; all of them where absent"
+        default=None, description="labels to keep; all by default"
     )
     per_class: PositiveInt | None = Field(
-        default=None, description="training samples per class (the first ones); all where absent"
+        default=None, description="training samples per class (the first ones); all by default"
     )
     backbone: Annotated[MlpBackbone | ResNet20Backbone, Field(discriminator="kind")]
     L: Annotated[int, Field(ge=2)] = Field(description="matrices of the head")
@@ -110,9 +113,13 @@ class NetworkHeadSpec(Strict):
     matrices: bool = False
 
 
-def _dufm_cost(spec: DufmSpec, seeds: int) -> Cost:
+def _members(spec: DufmSpec, seeds: int) -> int:
     members = seeds * len(spec.threshold_ratio or [1])
-    members *= len(spec.lambda_w) if isinstance(spec.lambda_w, list) else 1
+    return members * (len(spec.lambda_w) if isinstance(spec.lambda_w, list) else 1)
+
+
+def _dufm_cost(spec: DufmSpec, seeds: int) -> Cost:
+    members = _members(spec, seeds)
     columns = spec.K * spec.n
     weights = (spec.L - 1) * spec.width**2 + spec.K * spec.width
     state = members * (spec.width * columns + weights)
@@ -153,6 +160,22 @@ def _stack_cost(
     return Cost(work, int(memory), minutes, threads, gpu_slots=0, group=bundled(minutes))
 
 
+def _dufm_states(spec: DufmSpec, seeds: int) -> float:
+    weights = (spec.L - 1) * spec.width**2 + spec.K * spec.width
+    member = spec.width * spec.K * spec.n + weights
+    return BYTES[spec.precision] * spec.snapshots * _members(spec, seeds) * member
+
+
+def _network_head_states(spec: NetworkHeadSpec, seeds: int) -> float:
+    if isinstance(spec.backbone, MlpBackbone):
+        backbone = sum((a + 1) * b for a, b in itertools.pairwise(spec.backbone.widths))
+    else:
+        backbone = PARAMETERS_OF_RESNET20
+    K = len(spec.classes or range(SAMPLES.get(spec.dataset, CIFAR10).classes))
+    head = (spec.L - 1) * spec.width**2 + K * spec.width
+    return BYTES[spec.precision] * spec.snapshots * seeds * (backbone + head)
+
+
 def _is_large(spec: NetworkHeadSpec) -> bool:
     return not isinstance(spec.backbone, MlpBackbone)
 
@@ -163,6 +186,7 @@ KINDS = {
         train="replica.training.runs:train_dufm",
         measure="replica.measures.runs:measure_dufm",
         cost=_dufm_cost,
+        states=_dufm_states,
         keeps_networks=never,
     ),
     "network_head": Kind(
@@ -170,6 +194,7 @@ KINDS = {
         train="replica.training.runs:train_network_head",
         measure="replica.measures.runs:measure_network_head",
         cost=_network_head_cost,
+        states=_network_head_states,
         keeps_networks=lambda spec: True,
         is_large=_is_large,
     ),

@@ -1,11 +1,12 @@
 """Deep RFM, and networks with a deep head (study `agop`)."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from replica.costs import Cost, Work, numbers, on_gpu, several_on_a_gpu, small
-from replica.kinds.base import Kind, Name, Strict, never
+from replica.costs import Cost, Work, on_gpu, several_on_a_gpu, small
+from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Strict, never
 from replica.kinds.low_data import StagedBackbone
 
 # Points of a kernel machine that are worth a GPU.
@@ -13,6 +14,10 @@ MANY_POINTS = 10_000
 # A step of a head without a body: the share of the unit of work in which its layers are started,
 # and the operations that take a whole one.
 STARTED, OPERATIONS_PER_HEAD_STEP = 0.7, 2e8
+# Of a training image in a body and back, as operations of wide convolutions; as measured.
+OPERATIONS = {"resnet18": 5e8, "vgg11": 1e9}
+# Layers of a Deep RFM whose Gram matrices are kept; about as many values leave a body.
+KEPT_LAYERS, BODY_VALUES = (1, 3, 7, 13, 19), 512
 
 
 class DeepRfmSpec(Strict):
@@ -49,7 +54,7 @@ class DeepRfmSpec(Strict):
     @model_validator(mode="after")
     def _cos_has_a_scale(self) -> "DeepRfmSpec":
         if (self.activation == "cos") != (self.feature_scale is not None):
-            raise ValueError("cos features need feature_scale, relu features none")
+            raise ValueError("cos features need feature_scale, relu features take none")
         return self
 
 
@@ -75,7 +80,7 @@ class DeepHeadSpec(Strict):
     images: PositiveInt = Field(description="the first training samples")
     body: (
         Annotated[StagedBackbone | ConvBody | TorchvisionBody, Field(discriminator="kind")] | None
-    ) = Field(default=None, description="what comes before the head; nothing where absent")
+    ) = Field(default=None, description="layers before the head; none by default")
     layers: Annotated[int, Field(ge=2)] = Field(description="layers of the head")
     width: PositiveInt = Field(description="of each of them")
     gain: PositiveFloat = Field(
@@ -101,7 +106,7 @@ class DeepHeadSpec(Strict):
 
 def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
     """A kernel matrix and a copy of it in use; the products of each layer."""
-    N, own = spec.images, numbers(spec.dataset)
+    N, own = spec.images, SAMPLES.get(spec.dataset, CIFAR10).values
     bytes_each = 4 if spec.precision == "float32" else 8
     memory = (3 * N**2 + 6 * N * max(spec.width, own)) * bytes_each // 2**20
     # The first layer reads the data, the others features.
@@ -114,19 +119,42 @@ def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
 
 
 def _deep_head_cost(spec: DeepHeadSpec, seeds: int) -> Cost:
-    if _is_large_head(spec):
-        return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * spec.images))
-    steps = seeds * (spec.epochs + 1) * spec.images / spec.batch
-    if spec.body is not None:
-        return small(Work("body step", steps))
-    w, L = spec.width, spec.layers
-    weights = w * (numbers(spec.dataset) + (L - 1) * w)
-    started = steps * (STARTED + 6 * spec.batch * weights / OPERATIONS_PER_HEAD_STEP)
-    # A look: the gradients of ten outputs in each layer, and their outer products.
-    looks = seeds * (spec.epochs // spec.every + 2) * spec.images
-    looked = looks * 10 * 2 * (2 * L - 1) * w**2 / OPERATIONS_PER_HEAD_STEP
-    memory = 4 * spec.images * (numbers(spec.dataset) + w) * 3 // 2**20
-    return small(Work("head step", started + looked), memory)
+    passes = seeds * (spec.epochs + 1) * spec.images
+    if isinstance(spec.body, TorchvisionBody):
+        on_cores = small(Work("convolution", passes * OPERATIONS[spec.body.name]), more_mb=1500)
+    elif spec.body is not None:
+        on_cores = small(Work("body step", passes / spec.batch))
+    else:
+        on_cores = _mlp_cost(spec, seeds, passes / spec.batch)
+    if not _is_large_head(spec):
+        return on_cores
+    return replace(several_on_a_gpu(Work("image on a GPU", passes)), on_cores=on_cores)
+
+
+def _mlp_cost(spec: DeepHeadSpec, seeds: int, steps: float) -> Cost:
+    values, w, L = SAMPLES.get(spec.dataset, CIFAR10).values, spec.width, spec.layers
+    operations = 6 * spec.batch * w * (values + (L - 1) * w)
+    # A measurement: the gradients of ten outputs in each layer, and their outer products.
+    measured = seeds * (spec.epochs // spec.every + 2) * spec.images
+    looks = measured * 10 * 2 * (2 * L - 1) * w**2 / OPERATIONS_PER_HEAD_STEP
+    work = Work("head step", steps * (STARTED + operations / OPERATIONS_PER_HEAD_STEP) + looks)
+    return small(work, more_mb=3 * 4 * spec.images * (values + w) // 2**20)
+
+
+def _deep_rfm_states(spec: DeepRfmSpec, seeds: int) -> float:
+    """Class means at three places of each layer in float64, and Gram matrices of one seed."""
+    K = SAMPLES.get(spec.dataset, CIFAR10).classes
+    means = 8 * seeds * 3 * spec.depth * K * spec.width
+    kept = sum(layer <= spec.depth for layer in KEPT_LAYERS)
+    return means + kept * 4 * (spec.drawn * K) ** 2
+
+
+def _deep_head_states(spec: DeepHeadSpec, seeds: int) -> float:
+    """Two matrices of each layer in float32 at each measured epoch, and class means in float64."""
+    measured, data = spec.epochs // spec.every + 2, SAMPLES.get(spec.dataset, CIFAR10)
+    first = data.values if spec.body is None else BODY_VALUES
+    means = 8 * data.classes * (2 * spec.layers * spec.width + first)
+    return seeds * measured * (4 * 2 * spec.layers * spec.width**2 + means)
 
 
 def _is_large_rfm(spec: DeepRfmSpec) -> bool:
@@ -134,7 +162,7 @@ def _is_large_rfm(spec: DeepRfmSpec) -> bool:
 
 
 def _is_large_head(spec: DeepHeadSpec) -> bool:
-    return isinstance(spec.body, TorchvisionBody)
+    return isinstance(spec.body, TorchvisionBody) or spec.images > MANY_POINTS
 
 
 KINDS = {
@@ -143,6 +171,7 @@ KINDS = {
         train="replica.kernels.deep_rfm:train_deep_rfm",
         measure="replica.kernels.metrics:measure_deep_rfm",
         cost=_deep_rfm_cost,
+        states=_deep_rfm_states,
         keeps_networks=never,
         is_large=_is_large_rfm,
         arrays=True,
@@ -152,6 +181,7 @@ KINDS = {
         train="replica.kernels.deep_heads:train_deep_head",
         measure="replica.kernels.metrics:measure_deep_head",
         cost=_deep_head_cost,
+        states=_deep_head_states,
         keeps_networks=never,
         is_large=_is_large_head,
         arrays=True,

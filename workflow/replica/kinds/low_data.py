@@ -1,12 +1,16 @@
 """Classifiers trained on few labels, and the networks they are made of (study `fc_low_data`)."""
 
 import itertools
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import Cost, Work, on_gpu, small
-from replica.kinds.base import Kind, Name, Precision, Strict
+from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Precision, Strict
+
+# Of the networks of torchvision, without their heads.
+PARAMETERS = {"resnet18": 11.2e6, "densenet121": 7.0e6, "efficientnet_b3": 10.7e6}
 
 
 class StagedBackbone(Strict):
@@ -89,7 +93,8 @@ class Active(Strict):
     )
     continued: bool = Field(default=False, description="go on from the weights of the stage before")
     cut: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.6, description="share of the epochs after which LLAL's loss leaves the backbone"
+        default=0.6,
+        description="fraction of the epochs after which LLAL's loss no longer reaches the backbone",
     )
 
 
@@ -97,15 +102,18 @@ class LowDataSpec(Strict):
     """Classifiers trained on few labels, a training for each number of labels and seed.
 
     With `refiner` the backbone is trained through the FR head, the original head behind the
-    gradient gate. The labelled sets are nested and the same for all seeds and methods.
+    gradient gate. The labelled sets are nested and the same for all methods.
     """
 
     kind: Literal["low_data"]
     dataset: Name = Field(description="a key of config/datasets.yaml")
     pixel_max: PositiveFloat = Field(default=255, description="what divides pixels into [0, 1]")
+    pooling: PositiveInt = Field(
+        default=1, description="images are averaged over squares of so many pixels a side"
+    )
     pairs: bool = Field(default=False, description="two images side by side, K² classes")
     classes: tuple[int, int] | None = Field(
-        default=None, description="first and last label that is kept; all of them where absent"
+        default=None, description="first and last label that is kept; all by default"
     )
     mean: list[float] | None = Field(default=None, description="of the normalisation, by channel")
     std: list[PositiveFloat] | None = Field(default=None, description="likewise")
@@ -140,10 +148,15 @@ class LowDataSpec(Strict):
         default=None, description="data set of kind corrupted_cifar to measure accuracy on"
     )
     n: Annotated[list[PositiveInt], Field(min_length=1)] = Field(
-        description="numbers of labelled images, rising"
+        description="numbers of labelled images, increasing"
+    )
+    labelled_sets: Literal["shared", "by seed"] = Field(
+        default="shared",
+        description="shared: all seeds have the published labelled set, that of number 0; by seed: "
+        "seed s has the set of number s",
     )
     active: Active | None = Field(
-        default=None, description="a chain of jobs that choose the labels; absent: random labels"
+        default=None, description="a chain of jobs that choose the labels; random labels by default"
     )
     optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat
@@ -153,7 +166,7 @@ class LowDataSpec(Strict):
     epochs: PositiveInt | None = Field(default=None, description="passes over the labelled images")
     steps: PositiveInt | None = Field(default=None, description="instead of epochs")
     milestone: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.8, description="share of the run after which the rate is divided by 10"
+        default=0.8, description="fraction of the run after which the rate is divided by 10"
     )
     padding: Annotated[int, Field(ge=0)] = Field(description="zero padding of random crops")
     flips: bool = Field(default=False, description="random horizontal flips")
@@ -175,14 +188,20 @@ class LowDataSpec(Strict):
                 f"n = {alone[0]} in batches of {self.batch} leaves one image alone, and batch norm "
                 "needs two"
             )
+        if self.corrupted is not None and self.pooling > 1:
+            raise ValueError("corrupted images are not averaged: give pooling or corrupted")
         if self.weights is not None and self.pretrained is not None:
             raise ValueError("give weights or pretrained, not both")
         needs_peer = self.method in ("distillation", "mutual", "collaborative")
         if needs_peer != (self.peer is not None):
-            raise ValueError("distillation, mutual and collaborative need a peer, others none")
+            raise ValueError(
+                "distillation, mutual and collaborative need a peer, other methods take none"
+            )
         if self.method != "joint" and (self.refiner is not None or self.active is not None):
             raise ValueError(f"method = {self.method} has neither a refiner nor active learning")
         if self.active is not None:
+            if self.labelled_sets == "by seed":
+                raise ValueError("active learning begins with the shared labelled set")
             if self.active.query == "llal" and not self.network_has_stages:
                 raise ValueError("llal needs a network with stages: staged_resnet or resnet18")
             for before, after in sizes:
@@ -202,13 +221,79 @@ class LowDataSpec(Strict):
 
 def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
     passes = sum(spec.steps * spec.batch if spec.steps else (spec.epochs or 0) * n for n in spec.n)
+    on_cores = None
+    if isinstance(spec.network, StagedBackbone) and spec.dataset != "digits":
+        flops = 6 * seeds * passes * _products(spec.network, 32 // spec.pooling)
+        # Narrow convolutions are slower by the operation.
+        slower = max(64 / spec.network.widths[0], 1) ** 0.5
+        on_cores = small(Work("convolution", flops * slower), more_mb=1500)
     if _is_large(spec):
         photographs = spec.dataset.startswith("caltech")
         kind = "photograph on a GPU" if photographs else "image on a GPU"
-        return on_gpu(Work(kind, seeds * passes), 24_000 if photographs else 8000)
+        cost = on_gpu(Work(kind, seeds * passes), 24_000 if photographs else 8000)
+        return replace(cost, on_cores=on_cores)
+    if on_cores is not None:
+        return on_cores
     # Images of natural scenes have 16 times the pixels of a digit.
     images = 1 if spec.dataset == "digits" else 16
     return small(Work("low-data step", seeds * passes / 20 * images * (1 + spec.pairs)))
+
+
+def _products(network: StagedBackbone, side: int) -> float:
+    """Multiplications of a forward pass of one colour image of so many pixels a side."""
+    count, before = 9.0 * 3 * network.widths[0] * side**2, network.widths[0]
+    for stage, (width, blocks) in enumerate(zip(network.widths, network.blocks, strict=True)):
+        pixels = (side / 2**stage) ** 2
+        # Two convolutions of 3x3 a block, and of 1x1 where the width changes; a bottleneck has
+        # about as many.
+        shortcut = before * width if before != width else 0
+        inner = 9 * (before * width + (2 * blocks - 1) * width**2)
+        count += pixels * (inner + shortcut)
+        before = width
+    return count
+
+
+def _low_data_states(spec: LowDataSpec, seeds: int) -> float:
+    """The logits of the test images and the labelled rows of each network, and its weights if kept.
+
+    Classes that are left out take their share of the test images along.
+    """
+    data = SAMPLES.get(spec.dataset, CIFAR10)
+    K, test = data.classes, float(data.test)
+    if spec.pairs:
+        K, test = K**2, 4 * test
+    if spec.classes is not None:
+        kept = spec.classes[1] - spec.classes[0] + 1
+        K, test = kept, test * kept / K
+    heads = 2 if spec.refiner is not None else 1
+    weights = _parameters(spec.network) if _keeps_networks(spec) else 0
+    each = 4 * (heads * test * K + weights)
+    return 8 * test + seeds * sum(each + 8 * n for n in spec.n)
+
+
+def _parameters(network: Any) -> float:
+    """Parameters of a backbone, about: convolutions, without norms and heads."""
+    if isinstance(network, StagedBackbone):
+        return _staged(network)
+    if isinstance(network, TorchvisionBackbone):
+        return PARAMETERS[network.name]
+    # The others are small, and kept by no run of the studies.
+    return 1e5
+
+
+def _staged(network: StagedBackbone) -> float:
+    total, before, wider = 0.0, network.widths[0], 4 if network.bottleneck else 1
+    for width, blocks in zip(network.widths, network.blocks, strict=True):
+        for _ in range(blocks):
+            after = wider * width
+            if network.bottleneck:
+                total += before * width + 9 * width**2 + width * after
+            else:
+                total += 9 * width * (before + width)
+            # The projection of a shortcut.
+            total += before * after if before != after else 0
+            before = after
+    return total
 
 
 def _is_large(spec: LowDataSpec) -> bool:
@@ -232,6 +317,7 @@ KINDS = {
         train="replica.lowdata.training:train_low_data",
         measure="replica.lowdata.accuracy:measure_low_data",
         cost=_low_data_cost,
+        states=_low_data_states,
         keeps_networks=_keeps_networks,
         is_large=_is_large,
         arrays=True,

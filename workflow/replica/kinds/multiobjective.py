@@ -1,4 +1,4 @@
-"""Several objectives: hypotheses with exact risks, and networks between three (study `mol`)."""
+"""Several objectives: hypotheses with exact risks, and trade-offs of networks (study `mol`)."""
 
 import itertools
 from typing import Annotated, ClassVar, Literal
@@ -6,18 +6,21 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import Cost, Work, on_gpu, small
-from replica.kinds.base import Kind, Name, Strict, never
+from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Strict, never
 
 # A sample on a direction, in scalarizations.
 SCALARIZATIONS_PER_PROJECTION = 5
 # Samples from which networks are worth a GPU.
 MANY_SAMPLES = 1000
+# Of scalarized risks five families are looked at, of minimisers two; the points of all fronts that
+# are kept, about; columns of the table of a bed, of many probes and of few.
+FAMILIES, MINIMISED, POINTS, MANY_COLUMNS, FEW_COLUMNS = 5, 2, 300, 21, 14
 Objective = Literal["error", "robust_error", "dp_gap", "eo_gap", "cvar"]
 
 
 def _no_value_twice(values: list) -> list:
     if twice := [value for i, value in enumerate(values) if value in values[:i]]:
-        raise ValueError(f"it has {twice[0]} twice")
+        raise ValueError(f"{twice[0]} occurs twice")
     return values
 
 
@@ -143,12 +146,12 @@ class RiskBedSpec(Strict):
             ("signs", self.signs > 0, ["gaussian", "flat"]),
         ]:
             if wanted and self.bed.kind not in beds:
-                raise ValueError(f"{what} needs a bed of kind {' or '.join(beds)}")
+                raise ValueError(f"{what} needs a problem of kind {' or '.join(beds)}")
         return self
 
 
 class TradeoffSpec(Strict):
-    """Small networks between accuracy, fairness and robustness, and their risks on a population.
+    """Small networks that trade off accuracy, fairness and robustness; their risks on a population.
 
     Binary task: a digit is 5 or more. Group 1 carries a bright mark in a corner; a digit gets it
     with a probability that depends on its class. Two fully connected layers with a ReLU, one
@@ -210,6 +213,42 @@ def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
     return small(work, 40 * angles * max(spec.n) // 2**20 if sampled else 0)
 
 
+def _risk_bed_states(spec: RiskBedSpec, seeds: int) -> float:
+    """A table: a row for each thing that is measured of each sample."""
+    bed = spec.bed
+    objectives = getattr(bed, "objectives", [1, 1])
+    # A number is a problem of its own, a name is an objective of the same problem.
+    numbers = not isinstance(objectives[0], str)
+    shares, sizes = len(getattr(bed, "shares", [1])), len(objectives) if numbers else 1
+    rows = 0
+    if "deviations" in spec.probes:
+        rows += 1 if numbers else 1 + len(objectives)
+    if "scalarizations" in spec.probes:
+        weights = sum(S <= spec.scalarizations for S in (1, 10, 100, 1000, 10_000))
+        rows += FAMILIES * weights + 1
+    if "excess" in spec.probes:
+        rows += MINIMISED * spec.minimised
+    fronts = "fronts" in spec.probes
+    if fronts:
+        rows += 2
+    problems = shares * sizes
+    if bed.kind in ("slope", "counterexample"):
+        problems = len(getattr(bed, "ladders", getattr(bed, "m", [])))
+    elif bed.kind in ("flat", "convex"):
+        problems = 1
+    samples = problems * len(spec.n) * seeds
+    columns = MANY_COLUMNS if fronts or len(spec.probes) > 2 else FEW_COLUMNS
+    return 8 * columns * (samples * rows + POINTS * fronts)
+
+
+def _tradeoff_states(spec: TradeoffSpec, seeds: int) -> float:
+    """The weights, padded to the largest width, and three outcomes of each image, a byte each."""
+    data = SAMPLES.get(spec.dataset, CIFAR10)
+    weights = max(spec.widths) * (data.values + 3)
+    outcomes = 3 * (data.train + data.test - spec.train)
+    return seeds * len(spec.grid) * (4 * weights + outcomes)
+
+
 def _tradeoff_cost(spec: TradeoffSpec, seeds: int) -> Cost:
     members, attacks = seeds * len(spec.grid), 1 + spec.attack_steps
     amount = members * spec.train * spec.epochs * attacks * max(spec.widths) / 64
@@ -228,6 +267,7 @@ KINDS = {
         train="replica.multiobjective.simulation:train_risk_bed",
         measure="replica.measures.tables:measure_table",
         cost=_risk_bed_cost,
+        states=_risk_bed_states,
         keeps_networks=never,
         arrays=True,
     ),
@@ -236,6 +276,7 @@ KINDS = {
         train="replica.multiobjective.networks:train_tradeoffs",
         measure="replica.multiobjective.tradeoffs:measure_tradeoffs",
         cost=_tradeoff_cost,
+        states=_tradeoff_states,
         keeps_networks=lambda spec: True,
         is_large=_is_large,
         seeds_apart=False,

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from replica.costs import Cost, Work, numbers, on_gpu, small
-from replica.kinds.base import Kind, Name, Strict
+from replica.costs import Cost, Work, on_gpu, small
+from replica.kinds.base import BYTES, CIFAR10, SAMPLES, Kind, Name, Strict
 
 # The time in which a GPU starts the products of a matrix, in positions.
 POSITIONS_PER_MATRIX = 50_000
@@ -42,7 +42,7 @@ class TokenTransformer(Strict):
         description="the most frequent words of the training text, one number for all others and "
         "one for places after the end"
     )
-    context: PositiveInt = Field(description="words of a text that are read, its first ones")
+    context: PositiveInt = Field(description="number of words read from each text, the first ones")
 
 
 class ResidualSpec(Strict):
@@ -68,7 +68,7 @@ class ResidualSpec(Strict):
     penalty: PositiveFloat = Field(description="λ of all weights")
     over_depth: bool = Field(default=False, description="λ is divided by the depth")
     head_penalty: PositiveFloat | None = Field(
-        default=None, description="λ of the last layer; that of the others where absent"
+        default=None, description="λ of the last layer; defaults to that of the others"
     )
     optimiser: Literal["adam", "sgd"] = Field(
         description="Adam on the gradient of loss and penalty together, or gradient descent"
@@ -114,7 +114,7 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     network = spec.network
     # Of images with ten classes, all that there are.
     samples, positions, matrices = 10 * spec.per_class, 1, int(network.mlp)
-    pixels = numbers(spec.dataset)
+    pixels = SAMPLES.get(spec.dataset, CIFAR10).values
     if isinstance(network, PatchTransformer):
         positions = {"digits": 8, "mnist": 28}.get(spec.dataset, 32) ** 2 // network.patch**2
     if isinstance(network, TokenTransformer):
@@ -141,6 +141,24 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     return small(Work("position", steps * amount), memory)
 
 
+def _residual_states(spec: ResidualSpec, seeds: int) -> float:
+    """The weights, and in float64 the class means, the last layer and a term per block."""
+    network, data = spec.network, SAMPLES.get(spec.dataset, CIFAR10)
+    inputs, places, K, matrices = data.values, 0, data.classes, int(network.mlp)
+    if isinstance(network, PatchTransformer):
+        colours = 3 if data.values % 3 == 0 else 1
+        inputs = colours * network.patch**2
+        places = data.values // inputs
+    if isinstance(network, TokenTransformer):
+        inputs, places, K = network.vocabulary, network.context, 2
+    blocks = spec.depth - 1
+    if not isinstance(network, ResidualNetwork):
+        blocks = spec.depth
+        matrices += 2 * network.attention
+    weights = spec.width * (blocks * matrices * (spec.width + 1) + inputs + places + K)
+    return seeds * (BYTES[spec.precision] * weights + 8 * 2 * K * spec.width)
+
+
 def _is_large(spec: ResidualSpec) -> bool:
     return spec.per_class >= MANY_SAMPLES
 
@@ -151,6 +169,7 @@ KINDS = {
         train="replica.residual.training:train_residual",
         measure="replica.residual.metrics:measure_residual",
         cost=_residual_cost,
+        states=_residual_states,
         keeps_networks=lambda spec: True,
         is_large=_is_large,
         seeds_apart=False,

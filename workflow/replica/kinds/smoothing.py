@@ -1,12 +1,13 @@
 """Classifiers trained with noise, and their certification (study `idrs`)."""
 
+import itertools
 import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import IMAGES, Cost, Work, on_gpu, several_on_a_gpu, small
-from replica.kinds.base import Kind, Name, Precision, Strict, never
+from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Precision, Strict, never
 
 
 class MlpClassifier(Strict):
@@ -60,7 +61,7 @@ class NoisyClassifierSpec(Strict):
     std: list[PositiveFloat] | None = Field(default=None, description="likewise")
     sigma: Annotated[float, Field(ge=0)] = Field(description="training noise, and sigma_b of noise")
     noise: KnnNoise | None = Field(
-        default=None, description="noise by image; sigma for all of them where absent"
+        default=None, description="noise by image; sigma for all images by default"
     )
     lr: PositiveFloat
     momentum: Annotated[float, Field(ge=0, lt=1)]
@@ -121,11 +122,13 @@ class CertificationSpec(Strict):
         if self.n0 > self.n:
             raise ValueError(f"n0 = {self.n0} is larger than n = {self.n}")
         if self.noise.startswith("knn") != (self.rate > 0):
-            raise ValueError("knn and knn_mean need rate > 0, the other kinds of noise none")
+            raise ValueError("knn and knn_mean need rate > 0, the other kinds of noise take none")
         if (self.noise == "ascent") != (self.ascent is not None):
-            raise ValueError("ascent needs its settings, the other kinds of noise none")
+            raise ValueError("ascent needs its settings, the other kinds of noise take none")
         if self.noise == "ascent" and self.slices > 1:
-            raise ValueError("ascent needs slices = 1: its memory has an order")
+            raise ValueError(
+                "ascent needs slices = 1: its memory depends on the order of the images"
+            )
         if self.slices > self.images:
             raise ValueError(f"slices = {self.slices} is more than images = {self.images}")
         return self
@@ -151,6 +154,31 @@ def _certification_cost(spec: CertificationSpec, seeds: int, base: NoisyClassifi
     return small(Work("noisy pass", seeds * draws))
 
 
+def _classifier_states(spec: NoisyClassifierSpec, seeds: int) -> float:
+    """The weights of each seed, without what norms have."""
+    network, data = spec.network, SAMPLES.get(spec.dataset, CIFAR10)
+    if isinstance(network, MlpClassifier):
+        sizes = [data.values, *network.hidden, data.classes]
+        weights = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    elif isinstance(network, ConvClassifier):
+        colours = 3 if data.values % 3 == 0 else 1
+        weights = sum(9 * a * b for a, b in itertools.pairwise([colours, *network.channels]))
+        pixels = data.values // colours // 4 ** len(network.channels)
+        weights += pixels * network.channels[-1] * data.classes
+    else:
+        # 2n layers of 3x3 filters in each stage.
+        weights = 2 * (network.depth - 2) // 6 * 9 * (16**2 + 32**2 + 64**2)
+    return 4 * seeds * weights
+
+
+def _certification_states(spec: CertificationSpec, seeds: int, base: NoisyClassifierSpec) -> float:
+    """For one slice: two counts of each class, and four facts of each image; distances."""
+    images = math.ceil(spec.images / spec.slices)
+    counts = 2 * SAMPLES.get(base.dataset, CIFAR10).classes + 2
+    distances = images if spec.ascent is not None else 0
+    return 8 * images * (seeds * counts + 4 + distances)
+
+
 def _is_large(spec: NoisyClassifierSpec) -> bool:
     return isinstance(spec.network, ResNetClassifier)
 
@@ -161,6 +189,7 @@ KINDS = {
         train="replica.smoothing.classifiers:train_noisy_classifier",
         measure="replica.smoothing.classifiers:measure_noisy_classifier",
         cost=_classifier_cost,
+        states=_classifier_states,
         keeps_networks=lambda spec: True,
         is_large=_is_large,
     ),
@@ -169,6 +198,7 @@ KINDS = {
         train="replica.smoothing.certification:certify",
         measure="replica.smoothing.certification:measure_certification",
         cost=_certification_cost,
+        states=_certification_states,
         keeps_networks=never,
         rule="certify",
         base="noisy_classifier",

@@ -1,4 +1,4 @@
-"""Accuracies from the logits that runs kept; no torch, whose import takes longer than they do."""
+"""Accuracies from the logits that runs kept; without torch, whose import would take longer."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from replica.lowdata import words
 
 # What ran stands beside what came out: the words of a figure are those of its runs.
 RAN = ["dataset", "network", "refiner", "training"]
-MEASURE = ["run", "seed", *RAN, "n_labelled", "head", "metric", "detail", "value"]
+MEASURE = ["run", "seed", "labelled_set", *RAN, "n_labelled", "head", "metric", "detail", "value"]
 HEADS = ("original", "extra")
 
 
@@ -29,7 +29,8 @@ def measure_low_data(
         card: card of the data set, which is named in the table.
 
     Returns:
-        Columns `MEASURE`, `RAN` among them as words; metrics `test_accuracy`, `train_accuracy`,
+        Columns `MEASURE`, `RAN` among them as words, `labelled_set` the number of a seed's labelled
+        set (see `replica.lowdata.labels`); metrics `test_accuracy`, `train_accuracy`,
         `missing_classes`, and `corrupted_accuracy` with the corruption and its severity as
         `detail`.
     """
@@ -39,7 +40,8 @@ def measure_low_data(
         train, prefix = states[f"{n}/train_accuracy"], f"{n}/corrupted/"
         corrupted = {k.removeprefix(prefix): v for k, v in states.items() if k.startswith(prefix)}
         for s, seed in enumerate(states["seed"].tolist()):
-            at = {"seed": seed, "n_labelled": n, "detail": ""}
+            number = 0 if spec.labelled_sets == "shared" else seed
+            at = {"seed": seed, "labelled_set": number, "n_labelled": n, "detail": ""}
             missing = float(states[f"{n}/missing"][s])
             rows.append(at | {"head": "", "metric": "missing_classes", "value": missing})
             for h, head in enumerate(HEADS[: right.shape[1]]):
@@ -53,6 +55,8 @@ def measure_low_data(
                         rows.append(own | more)
     dataset = "pairs of " if spec.pairs else ""
     dataset += json.loads(Path(card).read_text(encoding="utf-8"))["dataset"]
+    if spec.pooling > 1:
+        dataset += f", averaged over {spec.pooling}x{spec.pooling} pixels"
     if spec.classes is not None:
         dataset += ", classes {} to {}".format(*spec.classes)
     ran = [dataset, words.network(spec), words.head(spec), words.training(spec)]

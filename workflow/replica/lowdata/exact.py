@@ -1,4 +1,4 @@
-"""What needs no training: parameter counts, and the gradient of each head in the backbone."""
+"""Results without training: parameter counts, and the gradient of each head in the backbone."""
 
 import pandas as pd
 import torch

@@ -1,4 +1,4 @@
-"""How a network is trained: what a batch becomes, and the loss on it, for each method.
+"""The training methods: what each does to a batch, and its loss.
 
 A further method is a row of `METHODS`, and a word in `LowDataSpec`.
 """
@@ -41,7 +41,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Given:
-    """What a method is made from.
+    """What a method may use.
 
     Attributes:
         model: what is trained: a network, or a stack of several.
@@ -93,7 +93,7 @@ def cross_entropies(model: TwoHeaded | Stack, spec: LowDataSpec) -> Method:
 
 
 def taught(model: TwoHeaded, teacher: TwoHeaded, spec: LowDataSpec) -> Method:
-    """KD to a teacher that was trained before."""
+    """KD to a teacher trained beforehand."""
     teacher.eval().requires_grad_(False)
 
     def objective(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:

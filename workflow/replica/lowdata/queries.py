@@ -14,7 +14,7 @@ from replica.models.refiner import TwoHeaded
 
 @dataclass(frozen=True)
 class Asked:
-    """What a query may look at.
+    """What a query may use.
 
     Attributes:
         model: what was trained, with LLAL's module where there is one.
@@ -37,7 +37,7 @@ Answer = tuple[Tensor, Tensor]
 
 
 def by_chance(asked: Asked) -> Answer:
-    """The first candidates, which are shuffled."""
+    """The first candidates; they are in random order."""
     return torch.arange(asked.wanted), torch.full((asked.wanted,), torch.nan)
 
 
@@ -128,4 +128,4 @@ def _check(wanted: int, available: int) -> None:
     if wanted < 1:
         raise ValueError(f"A query labels at least one image, not {wanted}.")
     if wanted > available:
-        raise ValueError(f"{wanted} images are to be labelled, but the pool has only {available}.")
+        raise ValueError(f"{wanted} images should be labelled, but the pool has only {available}.")

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from replica.data.parts import DataError
 from replica.data.prepare import load, verify
 from replica.data.splits import in_pairs, samples
 from replica.kinds.low_data import DepthwiseBackbone, LowDataSpec, StagedBackbone
@@ -35,6 +36,8 @@ HISTORY = ["run", "seed", "n", "steps", "step", "metric", "value"]
 LABELLED = ["seed", "stage", "position", "row", "label", "score"]
 SEVERITIES = 5
 _BATCH = 500
+# The layout that convolutions are fastest in, on processors and GPUs alike.
+FASTEST = torch.channels_last
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Pool:
 
 
 def pool_of(spec: LowDataSpec, card: Path) -> Pool:
-    """The images of a run: its classes, renumbered from 0, or pairs of images.
+    """The images of a run: its classes, renumbered from 0, or pairs of images; averaged pixels.
 
     Raises:
         LabelError: the classes do not exist.
@@ -79,8 +82,24 @@ def pool_of(spec: LowDataSpec, card: Path) -> Pool:
                 raise LabelError(f"classes = [{low}, {high}], but {name} has classes 0..{K - 1}.")
             kept = (labels >= low) & (labels <= high)
             images, labels, K = images[kept], labels[kept] - low, high - low + 1
+        images = averaged(images, spec.pooling)
         parts += [torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))]
     return Pool(*parts, K)
+
+
+def averaged(images: np.ndarray, side: int) -> np.ndarray:
+    """Images (N, C, H, W) uint8 averaged over squares of side x side pixels, rounded to uint8.
+
+    Raises:
+        DataError: the squares do not tile the images.
+    """
+    if side == 1:
+        return images
+    N, C, H, W = images.shape
+    if H % side or W % side:
+        raise DataError(f"pooling = {side} does not divide images of {H}x{W} pixels.")
+    squares = images.reshape(N, C, H // side, side, W // side, side)
+    return np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8)
 
 
 def missing_classes(labels: Tensor, K: int) -> list[int]:
@@ -110,8 +129,9 @@ def train_low_data(spec: LowDataSpec, job: Job) -> Result:
     pool, start = pool_of(spec, job.card), _pretrained(spec, job)
     states = {"seed": torch.tensor(job.seeds), "test_labels": pool.test_labels}
     history = []
-    for rows in random_labels(len(pool.labels), spec.n):
-        sets = [rows] * len(job.seeds)
+    numbers = [0 if spec.labelled_sets == "shared" else seed for seed in job.seeds]
+    each = [random_labels(len(pool.labels), spec.n, number) for number in numbers]
+    for sets in zip(*each, strict=True):
         models, histories = _fit_all(spec, job, pool, sets, [start] * len(sets))
         states |= _kept(spec, job, pool, sets, models)
         history += histories
@@ -191,9 +211,9 @@ def _fit(
     spec: LowDataSpec, job: Job, pool: Pool, sets: Sequence[Sequence[int]], seeds: Sequence[int],
     starts: Sequence[dict[str, Tensor]],
 ) -> tuple[list[nn.Module], list[pd.DataFrame]]:  # fmt: skip
-    """Train networks at once, each on its labelled rows, and one that is not alone in a stack.
+    """Train networks at once, each on its labelled rows; several of them as a stack.
 
-    Parameters that a network's start has begin with those.
+    A network begins with the parameters that its entry of `starts` has.
     """
     rows = torch.stack([torch.as_tensor(own) for own in sets])
     n, shape = rows.shape[1], tuple(pool.images.shape[1:])
@@ -204,10 +224,9 @@ def _fit(
     ]
     rows = rows.flatten()
     images, labels = pool.images[rows].to(job.device), pool.labels[rows].to(job.device)
-    # The layout that convolutions are fastest in, on processors and GPUs alike.
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=FASTEST)
     model = Stack(networks) if len(networks) > 1 else networks[0]
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=FASTEST)
     if job.device.type == "cuda" and shutil.which("cc"):
         # A step becomes few kernels; it needs a C compiler, which not every machine has.
         model.compile()
@@ -230,7 +249,7 @@ def _fit(
 
     def peer() -> TwoHeaded:
         other = build_network(spec, shape, pool.K, stream_seed(*named[0], "peer"), peer=True)
-        return other.to(job.device, memory_format=torch.channels_last)
+        return other.to(job.device, memory_format=FASTEST)
 
     def unlabelled() -> Tensor:
         others = torch.ones(len(pool.labels), dtype=torch.bool)
@@ -238,17 +257,21 @@ def _fit(
         return pool.images[others].to(job.device)
 
     given = Given(spec, model, images, recipe.epochs, peer, unlabelled, run)
-    history = run(METHODS[spec.method](given), "order")
-    history = pd.DataFrame(history, columns=["step", "metric", "value"])
-    history = history.assign(run=job.run, n=n, steps=recipe.epochs)
+    history = pd.DataFrame(
+        run(METHODS[spec.method](given), "order"), columns=["step", "metric", "value"]
+    ).assign(run=job.run, n=n, steps=recipe.epochs)
+    histories = [history.assign(seed=seeds[0])]
     if isinstance(model, Stack):
         model.unstack(networks)
-        member = history["metric"].str.rpartition("/")
-        history["metric"] = member[0]
-        histories = [history[member[2] == str(s)].assign(seed=own) for s, own in enumerate(seeds)]
-    else:
-        histories = [history.assign(seed=seeds[0])]
+        histories = _of_members(history, seeds)
     return [network.eval() for network in networks], histories
+
+
+def _of_members(history: pd.DataFrame, seeds: Sequence[int]) -> list[pd.DataFrame]:
+    """The history of each member of a stack, whose metrics are named `<metric>/<member>`."""
+    member = history["metric"].str.rpartition("/")
+    history = history.assign(metric=member[0])
+    return [history[member[2] == str(s)].assign(seed=seed) for s, seed in enumerate(seeds)]
 
 
 def _network(
@@ -266,11 +289,11 @@ def _network(
     if spec.active is not None and spec.active.query == "llal":
         network = with_loss_module(network, shape, stream_seed(*names, "loss module"))
     _begin_from(network, start)
-    return network.to(job.device, memory_format=torch.channels_last)
+    return network.to(job.device, memory_format=FASTEST)
 
 
 def _recipe(spec: LowDataSpec, n: int) -> loop.Recipe:
-    """How n labelled images are passed through."""
+    """How the training passes through n labelled images."""
     return loop.Recipe(
         lr=spec.lr,
         epochs=spec.epochs or -(-spec.steps // -(-n // spec.batch)),
@@ -300,7 +323,7 @@ def _begin_from(model: nn.Module, start: dict[str, Tensor]) -> None:
     fitting = {k: v for k, v in start.items() if k in own and v.shape == own[k].shape}
     if not fitting:
         raise ValueError(
-            f"None of the weights fits the network: they are called {', '.join(list(start)[:3])}, "
+            f"None of the weights fits the network: their names are {', '.join(list(start)[:3])}, "
             f"..., those of the network {', '.join(list(own)[:3])}, ...."
         )
     model.load_state_dict(own | fitting)
@@ -328,7 +351,7 @@ def kept_weights(states: dict[str, Tensor], member: int = 0) -> dict[str, Tensor
 def _kept(
     spec: LowDataSpec, job: Job, pool: Pool, sets: list[Sequence[int]], models: list[nn.Module]
 ) -> dict[str, Tensor]:
-    """What remains of the networks of all seeds at one number of labels."""
+    """What is kept of the networks of all seeds at one number of labels."""
     n = len(sets[0])
     rows = torch.stack([torch.as_tensor(own) for own in sets])
     missing = [len(missing_classes(pool.labels[own], pool.K)) for own in rows]

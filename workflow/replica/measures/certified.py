@@ -1,4 +1,4 @@
-"""Statistics of certified radii: curves, averages, classes, and how sure they are.
+"""Statistics of certified radii: curves, averages, classes, and their uncertainty.
 
 Arrays over images end with the axis I, in the same order; `correct` is whether the smoothed
 classifier predicts the label and does not abstain, `radius` its certified radius there.

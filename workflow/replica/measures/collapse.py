@@ -20,7 +20,7 @@ def centred(means: Tensor) -> Tensor:
         ValueError: fewer than two classes.
     """
     if means.shape[-1] < 2:
-        raise ValueError(f"Collapse needs at least two classes, there is {means.shape[-1]}.")
+        raise ValueError(f"Collapse needs at least two classes, got {means.shape[-1]}.")
     means = means.double()
     return means - means.mean(-1, keepdim=True)
 
@@ -66,7 +66,7 @@ def nc2_mse(gram: Tensor) -> Tensor:
 def simplex(K: int) -> Tensor:
     """E_K = I - 11ᵀ/K, (K, K)."""
     if K < 2:
-        raise ValueError(f"Collapse needs at least two classes, there is {K}.")
+        raise ValueError(f"Collapse needs at least two classes, got {K}.")
     return torch.eye(K, dtype=torch.float64) - 1 / K
 
 

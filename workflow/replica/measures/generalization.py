@@ -1,4 +1,4 @@
-"""Measures of one trained network that are said to tell how well it generalizes.
+"""Measures of one trained network that have been proposed as predictors of generalization.
 
 None of them is a bound here: bounds are empty at these sizes, and what is looked at is whether a
 measure is larger where the gap is larger. All are of one network at its last state, in float64, and
@@ -84,7 +84,7 @@ class Trained:
 
 def measure(network: Trained) -> dict[str, float]:
     """All of `OUTCOMES` and `MEASURES`; what is undefined, or not finite, is left out."""
-    found = {}
+    found: dict[str, Tensor | float] = {}
     for split in ("train", "test"):
         z, labels = outputs(network, *getattr(network, split))
         found[f"{split}_error"] = (z.argmax(-1) != labels).double().mean()
@@ -97,8 +97,8 @@ def measure(network: Trained) -> dict[str, float]:
     for name, q in QUANTILES.items():
         found[name] = gamma.quantile(q)
     found["margins_below_0"] = (gamma <= 0).double().mean()
-    found |= norms(network.matrices)
-    found["normalised_margin"] = found["margin_q10"] / found["log_spectral"].exp()
+    found |= (own := norms(network.matrices))
+    found["normalised_margin"] = found["margin_q10"] / own["log_spectral"].exp()
     if network.paths is not None:
         found["path_norm"] = path_norm(network)
     subset = sharpness_samples(*network.train)
@@ -234,7 +234,7 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], size: int) -> float:
     """
     generator = torch.Generator().manual_seed(stream_seed("generalization", "lanczos"))
     v = torch.randn(size, generator=generator, dtype=torch.float64)
-    basis, diagonal, beside = [v / v.norm()], [], []
+    basis, diagonal, beside = [v / v.norm()], list[Tensor](), list[Tensor]()
     for _ in range(min(LANCZOS_STEPS, size)):
         w = product(basis[-1])
         diagonal.append(basis[-1] @ w)

@@ -1,5 +1,6 @@
 """What the table of a figure is made from."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -24,7 +25,9 @@ class Inputs:
     measures: pd.DataFrame
 
 
-def tidy(inputs: Inputs, panel: str, frame: pd.DataFrame, series: object) -> pd.DataFrame:
+def tidy(
+    inputs: Inputs, panel: str, frame: pd.DataFrame, series: str | Sequence[str] | pd.Series
+) -> pd.DataFrame:
     """Rows of one panel with the columns that every figure table has.
 
     Args:
@@ -38,6 +41,21 @@ def tidy(inputs: Inputs, panel: str, frame: pd.DataFrame, series: object) -> pd.
     table = frame.assign(**head, series=series, **tail)
     first = [*head, "series", *tail]
     return table[[*first, *(name for name in frame.columns if name not in first)]]
+
+
+def figure_table(
+    make: Callable[[Inputs], pd.DataFrame], inputs: Inputs, runs: Sequence[str]
+) -> pd.DataFrame:
+    """The table of a figure; one without rows where the figure has runs and none of them was made.
+
+    Args:
+        make: the figure's function; it may count on the columns of what its runs leave.
+        inputs: what was made.
+        runs: the runs that the study's file names for the figure; a closed form has none.
+    """
+    if runs and inputs.histories.empty and inputs.measures.empty:
+        return tidy(inputs, "", pd.DataFrame(), [])
+    return make(inputs)
 
 
 def last_step(frame: pd.DataFrame) -> pd.DataFrame:

@@ -35,11 +35,12 @@ class ClassMoments:
             ValueError: fewer than two classes.
         """
         if K < 2:
-            raise ValueError(f"Collapse needs at least two classes, there is {K}.")
-        zeros = {"dtype": torch.float64, "device": device}
-        return ClassMoments(
-            torch.zeros(K, **zeros), torch.zeros(K, **zeros), torch.zeros(d, K, **zeros)
+            raise ValueError(f"Collapse needs at least two classes, got {K}.")
+        counts, square, means = (
+            torch.zeros(*shape, dtype=torch.float64, device=device)
+            for shape in ((K,), (K,), (d, K))
         )
+        return ClassMoments(counts, square, means)
 
     def add(self, features: Tensor, labels: Tensor) -> None:
         """Add a batch: features (b, d), labels (b,)."""

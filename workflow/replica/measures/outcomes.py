@@ -1,5 +1,7 @@
 """How each run ended: at DNC, below it, in a bad minimum, at zero, diverged, or not yet settled."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -37,7 +39,7 @@ def outcomes(histories: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 
     - diverged: no finite loss at the end;
     - zero: loss within 1e-3 of ½, or above it, with singular values of M_2 below 1e-4;
-    - below_dnc: loss < 0.995 L_DNC, also where it still moves, since it only falls further;
+    - below_dnc: loss < 0.995 L_DNC, even if it still moves, since it only falls further;
     - unconverged: the loss still changes by more than 1e-4 of itself in 1000 steps; of a network
       that logs epochs, its mean over the last tenth of them by more than 1e-3;
     - dnc: within 1 % of L_DNC, and σ(M_2) and every M_l of l >= 3 of full rank K;
@@ -65,9 +67,9 @@ def outcomes(histories: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     )
     stay = _ranks_stay(measures)
     top = last[(last["metric"] == "singular_value") & (last["layer"] == 2) & (last["index"] == 1)]
-    top = top[top["relu"] == "pre"].set_index(RUN)["value"]
+    largest = top[top["relu"] == "pre"].set_index(RUN)["value"]
     for identity, history in histories.groupby(IDENTITY, sort=False):
-        row = dict(zip(IDENTITY, identity, strict=True))
+        row: dict[str, Any] = dict(zip(IDENTITY, identity, strict=True))
         name = (row["run"], row["seed"], row["lambda_w"])
         values = history.pivot(index="step", columns="metric", values="value").sort_index()
         end = values.iloc[-1]
@@ -87,13 +89,14 @@ def outcomes(histories: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
             "calm": finished and _calm(values["loss"] / end["loss"], row["steps"]),
             "ranks_settled": bool(stay.get(name, False)),
         }
-        row["outcome"] = _outcome(row, forced.get(name, np.nan), top.get(name, np.nan), finished)
+        rank, singular_value = forced.get(name, np.nan), float(largest.get(name, np.nan))
+        row["outcome"] = _outcome(row, rank, singular_value, finished)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _calm(loss: pd.Series, steps: int) -> bool:
-    """Whether the loss, over its last value and by step, keeps still over the last fifth."""
+    """Whether the loss, over its last value and by step, stays constant over the last fifth."""
     part = loss.index / steps
     before, late = loss[(part > 0.8) & (part <= 0.9)], loss[part > 0.9]
     return bool(abs(before.mean() - late.mean()) <= CALM)

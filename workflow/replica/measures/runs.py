@@ -1,4 +1,4 @@
-"""Measures of a finished run: its kept states become one tidy table of metrics.
+"""Collapse metrics of a finished DUFM run, alone or behind a network, as one tidy table.
 
 The states of S members come as tensors `<step>/<parameter>` of shape (S, ...) beside the members'
 own numbers (`seed`, `lambda_w`, `lambda_h`, `lr`, `diverged_at`). Everything is in float64.
@@ -6,6 +6,7 @@ own numbers (`seed`, `lambda_w`, `lambda_h`, `lr`, `diverged_at`). Everything is
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -169,7 +170,13 @@ class _Table:
         dataset: str,
     ) -> None:
         self.states = states
-        self.common = {"run": run, "L": spec.L, "width": spec.width, **shape, "dataset": dataset}
+        self.common: dict[str, Any] = {
+            "run": run,
+            "L": spec.L,
+            "width": spec.width,
+            **shape,
+            "dataset": dataset,
+        }
         self.steps = sorted({int(name.partition("/")[0]) for name in states if "/" in name})
         # What rows of one metric share, and their members, index, index2 and values.
         self.rows: list[tuple[int, int, str, str]] = []

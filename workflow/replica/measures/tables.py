@@ -1,4 +1,4 @@
-"""The measures of runs whose result is a table and no network."""
+"""The measures of runs whose result is a table, not a network."""
 
 from collections.abc import Mapping
 from pathlib import Path

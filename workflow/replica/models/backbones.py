@@ -298,7 +298,7 @@ def build_backbone(spec: BackboneSpec, shape: tuple[int, int, int]) -> nn.Module
         return Mixer(spec, shape) if isinstance(spec, MixerBackbone) else ViT(spec, shape)
     if isinstance(spec, TorchvisionBackbone):
         if shape[0] != 3:
-            raise ValueError(f"{spec.name} needs images with 3 channels, these have {shape[0]}.")
+            raise ValueError(f"{spec.name} needs images with 3 channels, got {shape[0]}.")
         return TorchvisionFeatures(spec.name)
     kind = {
         StagedBackbone: StagedResNet,

@@ -83,7 +83,7 @@ def gradient_descent(
     The gradient of the objective is written out: with the error E_L = lr (H_{L+1} - Y)/N and
     E_{l-1} = (W_lᵀ E_l) ∘ 1[H_l > 0], the step is W_l <- (1 - lr λ_w) W_l - E_l σ(H_l)ᵀ and
     H_1 <- (1 - lr λ_h) H_1 - W_1ᵀ E_1. The step size enters the error, so it may differ between
-    members at no cost, and no memory is allocated after the first step.
+    members at no extra cost, and no memory is allocated after the first step.
 
     Args:
         params: the stacked variables, changed in place by each call.

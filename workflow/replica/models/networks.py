@@ -92,7 +92,7 @@ def initialise_mlp(
         ValueError: the backbone's output is not the head's width.
     """
     if widths[-1] != width:
-        raise ValueError(f"The backbone ends with width {widths[-1]}, the head has {width}.")
+        raise ValueError(f"The backbone's output has width {widths[-1]}, but the head has {width}.")
     shapes, std = {}, {}
     for d, (before, after) in enumerate(itertools.pairwise(widths), start=1):
         shapes[f"A{d}"], std[f"A{d}"] = (after, before), gain / before**0.5

@@ -1,1 +1,1 @@
-"""Learning with several objectives: test beds with exact risks, and networks between them."""
+"""Learning with several objectives: hypotheses with exact risks, and trade-offs of networks."""

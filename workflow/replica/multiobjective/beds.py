@@ -1,4 +1,4 @@
-"""Test beds: hypotheses with exact risks in several objectives, and how samples estimate them."""
+"""Synthetic problems: hypotheses with exact risks in several objectives, and their estimates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Problem:
 
 
 def problems(bed: Bed, delta: float, signs: int, generator: np.random.Generator) -> list[Problem]:
-    """The problems of a bed; the generator draws what of them is random.
+    """The problems of a specification; the generator draws their random parts.
 
     Args:
         bed: its specification.

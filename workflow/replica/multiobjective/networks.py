@@ -1,10 +1,11 @@
-"""Small networks between accuracy, fairness and robustness, trained as one stack.
+"""Small networks that trade off accuracy, fairness and robustness, trained as one stack.
 
 The task: is a digit 5 or more? Group 1 carries a bright mark in a corner; how often a digit does
 depends on its class. The networks differ in width, in weight decay, in the attack that they are
-trained against and in how much a difference between the groups costs them.
+trained against and in the penalty on a difference between the groups.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from replica.data.prepare import DataError, Dataset, load, verify
+from replica.data.prepare import DataError, Dataset
 from replica.data.splits import labelled
 from replica.kinds.multiobjective import TradeoffSpec
 from replica.provenance import stream_seed
@@ -22,7 +23,7 @@ from replica.training.jobs import Job, Result
 HISTORY = ["run", "seed", "steps", "diverged_at", "step", "metric", "value"]
 # Side of the mark of group 1, in pixels.
 MARK = 2
-# Images at a time where every network sees every image.
+# Images at a time when every network sees every image.
 CHUNK = 256
 
 
@@ -88,22 +89,70 @@ def train_tradeoffs(spec: TradeoffSpec, job: Job) -> Result:
         TrainingDiverged: see `ensemble.train`.
     """
     torch.set_num_threads(job.threads)
-    verify(job.card)
-    data = population(spec, load(job.card), job.study, job.run)
+    data = population(spec, job.data(), job.study, job.run)
     S, G = len(job.seeds), len(spec.grid)
     params = start(spec, data.inputs.shape[1], job)
     params = {name: value.to(job.device) for name, value in params.items()}
-    settings = settings_of(spec, S, job.device)
+    N = len(data.train_labels)
+    batch = N if spec.batch == "full" else min(spec.batch, N)
+    steps = spec.epochs * -(-N // batch)
+    objective, evaluate = objectives(spec, job, data, batch)
+    lr = torch.full((S * G,), spec.lr, dtype=torch.float64)
+    advance, extra = ensemble.adam(params, objective, lr=lr)
+    trained = ensemble.train(
+        params,
+        advance,
+        evaluate,
+        steps=steps,
+        log_steps=ensemble.log_spaced(steps, 30),
+        snapshot_steps=[],
+        checkpoint=job.checkpoint,
+        extra=extra,
+        # Each check is a pass over all samples.
+        check_every=max(100, steps // 100),
+        name=f"{job.study} {job.run}",
+    )
+    by_network = params | observe(params, spec, data) | {"diverged_at": trained.diverged_at}
+    found = {name: value.unflatten(0, (S, G)).cpu() for name, value in by_network.items()}
+    widths, *others = zip(*spec.grid, strict=True)
+    names = "weight_decay", "adversarial", "fairness"
+    found |= {n: torch.tensor(v, dtype=torch.float64) for n, v in zip(names, others, strict=True)}
+    width = torch.tensor(widths)
+    found |= {
+        "width": width,
+        "parameters": width * (data.inputs.shape[1] + 3) + 2,
+        "label": data.labels.byte(),
+        "group": data.groups.byte(),
+        "seed": torch.tensor(job.seeds),
+    }
+    return Result(found, _history(trained, job, steps))
+
+
+def objectives(
+    spec: TradeoffSpec, job: Job, data: Samples, batch: int
+) -> tuple[
+    Callable[[ensemble.State, int], Tensor],
+    Callable[[ensemble.State], tuple[Tensor, Tensor]],
+]:
+    """What `train_tradeoffs` minimises, of all M networks, on a batch and on all training samples.
+
+    Args:
+        spec, job, data: the run, where it runs, and its samples.
+        batch: samples of a step; all of them make every step the same.
+
+    Returns:
+        (parameters, step) -> the objective (M,); and parameters -> the mean cross-entropy and the
+        penalty, each (M,), without gradients.
+    """
+    G = len(spec.grid)
+    settings = settings_of(spec, len(job.seeds), job.device)
     inputs, labels, groups = (
         x.to(job.device) for x in (data.train_inputs, data.train_labels, data.train_groups)
     )
-    N = len(labels)
-    batch = N if spec.batch == "full" else min(spec.batch, N)
-    steps = spec.epochs * -(-N // batch)
-    rows_of = ensemble.shuffled(job, N, batch)
+    rows_of = ensemble.shuffled(job, len(labels), batch)
 
     def objective(p: ensemble.State, step: int) -> Tensor:
-        if batch == N:
+        if batch == len(labels):
             x, y, a = inputs[None], labels[None], groups[None]
         else:
             rows = rows_of(step)
@@ -121,38 +170,7 @@ def train_tradeoffs(spec: TradeoffSpec, job: Job) -> Result:
             losses, positive = (torch.cat(values, 1) for values in zip(*found, strict=True))
             return losses.mean(1), penalty(p, positive, groups[None], settings)
 
-    lr = torch.full((S * G,), spec.lr, dtype=torch.float64)
-    advance, extra = ensemble.adam(params, objective, lr=lr)
-    trained = ensemble.train(
-        params,
-        advance,
-        evaluate,
-        steps=steps,
-        log_steps=ensemble.log_spaced(steps, 30),
-        snapshot_steps=[],
-        checkpoint=job.checkpoint,
-        extra=extra,
-        # A look is a pass over all samples.
-        check_every=max(100, steps // 100),
-        name=f"{job.study} {job.run}",
-    )
-    found = {name: value.unflatten(0, (S, G)).cpu() for name, value in params.items()}
-    found |= {
-        name: value.unflatten(0, (S, G)) for name, value in observe(params, spec, data).items()
-    }
-    widths, *others = zip(*spec.grid, strict=True)
-    names = "weight_decay", "adversarial", "fairness"
-    found |= {n: torch.tensor(v, dtype=torch.float64) for n, v in zip(names, others, strict=True)}
-    width = torch.tensor(widths)
-    found |= {
-        "width": width,
-        "parameters": width * (inputs.shape[1] + 3) + 2,
-        "label": data.labels.byte(),
-        "group": data.groups.byte(),
-        "seed": torch.tensor(job.seeds),
-        "diverged_at": trained.diverged_at.unflatten(0, (S, G)),
-    }
-    return Result(found, _history(trained, job, steps))
+    return objective, evaluate
 
 
 def population(spec: TradeoffSpec, dataset: Dataset, study: str, run: str) -> Samples:
@@ -169,12 +187,13 @@ def population(spec: TradeoffSpec, dataset: Dataset, study: str, run: str) -> Sa
     parts = [labelled(dataset, split, spec.pixel_max) for split in ("train", "test")]
     name = dataset.card["dataset"]
     if parts[0].inputs.dim() != 4 or parts[0].K != 10:
-        raise DataError(f"{name}: images of ten digits are needed.")
+        raise DataError(f"{name}: the task needs images of the ten digits.")
     images = torch.cat([part.inputs for part in parts])
     labels = (torch.cat([part.labels for part in parts]) >= 5).long()
     if spec.train >= len(labels):
         raise DataError(
-            f"{name}: {spec.train} of {len(labels)} samples train, and none is left to measure on."
+            f"{name}: {spec.train} of {len(labels)} samples are for training, so none is "
+            "left to measure on."
         )
     rates = torch.tensor(spec.group_rates, dtype=torch.float64)[labels]
     groups = torch.bernoulli(rates, generator=_stream(study, run, "groups")).long()
@@ -190,7 +209,7 @@ def start(spec: TradeoffSpec, d: int, job: Job) -> ensemble.State:
     """He initialisation (2015) of all networks, the combinations of one seed after another.
 
     Each network has a stream of its own. The units beyond its width are zero; their gradient is
-    zero too, hence they stay so.
+    zero too, so they stay zero.
 
     Args:
         d: pixels of an image.
@@ -286,7 +305,7 @@ def penalty(params: ensemble.State, positive: Tensor, groups: Tensor, settings: 
     """
     of_one, of_both = groups.sum(1, keepdim=True), groups.shape[1]
     weights = groups / of_one.clamp(min=1) - (1 - groups) / (of_both - of_one).clamp(min=1)
-    # A batch of one group says nothing of the difference.
+    # A batch of one group says nothing about the difference.
     weights = weights * ((of_one > 0) & (of_one < of_both))
     gap = (positive * weights).sum(1)
     return settings.fairness * gap.square() + settings.weight_decay / 2 * _squares(params)
@@ -326,7 +345,7 @@ def observe(params: ensemble.State, spec: TradeoffSpec, data: Samples) -> dict[s
 
 
 def _squares(params: ensemble.State) -> Tensor:
-    return sum(params[name].square().sum((1, 2)) for name in ("W1", "W2"))
+    return params["W1"].square().sum((1, 2)) + params["W2"].square().sum((1, 2))
 
 
 def _stream(*names: str | int) -> torch.Generator:

@@ -1,5 +1,7 @@
 """What is measured of estimated risks: deviations, scalarizations, minimisers, Pareto sets."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,7 @@ from replica.theory import pareto
 from replica.theory.scalarizations import FAMILIES, scalarize
 
 Array = NDArray[np.float64]
-Row = dict[str, object]
+Row = dict[str, Any]
 # Families of the minimisers that are looked at.
 MINIMISED = ("linear", "Tchebycheff")
 # Weights that are scalarized at a time.
@@ -84,7 +86,9 @@ def excess(risks: Array, found: Estimates, weights: Array) -> list[Row]:
     return rows
 
 
-def fronts(risks: Array, found: Estimates, optimal: Array) -> tuple[list[Row], Array]:
+def fronts(
+    risks: Array, found: Estimates, optimal: NDArray[np.bool_]
+) -> tuple[list[Row], NDArray[np.intp]]:
     """Distances between the Pareto set of the estimates and the true one (R4 to R7).
 
     Args:
@@ -125,7 +129,9 @@ def fronts(risks: Array, found: Estimates, optimal: Array) -> tuple[list[Row], A
     return rows, front
 
 
-def points(risks: Array, found: Estimates, optimal: Array, front: Array) -> list[Row]:
+def points(
+    risks: Array, found: Estimates, optimal: NDArray[np.bool_], front: NDArray[np.intp]
+) -> list[Row]:
     """True front, true risks of the Pareto set of the estimates, and these estimates.
 
     Rows: `kind` and the risks `l1` to `lN`.

@@ -1,4 +1,4 @@
-"""Repeated estimates of the risks of a test bed, and what is measured of each."""
+"""Repeated estimates of the risks of a synthetic problem, and what is measured of each."""
 
 import itertools
 
@@ -54,13 +54,13 @@ def train_risk_bed(spec: RiskBedSpec, job: Job) -> Result:
 
 
 def _head(spec: RiskBedSpec, problem: Problem) -> dict:
-    """What names a problem in its rows."""
+    """The columns that identify a problem."""
     H, N = problem.risks.shape
     return {"bed": spec.bed.kind, **problem.names, "n_obj": N, "hypotheses": H}
 
 
 def _sampled(spec: RiskBedSpec, job: Job, tasks: list[tuple]) -> list[dict]:
-    """The rows of all samples; what is done is saved on the way, and gone on from."""
+    """The rows of all samples; finished ones are saved on the way, and resumed from."""
     rows: list[dict] = []
     done = 0
     if (saved := job.checkpoint.load()) is not None:

@@ -1,4 +1,4 @@
-"""Risks of trained networks on a population, and what samples of it say about their front."""
+"""Risks of trained networks on a population, and how well samples estimate their front."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ class Outcomes:
 
     def of(self, rows: NDArray[np.int64]) -> "Outcomes":
         """The same of some images."""
-        found = (part[:, rows] for part in (self.wrong, self.attacked_wrong, self.predicted))
-        return Outcomes(*found, self.group[rows])
+        wrong, attacked = self.wrong[:, rows], self.attacked_wrong[:, rows]
+        return Outcomes(wrong, attacked, self.predicted[:, rows], self.group[rows])
 
 
 def measure_tradeoffs(
@@ -52,8 +52,8 @@ def measure_tradeoffs(
     Rows of the probe networks: a network with its settings, `norm`, `parameters`, `train_error`
     and the risks `l1` (error), `l2` (error under attack), `l3` (gap of demographic parity) on the
     population. fronts, points: see `replica.multiobjective.probes`, a sample of n images without
-    replacement a row; `hypervolume_gap` is what the front loses to the true one of the volume that
-    it dominates below (1, 1, 1), `hypervolume_optimism` how much more its estimates promise.
+    replacement a row; `hypervolume_gap` is the volume below (1, 1, 1) that the true front dominates
+    and this one does not, `hypervolume_optimism` how much more its estimates promise.
     `draw` numbers the samples. Networks that diverged are left out.
 
     Raises:
@@ -61,7 +61,7 @@ def measure_tradeoffs(
     """
     P = len(states["group"])
     if max(spec.n) > P:
-        raise DataError(f"{run}: n = {max(spec.n)} is more than the population of {P} images.")
+        raise DataError(f"{run}: n = {max(spec.n)} exceeds the population of {P} images.")
     tables = []
     for s, seed in enumerate(states["seed"].tolist()):
         alive = states["diverged_at"][s] < 0
@@ -69,8 +69,10 @@ def measure_tradeoffs(
         if not len(numbers):
             # Training ends with an error only where no network of any seed is left.
             continue
-        parts = (states[name][s][alive] for name in ("wrong", "attacked_wrong", "predicted"))
-        whole = Outcomes(*parts, states["group"])
+        wrong, attacked, predicted = (
+            states[name][s][alive] for name in ("wrong", "attacked_wrong", "predicted")
+        )
+        whole = Outcomes(wrong, attacked, predicted, states["group"])
         risks = risks_of(whole)
         optimal = pareto.non_dominated(risks)
         settings = ("width", "weight_decay", "adversarial", "fairness", "parameters")

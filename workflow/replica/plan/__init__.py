@@ -7,7 +7,7 @@ that it was made under. Keep imports light: Snakemake loads this at every start.
 """
 
 from replica.plan.layout import Plan
-from replica.plan.make import make_plan
-from replica.plan.parts import Part, cost_of
+from replica.plan.make import make_plan, whole_plan
+from replica.plan.parts import Part, cost_of, size_of
 
-__all__ = ["Part", "Plan", "cost_of", "make_plan"]
+__all__ = ["Part", "Plan", "cost_of", "make_plan", "size_of", "whole_plan"]

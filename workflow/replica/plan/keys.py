@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from replica.plan.layout import Plan
 
 # What the script of every drawing calls.
-DRAWING = [f"replica.drawing:{name}" for name in ("drawn", "footer", "footer_text", "save")]
+DRAWING = "replica.drawing:plot"
 # Larger files of a pretrained model are weights, which no key waits for.
 SMALL_FILE = 10_000_000
 # When the rules of claims were fixed, see `replica.rulebook`.
@@ -116,7 +116,7 @@ def _plot(plan: "Plan", study: str, figure: str) -> dict[str, Any]:
         "footer": words.footer(plan, study, figure),
         "published": (plan.root / published).read_text(encoding="utf-8") if published else "",
         "style": (plan.root / "workflow/replica/replica.mplstyle").read_text(encoding="utf-8"),
-        "code": [code(plan, "plot", study, figure), *map(code_digest, DRAWING)],
+        "code": [code(plan, "plot", study, figure), code_digest(DRAWING)],
     }
 
 

@@ -1,4 +1,4 @@
-"""The layout of a reproduction: its jobs, the files they make, and what each of them asks for."""
+"""The layout of a reproduction: its jobs, the files they make, and what each of them requests."""
 
 import functools
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from replica.kinds import (
 from replica.plan import keys
 from replica.plan.parts import Part, cost_of
 from replica.provenance import key_of
-from replica.settings.study import FigureSpec, StudySpec
+from replica.settings.study import ON_GPUS, FigureSpec, StudySpec
 from replica.settings.user import Config
 
 
@@ -27,7 +27,10 @@ class Plan:
     """Everything the workflow file needs: parts, targets, keys, resources.
 
     Attributes:
-        left_out: sentences on what the configuration asks for and this machine does not have.
+        left_out: sentences on what the configuration requests but this machine does not have.
+        off: study -> figure -> why it is not made at this scale.
+        stand_ins: data sets whose place another one takes here, see `replica.data.at_hand`.
+        missing: (study, run) -> the data set that could not be had, of runs that are left out.
     """
 
     root: Path
@@ -36,6 +39,9 @@ class Plan:
     registry: dict[str, DatasetEntry]
     parts: dict[tuple[str, str, str], Part]
     left_out: tuple[str, ...] = ()
+    off: dict[str, dict[str, str]] = field(default_factory=dict)
+    stand_ins: dict[str, str] = field(default_factory=dict)
+    missing: dict[tuple[str, str], str] = field(default_factory=dict)
     _keys: dict[tuple, str] = field(default_factory=dict)
 
     @property
@@ -54,18 +60,23 @@ class Plan:
 
     def parts_behind(self, study: str, figures: Iterable[str]) -> list[Part]:
         """The parts that some figures of a study show, each once."""
-        runs = [run for figure in figures for run in self.figure(study, figure).runs]
+        made = self.studies[study].figures
+        runs = [run for figure in figures if figure in made for run in made[figure].runs]
         return self.parts_of(study, dict.fromkeys(runs))
 
     def measured(self, part: Part) -> bool:
-        """Whether a figure reads the measures of a part; a mere start of other runs has none."""
+        """Whether a figure reads the measures of a part; mere starting points have none."""
         template = part.run.partition("-")[0]
         figures = self.studies[part.study].figures.values()
         return any(template in figure.runs for figure in figures)
 
     def networks(self, study: str) -> list[Part]:
-        """The parts of a study whose states are trained networks with train and test data."""
-        parts = (part for part in self.parts.values() if part.study == study)
+        """The parts of a study whose states are trained networks with train and test data.
+
+        Those that are made and whose data can no longer be had are not measured again.
+        """
+        gone = set(self.missing.values())
+        parts = (p for p in self.parts.values() if p.study == study and gone.isdisjoint(p.datasets))
         return [part for part in parts if part.rule != "certify" and keeps_networks(part.spec)]
 
     def with_networks(self) -> list[str]:
@@ -73,7 +84,7 @@ class Plan:
         return list(self._network_groups)
 
     def preparing_mb(self, dataset: str) -> int:
-        """Memory for preparing a data set; photographs are held whole, and again to split them."""
+        """Memory for preparing a data set; photographs are held twice when they are split."""
         return 16_000 if self.registry[dataset].size else 4000
 
     def figure(self, study: str, figure: str) -> FigureSpec:
@@ -97,12 +108,12 @@ class Plan:
         ]
 
     def claimed_figures(self, study: str) -> list[str]:
-        """The figures whose tables decide the claims of a study."""
-        claims = self.studies[study].claims.values()
-        return sorted({figure for claim in claims for figure in claim.figures})
+        """The figures made at this scale whose tables decide the claims of a study."""
+        claims, made = self.studies[study].claims.values(), self.studies[study].figures
+        return sorted({figure for claim in claims for figure in claim.figures if figure in made})
 
     def tables(self, study: str) -> list[str]:
-        """The figure tables that the claims of a study are decided by."""
+        """The figure tables that decide the claims of a study."""
         figures = self.claimed_figures(study)
         return [f"{self.results}/{study}/figures/{figure}.parquet" for figure in figures]
 
@@ -121,8 +132,7 @@ class Plan:
     def cards_for(self, parts: Iterable[Part], made: str) -> list[str]:
         """The cards that the job of an artifact waits for: none once it is made.
 
-        What is made asks for no data, so that those of another folder, or fetched anew, re-run
-        nothing.
+        A finished artifact requests no data: moving data, or fetching them again, re-runs nothing.
 
         Args:
             parts: whose data the job reads.
@@ -133,8 +143,8 @@ class Plan:
         return list({card: None for part in parts for card in self.cards(part)})
 
     def is_current(self, path: str) -> bool:
-        """Whether an artifact is there with the key that the plan asks for."""
-        # Here, because it imports pandas, which a plan of nothing that is made does without.
+        """Whether an artifact exists with the key that the plan requires."""
+        # Imported here: it imports pandas, which a plan without finished artifacts does not need.
         if not (self.root / path).exists():
             return False
         from replica.artifacts import has_key
@@ -224,12 +234,17 @@ class Plan:
     def _artifacts(self) -> dict[str, str]:
         return keys.artifacts(self)
 
+    def cost(self, part: Part) -> Cost:
+        """What the jobs of a part need at this scale."""
+        cost = cost_of(part)
+        return cost if self.config.scale in ON_GPUS else cost.on_cores or cost
+
     def resources(self, part: Part) -> dict[str, int | str]:
-        """What the jobs of a part ask for, by the names that Snakemake and its Slurm plugin use.
+        """What the jobs of a part request, by the names that Snakemake and its Slurm plugin use.
 
         `share` is the part of an allocation, in percent, that a job takes in a group of jobs.
         """
-        cost, cluster = cost_of(part), self.config.cluster
+        cost, cluster = self.cost(part), self.config.cluster
         on_gpu = cost.gpu_slots > 0
         slots = self.config.jobs_per_gpu
         return {
@@ -248,7 +263,7 @@ class Plan:
         What starts from another job has groups of its own: within a group only chains of jobs may
         hang together, for which the Snakemake inside an allocation asks no more CPUs than it has.
         """
-        group = cost_of(part).group
+        group = self.cost(part).group
         if part.rule == "train_round":
             return f"round{part.stage}_{group}"
         if part.rule == "certify":

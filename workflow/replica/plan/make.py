@@ -1,4 +1,4 @@
-"""From what the user asks for to a plan, or to one sentence on what is wrong with it."""
+"""From the user's configuration to a plan, or to one sentence on what is wrong with it."""
 
 import functools
 import importlib.util
@@ -7,12 +7,14 @@ from typing import Any, cast
 
 from replica import kinds
 from replica.configuration import ConfigError, Source, in_the_file
-from replica.data.registry import load_registry
+from replica.data.at_hand import stand_ins
+from replica.data.registry import DatasetEntry, load_registry
 from replica.kinds import KINDS, RunSpec, datasets_of
 from replica.kinds.low_data import LowDataSpec
 from replica.kinds.smoothing import CertificationSpec
 from replica.plan.layout import Plan
 from replica.plan.parts import Part, certifications, pretraining, split, starts_from_a_run
+from replica.plan.supply import with_data
 from replica.provenance import parse
 from replica.settings.load import expand, load_config, load_studies, where_given
 from replica.settings.study import StudySpec
@@ -21,6 +23,14 @@ from replica.settings.validation import did_you_mean
 
 
 def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_file) -> Plan:
+    """The jobs of a configuration, without those whose data could not be had.
+
+    Args, Raises: see `whole_plan`.
+    """
+    return with_data(whole_plan(root, values, source))
+
+
+def whole_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_file) -> Plan:
     """Validate the configuration and lay out every job.
 
     Args:
@@ -36,6 +46,29 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
     registry = load_registry(root / "config/datasets.yaml")
     available = load_studies(root / "config/studies")
     chosen = list(available) if config.studies == "all" else list(config.studies)
+    _check_names(config, chosen, available, source)
+    studies = {slug: available[slug].at(config.scale, config.extras) for slug in chosen}
+    for study in studies.values():
+        _check_functions(study)
+    instead = stand_ins(registry, config.mirrors, root, root / config.data_dir)
+    specs = _needed(studies, _specs(studies, config, registry, source, instead))
+    specs, left_out = _with_models(root, config, specs, source)
+    parts = _parts(studies, specs, config, source)
+    figures_off = {
+        slug: {
+            figure: available[slug].why_off(figure, config.scale)
+            for figure in available[slug].figures
+            if figure not in study.figures
+        }
+        for slug, study in studies.items()
+    }
+    return Plan(root, config, studies, registry, parts, left_out, figures_off, instead)
+
+
+def _check_names(
+    config: Config, chosen: list[str], available: dict[str, StudySpec], source: Source
+) -> None:
+    """Check that each study, run and figure that the user names exists."""
     named = [*(("studies", slug) for slug in chosen), *(("overrides", s) for s in config.overrides)]
     for path in named:
         if path[1] not in available:
@@ -56,15 +89,23 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
         if extra not in figures or not figures[extra].figures[extra].extra:
             off = [name for name, study in figures.items() if study.figures[name].extra]
             raise ConfigError(
-                f"{source('extras')}: extras: {extra!r} is no figure that is off by default"
+                f"{source('extras')}: extras: {extra!r} is not a figure that is off by default"
                 f"{did_you_mean(extra, off)}; there are {', '.join(off)}."
             )
-    studies = {slug: available[slug].without_extras(config.extras) for slug in chosen}
+
+
+def _specs(
+    studies: dict[str, StudySpec],
+    config: Config,
+    registry: dict[str, DatasetEntry],
+    source: Source,
+    instead: dict[str, str],
+) -> dict[tuple[str, str], RunSpec]:
+    """The spec of each run of the studies, by study and full name; its data sets are known."""
     specs: dict[tuple[str, str], RunSpec] = {}
     for slug, study in studies.items():
-        _check_functions(study)
         for template in study.runs:
-            for run, spec in expand(study, template, config, source).items():
+            for run, spec in expand(study, template, config, source, instead).items():
                 for dataset in datasets_of(spec):
                     if dataset not in registry:
                         key = next(k for k in kinds.DATASETS if getattr(spec, k, None) == dataset)
@@ -74,9 +115,17 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
                             f"{did_you_mean(dataset, registry)}; there are {', '.join(registry)}."
                         )
                 specs[slug, run] = spec
-    specs = _needed(studies, specs)
-    specs, left_out = _with_models(root, config, specs, source)
-    # What starts from another run comes after it: each part points to the one of its base.
+    return specs
+
+
+def _parts(
+    studies: dict[str, StudySpec],
+    specs: dict[tuple[str, str], RunSpec],
+    config: Config,
+    source: Source,
+) -> dict[tuple[str, str, str], Part]:
+    """The jobs of all runs, by study, run and part, in the order of the files."""
+    # A run that starts from another comes after it: each part points to that of its base.
     parts: dict[tuple[str, str, str], Part] = {}
     for (slug, run), spec in sorted(specs.items(), key=lambda item: starts_from_a_run(item[1])):
         where = where_given(studies[slug], run.partition("-")[0], config, source)
@@ -88,16 +137,14 @@ def make_plan(root: Path | str, values: dict[str, Any], source: Source = in_the_
                 base = pretraining(slug, run, cast(LowDataSpec, spec), parts, where)
             found = split(slug, run, spec, base)
         parts |= {(slug, run, part.part): part for part in found}
-    # In the order of the files again.
     order = {name: i for i, name in enumerate(specs)}
-    parts = dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
-    return Plan(root, config, studies, registry, parts, left_out)
+    return dict(sorted(parts.items(), key=lambda item: order[item[0][:2]]))
 
 
 def _needed(
     studies: dict[str, StudySpec], specs: dict[tuple[str, str], RunSpec]
 ) -> dict[tuple[str, str], RunSpec]:
-    """The runs that a figure is made from, and those that they start from."""
+    """The runs that figures are made from, and the runs that these start from."""
     wanted = {(slug, run) for slug, study in studies.items()
               for figure in study.figures.values() for run in figure.runs}  # fmt: skip
     for (slug, run), spec in specs.items():
@@ -111,7 +158,7 @@ def _needed(
 def _with_models(
     root: Path, config: Config, specs: dict[tuple[str, str], RunSpec], source: Source
 ) -> tuple[dict[tuple[str, str], RunSpec], tuple[str, ...]]:
-    """The runs without those of pretrained models that are not there, and a sentence on them."""
+    """The runs without those of missing pretrained models, and a sentence on these."""
     models = {
         name: str(getattr(spec, "model", None))
         for name, spec in specs.items()

@@ -1,4 +1,4 @@
-"""The jobs that make states: what a run is split into, and what each starts from."""
+"""The jobs that make states: how a run is split, and what each job starts from."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -6,7 +6,7 @@ from typing import cast
 from replica import kinds
 from replica.configuration import ConfigError
 from replica.costs import Cost
-from replica.kinds import KINDS, RunSpec, datasets_of, is_split, training_cost
+from replica.kinds import KINDS, RunSpec, datasets_of, is_split, states_size, training_cost
 from replica.kinds.low_data import LowDataSpec
 from replica.kinds.smoothing import CertificationSpec, NoisyClassifierSpec
 
@@ -57,7 +57,7 @@ class Part:
 
     @property
     def classifier(self) -> NoisyClassifierSpec | None:
-        """What a certification is about; None of other jobs."""
+        """The classifier that a certification is about; None for other jobs."""
         if self.rule != "certify" or self.base is None:
             return None
         return cast(NoisyClassifierSpec, self.base.spec)
@@ -65,10 +65,20 @@ class Part:
 
 def cost_of(part: Part) -> Cost:
     """What the jobs of a part need."""
+    return training_cost(_of_stage(part), len(part.seeds), part.classifier)
+
+
+def size_of(part: Part) -> float:
+    """The size of the states of a part in bytes, about; see `Kind.states`."""
+    return states_size(_of_stage(part), len(part.seeds), part.classifier)
+
+
+def _of_stage(part: Part) -> RunSpec:
+    """The run of a part; of active learning its own stage alone."""
     spec = part.spec
     if isinstance(spec, LowDataSpec) and spec.active is not None:
-        spec = spec.model_copy(update={"n": [spec.n[part.stage]]})
-    return training_cost(spec, len(part.seeds), part.classifier)
+        return spec.model_copy(update={"n": [spec.n[part.stage]]})
+    return spec
 
 
 def starts_from_a_run(spec: RunSpec) -> bool:
@@ -77,7 +87,7 @@ def starts_from_a_run(spec: RunSpec) -> bool:
 
 
 def split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]:
-    """All seeds of a small model in one job, one job a seed for large ones; a chain of stages."""
+    """One job for all seeds of a small model, one per seed of a large one; a chain of stages."""
     everyone = tuple(range(spec.seeds))
     members = {f"seed{s}": (s,) for s in everyone} if is_split(spec) else {"all": everyone}
     found = []
@@ -89,7 +99,7 @@ def split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]:
         for stage in range(len(spec.n)):
             start = before if spec.active.continued and before else base
             part = f"{name}-stage{stage}"
-            # Further stages are nothing to this one, which labels for the next.
+            # This stage labels for the next one; later stages do not concern it.
             own = spec.model_copy(update={"n": spec.n[: stage + 2]})
             before = Part(study, run, part, own, seeds, start, before, stage=stage)
             found.append(before)
@@ -117,12 +127,12 @@ def certifications(
     parts: dict[tuple[str, str, str], Part],
     where: str,
 ) -> list[Part]:
-    """One job a slice of the images, and where the classifiers have a job a seed, a seed."""
+    """One job per slice of the images, and per seed if the classifiers have a job per seed."""
     base, wanted = specs.get((study, spec.base_run)), KINDS[spec.kind].base
     if base is None or base.kind != wanted:
         there = [name for (slug, name), s in specs.items() if slug == study and s.kind == wanted]
         raise ConfigError(
-            f"{where}: there is no classifier {spec.base_run!r}; there are {', '.join(there)}."
+            f"{where}: there is no classifier {spec.base_run!r}; available: {', '.join(there)}."
         )
     if spec.seeds > base.seeds:
         raise ConfigError(

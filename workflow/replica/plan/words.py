@@ -1,9 +1,13 @@
-"""Words about a run, from the runs that a plan has: status, captions, claims."""
+"""Text about runs, derived from the runs of a plan: status, captions, claims."""
 
 import html
 import json
+import math
+import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from replica.plan.parts import Part
 from replica.settings.study import AtLeast, ClaimSpec
@@ -31,6 +35,9 @@ def status(plan: "Plan", study: str, figure: str) -> str:
         template = plan.studies[study].runs[run]
         if template.settings(plan.config.scale) != template.settings("paper"):
             return "scaled"
+    read = {name for part in plan.parts_of(study, spec.runs) for name in part.datasets}
+    if not read.isdisjoint(plan.stand_ins.values()):
+        return "scaled"
     changed = plan.config.overrides.get(study, {})
     return "scaled" if plan.config.seeds or set(changed) & set(spec.runs) else "published"
 
@@ -41,18 +48,21 @@ def claims(plan: "Plan", study: str) -> str:
 
 
 def claim_specs(plan: "Plan", study: str) -> dict[str, dict[str, Any]]:
-    """The claims of a study with the data that they were looked at on, and for what they stand.
+    """The claims of a study with the data that decide them, and what these stand in for.
 
-    Besides the settings of `ClaimSpec`: `data`, names of the data sets, and `stand_in`, why
-    what ran cannot decide the claim; "" where it can.
+    Besides the settings of `ClaimSpec`: `data`, names of the data sets; `stand_in`, why what ran
+    cannot decide the claim; `off`, why figures of it are not made at this scale; and `missing`,
+    which of its runs did not run for lack of data. They are empty where there is nothing to say.
     """
-    specs = {}
+    specs, off = {}, plan.off.get(study, {})
     for name, claim in plan.studies[study].claims.items():
         parts = plan.parts_behind(study, claim.figures)
         read = dict.fromkeys(name for part in parts for name in part.datasets[:1])
         specs[name] = claim.model_dump() | {
             "data": ", ".join(read),
             "stand_in": _stand_in(plan, claim, parts),
+            "off": [off[figure] for figure in claim.figures if figure in off],
+            "missing": _missing(plan, study, claim),
         }
     return specs
 
@@ -81,6 +91,18 @@ def _stand_in(plan: "Plan", claim: ClaimSpec, parts: Iterable[Part]) -> str:
     return "; ".join(sentences)
 
 
+def _missing(plan: "Plan", study: str, claim: ClaimSpec) -> str:
+    templates = {run for figure in claim.figures for run in plan.figure(study, figure).runs}
+    lacking: dict[str, list[str]] = {}
+    for (slug, run), dataset in plan.missing.items():
+        if slug == study and run.partition("-")[0] in templates:
+            lacking.setdefault(dataset, []).append(run)
+    return "; ".join(
+        f"{dataset} could not be had: no run of {', '.join(runs)}"
+        for dataset, runs in lacking.items()
+    )
+
+
 def titles(plan: "Plan") -> str:
     """The titles of the papers as a parameter of a job."""
     return as_parameter({slug: study.title for slug, study in plan.studies.items()})
@@ -102,13 +124,43 @@ def caption(plan: "Plan", study: str, figure: str) -> dict[str, str]:
         "paper": f"{paper.authors}: {paper.title} ({paper.venue}, arXiv {paper.arxiv})",
         "shows": spec.shows,
         "ran": in_words(plan, study, figure),
+        "repeat": repeat(plan, study),
         **footer(plan, study, figure),
     }
     return {name: html.escape(text, quote=False) for name, text in words.items()}
 
 
+def repeat(plan: "Plan", study: str) -> str:
+    """The command that repeats the results of a study, with the user's settings that they need.
+
+    Folders are places, not settings: the words say what the folder of a stand-in holds.
+    """
+    config = plan.config
+    own = [name for name, figure in plan.studies[study].figures.items() if figure.extra]
+    read = {name for part in plan.parts.values() if part.study == study for name in part.datasets}
+    used = [name for name in plan.stand_ins.values() if name in read]
+    given = {
+        "studies": [study],
+        "seeds": config.seeds,
+        "extras": own,
+        "overrides": {study: config.overrides[study]} if study in config.overrides else {},
+        "mirrors": ["FOLDER"] if used else [],
+    }
+    line = " ".join(f"{name}={_flow(value)}" for name, value in given.items() if value)
+    held = " and ".join(plan.registry[name].title for name in used)
+    return f"make SCALE={config.scale} CONFIG={shlex.quote(line)}" + (
+        f", where FOLDER has {held}" if held else ""
+    )
+
+
+def _flow(value: Any) -> str:
+    """A value in YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("...\n").strip()
+
+
 def footer(plan: "Plan", study: str, figure: str) -> dict[str, str]:
-    """What is printed below a drawing: where it stands in the paper, and what it is."""
+    """The text below a drawing: its place in the paper, and what it shows."""
     spec = plan.figure(study, figure)
     return {
         "place": spec.place,
@@ -137,7 +189,7 @@ def ran(plan: "Plan", study: str, figure: str) -> dict[str, dict[str, Any]]:
 
 
 def in_words(plan: "Plan", study: str, figure: str) -> str:
-    """The same in words, the runs of a template together."""
+    """The same as text, the runs of a template together."""
     together: dict[str, list[dict[str, Any]]] = {}
     for run, settings in ran(plan, study, figure).items():
         together.setdefault(run.partition("-")[0], []).append(settings)

@@ -57,7 +57,7 @@ def measure_residual(
         "objective": states["fit"] + states["penalty_terms"].sum(1),
         "gradient": states["gradient"],
     }
-    found = {(name, None): value for name, value in values.items()}
+    found: dict[tuple[str, int | None], Tensor] = {(n, None): v for n, v in values.items()}
     found |= {("penalty_term", l): term
               for l, term in enumerate(states["penalty_terms"].unbind(1), start=1)}  # fmt: skip
     rows = []

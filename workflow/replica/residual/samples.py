@@ -43,7 +43,7 @@ def samples(dataset: Dataset, spec: ResidualSpec, dtype: torch.dtype) -> Samples
         DataError: too few samples, or images that cannot be cut into patches.
     """
     if isinstance(spec.network, TokenTransformer):
-        return _texts(dataset, spec)
+        return _texts(dataset, spec.network, spec.per_class)
     found = training_samples(dataset, None, spec.per_class, dtype)
     inputs = found.inputs
     if isinstance(spec.network, PatchTransformer):
@@ -68,17 +68,17 @@ def patches(images: Tensor, side: int) -> Tensor:
     return cut.permute(0, 2, 4, 1, 3, 5).reshape(len(images), -1, C * side**2)
 
 
-def _texts(dataset: Dataset, spec: ResidualSpec) -> Samples:
+def _texts(dataset: Dataset, network: TokenTransformer, per_class: int) -> Samples:
     listed = [words.words(text) for text in words.texts(dataset, "train")]
     labels, name = np.asarray(dataset.array("train.labels")), dataset.card["dataset"]
-    rows = np.concatenate(first_rows(labels, range(dataset.K), spec.per_class, name))
-    numbers = words.vocabulary(listed, spec.network.vocabulary)
-    tokens, ends = words.encode([listed[row] for row in rows], numbers, spec.network.context)
+    rows = np.concatenate(first_rows(labels, range(dataset.K), per_class, name))
+    numbers = words.vocabulary(listed, network.vocabulary)
+    tokens, ends = words.encode([listed[row] for row in rows], numbers, network.context)
     return Samples(
         inputs=torch.from_numpy(tokens),
         ends=torch.from_numpy(ends),
         labels=torch.from_numpy(labels[rows].astype(np.int64)),
         K=dataset.K,
-        dimensions=spec.network.vocabulary,
-        positions=spec.network.context,
+        dimensions=network.vocabulary,
+        positions=network.context,
     )

@@ -1,13 +1,13 @@
 """Training of residual networks of one depth, all seeds as a stack."""
 
 import math
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from replica.data.prepare import load, verify
 from replica.kinds.residual import ResidualSpec
 from replica.measures import collapse
 from replica.measures.moments import ClassMoments
@@ -32,8 +32,7 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
         them, `seed` and `diverged_at`; history: fit, penalty and objective of each member.
     """
     torch.set_num_threads(job.threads)
-    verify(job.card)
-    data = samples(load(job.card), spec, dtype_of(spec.precision))
+    data = samples(job.data(), spec, dtype_of(spec.precision))
     params = {name: value.to(job.device) for name, value in start(spec, data, job).items()}
     inputs, ends, labels = (x.to(job.device) for x in (data.inputs, data.ends, data.labels))
     N = len(labels)
@@ -60,7 +59,8 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
 
     objective = ensemble.ByHand(gradients)
     lr = torch.full((len(job.seeds),), spec.lr, dtype=torch.float64)
-    more = {"lr": lr, "schedule": schedule(spec, steps), "penalties": strengths(params, spec)}
+    more: dict[str, Any] = {"lr": lr, "schedule": schedule(spec, steps)}
+    more["penalties"] = strengths(params, spec)
     if spec.optimiser == "adam":
         advance, extra = ensemble.adam(params, objective, **more)
     else:
@@ -117,7 +117,7 @@ def _observe_member(
     weights, head = residual.regularised(leaves), leaves["head"]
     moments = ClassMoments.empty(data.K, spec.width, device=device)
     slopes = {name: torch.zeros_like(w) for name, w in weights.items()}
-    sums = dict.fromkeys(("fit", "accuracy", "aligned"), 0.0)
+    sums = {n: torch.zeros(1).to(head) for n in ("fit", "accuracy", "aligned")}
     chunks = [x.split(batch) for x in (data.inputs, data.ends, data.labels)]
     for parts in zip(*chunks, strict=True):
         inputs, ends, labels = (x.to(device) for x in parts)
@@ -135,8 +135,9 @@ def _observe_member(
             moments.add(x[0], labels)
     with torch.no_grad():
         of_penalty = {name: λ * weights[name] for name, λ in strengths(leaves, spec).items()}
-        left = sum((slopes[name] + of_penalty[name]).square().sum() for name in weights)
-        ratio = (left / sum(slope.square().sum() for slope in of_penalty.values())).sqrt()
+        zero = torch.zeros(())
+        left = sum(((slopes[name] + of_penalty[name]).square().sum() for name in weights), zero)
+        ratio = (left / sum((slope.square().sum() for slope in of_penalty.values()), zero)).sqrt()
         return {name: value / N for name, value in sums.items()} | {
             "means": moments.means[None],
             "within_trace": moments.within_trace[None],
@@ -182,7 +183,7 @@ def penalty_terms(params: residual.State, spec: ResidualSpec) -> Tensor:
         for name, λ in strengths(params, spec).items()
     }
     head = terms.pop("head")
-    return torch.cat([sum(terms.values()), head[:, None]], 1)
+    return torch.cat([sum(terms.values(), torch.zeros(())), head[:, None]], 1)
 
 
 def penalty(params: residual.State, spec: ResidualSpec) -> Tensor:

@@ -3,11 +3,13 @@
 import functools
 import itertools
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from replica.configuration import ConfigError, Source, in_the_file, read_yaml
-from replica.kinds import KINDS, RunSpec
+from replica.kinds import DATASETS, KINDS, RunSpec
 from replica.settings.study import SCALES, StudySpec, not_a_grid
 from replica.settings.user import Config
 from replica.settings.validation import validate, validate_run
@@ -30,11 +32,18 @@ def load_studies(folder: Path) -> dict[str, StudySpec]:
 
 
 def expand(
-    study: StudySpec, run: str, config: Config, source: Source = in_the_file
+    study: StudySpec,
+    run: str,
+    config: Config,
+    source: Source = in_the_file,
+    stand_ins: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, RunSpec]:
     """The validated runs of a template at the configured scale: {full name: spec}.
 
     A grid {width: [8, 16]} of the run `sweep` gives `sweep-width8` and `sweep-width16`.
+
+    Args:
+        stand_ins: data sets whose place another one takes, wherever a setting names them.
     """
     settings = study.runs[run].settings(config.scale)
     if settings is None:
@@ -48,6 +57,11 @@ def expand(
     if wrong := not_a_grid(grid):
         raise ConfigError(f"{where('grid')}: {wrong}.")
     grid = {k: v for k, v in grid.items() if k not in changes}
+    for key in DATASETS:
+        if key in settings:
+            settings[key] = _instead(settings[key], stand_ins)
+        if key in grid:
+            grid[key] = [_instead(name, stand_ins) for name in grid[key]]
     runs = {}
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
@@ -59,6 +73,11 @@ def expand(
             )
         runs[run + suffix] = validate_run({**settings, **point}, where)
     return runs
+
+
+def _instead(name: Any, stand_ins: Mapping[str, str]) -> Any:
+    # What is no name is refused later.
+    return stand_ins.get(name, name) if isinstance(name, str) else name
 
 
 def where_given(study: StudySpec, run: str, config: Config, source: Source, *path: Any) -> str:

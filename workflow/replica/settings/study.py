@@ -12,6 +12,8 @@ Scale = Literal["smoke", "laptop", "desktop", "paper"]
 SCALES: tuple[str, ...] = get_args(Scale)
 # The scale whose settings each one changes; the published settings change none.
 CHANGES = {"smoke": "laptop", "laptop": "paper", "desktop": "paper", "paper": None}
+# The scales whose large runs are meant for a GPU; at the others cores are enough.
+ON_GPUS = ("paper",)
 Origin = Literal[
     "published",
     "official code",
@@ -34,7 +36,10 @@ class RunTemplate(Strict):
     """
 
     paper: dict[str, Any]
-    desktop: dict[str, Any] | None
+    desktop: dict[str, Any] | None = Field(
+        description="the settings that differ from paper, {} for those of paper, or null where "
+        "the run is not made at desktop"
+    )
     laptop: dict[str, Any] | None = Field(default={})
     smoke: dict[str, Any] | None = Field(default={})
     origin: dict[Origin, list[str]]
@@ -94,7 +99,10 @@ class FigureSpec(Strict):
         default="", description="what no source settles, in words printed on the plot"
     )
     ours: bool = Field(default=False, description="the figure itself is reconstructed")
-    extra: bool = Field(default=False, description="made only where `extras` names it")
+    extra: bool | list[Scale] = Field(
+        default=False,
+        description="made only where `extras` names it; a list of scales: at these",
+    )
 
 
 class AtLeast(Strict):
@@ -152,7 +160,17 @@ class StudySpec(Strict):
                     raise ValueError(f"claim {claim} names the unknown figure {figure!r}")
         return self
 
-    def without_extras(self, wanted: list[str]) -> "StudySpec":
-        """This study without the figures that are off by default and not wanted."""
-        figures = {n: f for n, f in self.figures.items() if not f.extra or n in wanted}
+    def why_off(self, figure: str, scale: str) -> str:
+        """Why a figure is not made at a scale unless it is asked for; "" where it is made."""
+        spec = self.figures[figure]
+        if spec.runs and all(self.runs[run].settings(scale) is None for run in spec.runs):
+            return f"{figure} has no runs at this scale"
+        off = scale in spec.extra if isinstance(spec.extra, list) else spec.extra
+        return f"{figure} is off by default, and made where extras names it" if off else ""
+
+    def at(self, scale: str, extras: list[str]) -> "StudySpec":
+        """This study at a scale: without the figures that are off there and no extras."""
+        figures = {
+            n: f for n, f in self.figures.items() if n in extras or not self.why_off(n, scale)
+        }
         return self.model_copy(update={"figures": figures})

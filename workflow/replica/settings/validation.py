@@ -56,7 +56,8 @@ def _sentence(model: type[BaseModel], first: ErrorDetails) -> str:
         hint = did_you_mean(str(first["loc"][-1]), allowed)
         return f"unknown key {key}{hint}; allowed here: {', '.join(allowed)}."
     if first["type"] == "missing":
-        return f"the key {key} is missing."
+        meant = _description(model, first["loc"])
+        return f"the key {key} is missing{f': give {meant}' if meant else ''}."
     if not key:
         return f"{message}."
     return f"{key} = {shown(first['input'])} is not allowed: {_lower(message)}."
@@ -76,6 +77,18 @@ def shown(value: Any) -> str:
 
 def _keys(model: Any, path: tuple[Any, ...]) -> set[str]:
     """Field names of the model that `path` leads to, as far as it can be followed."""
+    return set(itertools.chain.from_iterable(m.model_fields for m in _models_at(model, path)))
+
+
+def _description(model: Any, path: tuple[Any, ...]) -> str:
+    """What the model says of the key at a path; "" where it says nothing."""
+    *parents, key = path
+    fields = [m.model_fields[key] for m in _models_at(model, parents) if key in m.model_fields]
+    return (fields[0].description or "") if fields else ""
+
+
+def _models_at(model: Any, path: Iterable[Any]) -> set[type[BaseModel]]:
+    """The models that `path` leads to, as far as it can be followed."""
     current = model
     for part in path:
         models = list(_models(current))
@@ -84,7 +97,7 @@ def _keys(model: Any, path: tuple[Any, ...]) -> set[str]:
             current = Union[tuple(fields)]  # noqa: UP007
         elif by_kind := [m for m in models if _kind(m) == part]:
             current = by_kind[0]
-    return set(itertools.chain.from_iterable(m.model_fields for m in _models(current)))
+    return _models(current)
 
 
 def _models(annotation: Any) -> set[type[BaseModel]]:

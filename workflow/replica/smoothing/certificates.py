@@ -136,24 +136,31 @@ def input_dependent_radius(
     side[constant] = "both"
     rows = np.flatnonzero((p_a > 0.5) & ~constant)
     if len(rows):
-        s0, N, p, cap = sigma_0[rows], N[rows], p_a[rows], cap[rows]
         # In units of σ_0 (scale invariance).
-        r = np.maximum(rate[rows] * s0, SMALLEST_RATE)
-        # As p_A below 1/2 + 1e-9 cannot hold with the slack, the bracket is never empty.
-        start, ceiling = np.full(len(rows), 1e-6), cohen_radius(1.0, p)
-        ceiling = np.maximum(ceiling, 2 * start)
-        found = elementwise.find_root(
-            lambda a, r, N, p, cap: SLACK - 0.5 + np.maximum(*_worst_case(a, r, N, p, cap)),
-            (start, ceiling),
-            args=(r, N, p, cap),
-            tolerances={"xatol": 1e-12, "xrtol": 1e-11, "fatol": 0.0, "frtol": 0.0},
-        )
-        # The lower end of the bracket, where both were seen below one half.
-        low = np.where(found.f_bracket[0] < 0, found.bracket[0], 0.0)
-        greater, less = _worst_case(found.bracket[1], r, N, p, cap)
-        failing = np.where(greater >= less, "greater", "less")
-        radius[rows], side[rows] = low * s0, failing
+        r = np.maximum(rate[rows] * sigma_0[rows], SMALLEST_RATE)
+        distance, side[rows] = _last_certified(r, N[rows], p_a[rows], cap[rows])
+        radius[rows] = distance * sigma_0[rows]
     return radius.reshape(shape), side.reshape(shape)
+
+
+def _last_certified(r: Array, N: Array, p: Array, cap: Array) -> tuple[Array, NDArray[np.str_]]:
+    """The distance, in units of σ_0, up to which both ξ are below one half, and which fails next.
+
+    A root of the larger one, bracketed by 0 and Cohen's radius; the arguments are (n,).
+    """
+    # As p_A below 1/2 + 1e-9 cannot hold with the slack, the bracket is never empty.
+    start, ceiling = np.full(len(r), 1e-6), cohen_radius(1.0, p)
+    ceiling = np.maximum(ceiling, 2 * start)
+    found = elementwise.find_root(
+        lambda a, r, N, p, cap: SLACK - 0.5 + np.maximum(*_worst_case(a, r, N, p, cap)),
+        (start, ceiling),
+        args=(r, N, p, cap),
+        tolerances={"xatol": 1e-12, "xrtol": 1e-11, "fatol": 0.0, "frtol": 0.0},
+    )
+    # The lower end of the bracket, where both were seen below one half.
+    low = np.where(found.f_bracket[0] < 0, found.bracket[0], 0.0)
+    greater, less = _worst_case(found.bracket[1], r, N, p, cap)
+    return low, np.where(greater >= less, "greater", "less")
 
 
 def _worst_case(a: Array, r: Array, N: Array, p_a: Array, cap: Array) -> tuple[Array, Array]:
@@ -164,10 +171,10 @@ def _worst_case(a: Array, r: Array, N: Array, p_a: Array, cap: Array) -> tuple[A
 
 
 def follow_up_cap(N: int, p_a: ArrayLike) -> Array:
-    """κ of the follow-up code: .9993 (CIFAR-10), .9988 (MNIST) or .997 (digits) + .001 log10 p_B.
+    """κ of the follow-up code: 0.9993 (CIFAR-10), 0.9988 (MNIST), 0.997 (digits) + 0.001 log10 p_B.
 
     Raises:
-        ValueError: N is none of 3072, 784 and 64.
+        ValueError: N is not 3072, 784 or 64.
     """
     base = {3072: 0.9993, 784: 0.9988, 64: 0.997}
     if N not in base:

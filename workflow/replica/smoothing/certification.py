@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.data.prepare import Dataset, load, verify
+from replica.data.prepare import Dataset, load
 from replica.data.splits import evenly_spaced, labelled
 from replica.kinds.smoothing import CertificationSpec, NoisyClassifierSpec
 from replica.progress import progress
@@ -40,14 +40,14 @@ class Base:
 def certify(spec: CertificationSpec, job: Job, base: Base, part: int) -> dict[str, Tensor]:
     """Count the predictions for the images of one slice, and what else a certificate needs.
 
-    `job.checkpoint` is a store that outlives the job: counts that it holds for fewer draws are
-    added to, those for more are left alone.
+    `job.checkpoint` is a store that outlives the job: counts for fewer draws are continued, counts
+    for more are left unchanged.
 
     Args:
         spec: what is certified, and how.
         job: where it runs.
         base: the classifiers.
-        part: which slice: every `spec.slices`-th of the images, from this one.
+        part: which slice: every `spec.slices`-th image, starting with this one.
 
     Returns:
         For I images and S seeds: `image`, `label`, `knn_distance`, `elasticity` (I,), `seed` (S,),
@@ -58,8 +58,7 @@ def certify(spec: CertificationSpec, job: Job, base: Base, part: int) -> dict[st
         ValueError: see `replica.smoothing.variance` and `replica.smoothing.monte_carlo`.
     """
     torch.set_num_threads(job.threads)
-    verify(job.card)
-    dataset = load(job.card)
+    dataset = job.data()
     data = labelled(dataset, spec.split, base.spec.pixel_max)
     chosen = evenly_spaced(len(data.labels), spec.images)
     images, labels = data.inputs[chosen].to(job.device), data.labels[chosen]
@@ -115,7 +114,7 @@ def _count(
     store = job.checkpoint
     counted = store.load() or fresh
     if counted["counts"].sum(2).max() > spec.n:
-        # Draws cannot be taken back; the store stays as it is for who wants more.
+        # Draws cannot be undone; the store is left as it is for runs with more draws.
         counted, store = fresh, Checkpoint(None)
     pairs = [(s, i) for s in range(len(models)) for i in range(len(rows))]
     with store.catching_sigterm(), progress(f"{job.study} {job.run}", len(pairs), 0) as tick:
@@ -143,7 +142,8 @@ def measure_certification(
 
     `radius` is the certified radius of the deployed noise: Cohen's for constant noise, that of
     `input_dependent_radius` for sigma(x), both 0 where the smoothed classifier abstains. For
-    `ascent` it is the naive one, no certificate; `memory_radius` is what the memory leaves of it.
+    `ascent` it is the naive radius, which is not a certificate; `memory_radius` is
+    what the memory leaves of it.
 
     Returns:
         Columns `MEASURE`, a row for each image and seed.

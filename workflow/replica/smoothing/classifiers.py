@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from replica.data.prepare import load, verify
+from replica.data.prepare import load
 from replica.data.splits import labelled
 from replica.kinds.smoothing import NoisyClassifierSpec
 from replica.models.classifiers import build_classifier
@@ -31,8 +31,7 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
         States `<parameter>` (S, ...) and `seed` (S,), and the history (columns `HISTORY`).
     """
     torch.set_num_threads(job.threads)
-    verify(job.card)
-    data = labelled(load(job.card), "train", spec.pixel_max)
+    data = labelled(job.data(), "train", spec.pixel_max)
     inputs, labels = data.inputs.to(job.device), data.labels.to(job.device)
     sigma = torch.full((len(labels),), spec.sigma)
     if spec.noise is not None:

@@ -1,7 +1,7 @@
-"""Counting what a classifier says about noisy copies of an image.
+"""Counts of a classifier's predictions on noisy copies of an image.
 
 Draws come in blocks with a random stream each, named by the image and the block: counts add up,
-a stopped count goes on, and two noise levels see the same draws, scaled.
+a stopped count resumes, and two noise levels see the same draws, scaled.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,8 @@ def for_inference(model: nn.Module, device: torch.device, precision: str = "floa
             module.inplace = True
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     pixels = CPU_PIXELS if convolves and device.type == "cpu" else None
-    return Predictor(model.to(device, memory_format=torch.channels_last), pixels, precision)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Predictor(model, pixels, precision)
 
 
 def class_counts(

@@ -5,14 +5,14 @@ A further certificate is a row of `NOISES`, and a word in `CertificationSpec`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from replica.kinds.smoothing import CertificationSpec
+from replica.kinds.smoothing import Ascent, CertificationSpec
 from replica.smoothing.ascent import ascended_sigma, with_memory
 from replica.smoothing.certificates import follow_up_cap, input_dependent_radius
 from replica.smoothing.variance import (
@@ -25,7 +25,7 @@ from replica.smoothing.variance import (
 
 @dataclass(frozen=True)
 class Images:
-    """What a σ is chosen from.
+    """What σ is computed from.
 
     Attributes:
         images: all that are certified, (I, ...), in [0, 1].
@@ -93,15 +93,15 @@ def _knn(spec: CertificationSpec, given: Images) -> tuple[Tensor, Facts]:
 
 
 def _mean_of_knn(spec: CertificationSpec, given: Images) -> tuple[Tensor, Facts]:
-    """The mean of σ(x) over the certified images, everywhere: the fair comparison."""
+    """The mean of σ(x) over the certified images, everywhere, for a fair comparison."""
     sigma, facts = _knn(spec, given)
     return torch.full_like(sigma, sigma.mean().item()), facts
 
 
 def _ascended(spec: CertificationSpec, given: Images) -> tuple[Tensor, Facts]:
-    """σ by gradient ascent, for each classifier its own (Alfarra et al. 2022)."""
+    """σ by gradient ascent, separately for each classifier (Alfarra et al. 2022)."""
     sigma = [
-        ascended_sigma(model, given.images, spec.sigma_b, spec.ascent, stream)
+        ascended_sigma(model, given.images, spec.sigma_b, cast(Ascent, spec.ascent), stream)
         for model, stream in zip(given.models, given.streams, strict=True)
     ]
     flat = given.images.cpu().flatten(1).double()
@@ -125,7 +125,7 @@ def _of_varying_noise(spec: CertificationSpec, counted: Counted) -> Columns:
 
 
 def _of_memory(spec: CertificationSpec, counted: Counted) -> Columns:
-    """What the memory leaves of Cohen's balls, which are no certificate by themselves."""
+    """What the memory leaves of Cohen's balls, which by themselves are not a certificate."""
     distance = counted.states["distance"].numpy()
     found = [
         with_memory(distance, prediction, radius)

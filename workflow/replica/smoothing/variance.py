@@ -28,13 +28,14 @@ def knn_mean_distance(
         Float64 (Q,) on the CPU.
 
     Raises:
-        ValueError: k is larger than the number of neighbours that there are, or an image leaves
-            [0, 1] by not being finite.
+        ValueError: k is larger than the number of neighbours, or an image is not
+            finite.
     """
     x, t = queries.flatten(1).float(), train.flatten(1).float()
     if not 0 < k <= len(t) - skip_self:
         raise ValueError(
-            f"k = {k} neighbours are asked for; there are {len(t) - skip_self} training images."
+            f"k = {k} neighbours are requested, but there are only "
+            f"{len(t) - skip_self} training images."
         )
     if not (x.sum() + t.sum()).isfinite():
         raise ValueError("Images must be finite.")

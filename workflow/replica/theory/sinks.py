@@ -55,7 +55,7 @@ def sink_feasible(X: np.ndarray, *, sink: int = 0, causal: bool) -> bool:
     ]
     found = linprog(np.zeros(d * d), A_ub=-np.array(G), b_ub=-np.ones(len(G)), bounds=(None, None))
     if found.status not in (0, 2):
-        raise RuntimeError(f"The linear program ended without an answer: {found.message}")
+        raise RuntimeError(f"The linear program was not solved: {found.message}")
     return found.status == 0
 
 

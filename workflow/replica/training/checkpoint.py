@@ -1,4 +1,4 @@
-"""Checkpoints: a run that is stopped goes on where it was, bit for bit on one CPU machine.
+"""Checkpoints: a run that is stopped resumes where it was, bit for bit on one CPU machine.
 
 A checkpoint lies outside the declared outputs, because Snakemake deletes those before each
 attempt. Its name is the key of the job, so a changed run never resumes a state that is not its own.
@@ -34,7 +34,7 @@ class Checkpoint:
     _last: float = field(default_factory=time.monotonic)
 
     def load(self) -> dict[str, Tensor] | None:
-        """The saved state, or None where there is none; a damaged one is named and dropped."""
+        """The saved state, or None where there is none; a damaged one is reported and deleted."""
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -43,7 +43,7 @@ class Checkpoint:
             print(f"The checkpoint is not used: {error}", file=sys.stderr)
             self.discard()
             return None
-        print(f"Going on from the checkpoint {self.path}.", file=sys.stderr)
+        print(f"Resuming from the checkpoint {self.path}.", file=sys.stderr)
         return state
 
     def due(self) -> bool:
@@ -76,7 +76,7 @@ class Checkpoint:
 
     @contextmanager
     def catching_sigterm(self) -> Iterator[None]:
-        """Within the block SIGTERM asks for a save at the next step instead of ending at once."""
+        """Within the block, SIGTERM means a save at the next step, not an immediate end."""
 
         def stop(number: int, frame: object) -> None:
             self.stopping = True

@@ -1,7 +1,7 @@
 """Which device a job computes on: on a machine with several GPUs each job gets its own.
 
 Snakemake counts jobs but assigns no device. So a job takes slots of a GPU by locking a file for
-each; the system frees the lock of a process that ends, however it ends.
+each; the system frees the locks of a process however it ends.
 """
 
 import os
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 
 class MissingDevice(RuntimeError):
-    """A GPU was asked for and there is none."""
+    """A GPU was requested, but there is none."""
 
 
 @contextmanager
@@ -31,12 +31,12 @@ def device_for(wish: str, slots: int, slots_per_gpu: int) -> Iterator[torch.devi
         slots_per_gpu: how many there are.
 
     Raises:
-        MissingDevice: cuda was asked for and there is none.
+        MissingDevice: cuda was requested, but there is none.
     """
     if wish == "cuda" and not torch.cuda.is_available():
         raise MissingDevice(
-            "device is cuda in config/config.yaml, but torch sees no GPU here: set it to auto or "
-            "cpu, or run where there is one."
+            "device is cuda in config/config.yaml, but torch finds no GPU here: set it to auto or "
+            "cpu, or use a machine with a GPU."
         )
     if wish == "cpu" or not torch.cuda.is_available() or (wish == "auto" and not slots):
         yield torch.device("cpu")
@@ -62,10 +62,10 @@ def gpu_slots(
 
     Args:
         gpus: names, one a device.
-        wanted: slots to hold; more than there are means the whole device.
+        wanted: slots to hold; the whole device if this exceeds its number of slots.
         slots_per_gpu: slots of each device.
         folder: of the lock files.
-        pause: seconds between two looks.
+        pause: seconds between two attempts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = min(wanted, slots_per_gpu)
@@ -81,7 +81,7 @@ def gpu_slots(
                         yield index
                     return
         if not said:
-            print(f"Waiting for one of {len(gpus)} GPU(s), all are taken.", file=sys.stderr)
+            print(f"Waiting for one of {len(gpus)} GPU(s), all are in use.", file=sys.stderr)
             said = True
         time.sleep(pause)
 

@@ -1,7 +1,7 @@
 """Many small models of one shape, trained as one stacked computation.
 
-The members share nothing but the loop: each has its own start, its own stream of batches, its
-own step size and penalties. A member that diverges is frozen and named; the others go on.
+The members share nothing but the loop: each has its own initialisation, stream of batches, step
+size and penalties. A member that diverges is frozen and named; the others continue.
 """
 
 import functools
@@ -18,19 +18,19 @@ from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 
 State = dict[str, Tensor]
-# A loss so large is a divergence even where it is still a number.
+# A loss this large counts as divergence even if it is still finite.
 DIVERGED = 1e6
-# Steps between two looks at the clock.
+# Steps between two checks of the clock.
 SAVE_EVERY = 10
 
 
 class TrainingDiverged(RuntimeError):
-    """No member of an ensemble, or not the only model, has a finite loss any more."""
+    """No member of an ensemble, or the only model, has a finite loss any more."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run leaves.
+    """The result of a run.
 
     Attributes:
         snapshots: step -> the stacked parameters (S, ...), on the CPU.
@@ -101,82 +101,106 @@ def train(
         snapshot_steps: steps at which the parameters are kept.
         checkpoint: where the state is saved, and when.
         extra: further stacked state that `advance` changes in place, such as momentum.
-        check_every: steps between two looks for members that diverged.
+        check_every: steps between two checks for members that diverged.
         name: for the progress line.
 
     Raises:
         TrainingDiverged: no member is left; names the step and the last checkpoint.
         SystemExit: SIGTERM came; the state is saved.
     """
-    members = len(next(iter(params.values())))
-    live = {**params, **(extra or {})}
-    history = {k: np.full((len(log_steps), members), np.nan) for k in ("fit", "penalty")}
-    diverged_at = torch.full((members,), -1)
-    snapshots: dict[int, State] = {}
-    log_rows = {step: row for row, step in enumerate(log_steps)}
-    keep = set(snapshot_steps)
-    done, latest = -1, torch.full((members,), torch.nan)
-
-    def state() -> State:
-        saved = {f"live/{k}": v for k, v in live.items()}
-        saved |= {f"kept/{s}/{k}": v for s, kept in snapshots.items() for k, v in kept.items()}
-        saved |= {f"history/{k}": torch.from_numpy(v) for k, v in history.items()}
-        return saved | {"diverged_at": diverged_at, "done": torch.tensor(done)}
-
+    record = _Record.empty({**params, **(extra or {})}, log_steps)
     if (saved := checkpoint.load()) is not None:
-        for key, value in live.items():
-            value.copy_(saved[f"live/{key}"])
-        for key in history:
-            history[key][:] = saved[f"history/{key}"].numpy()
-        for key, value in saved.items():
-            if key.startswith("kept/"):
-                _, step, parameter = key.split("/", 2)
-                snapshots.setdefault(int(step), {})[parameter] = value
-        diverged_at.copy_(saved["diverged_at"])
-        done = int(saved["done"])
-
-    def look(step: int) -> None:
-        """Freeze members that diverged."""
-        nonlocal latest
-        fit, penalty = (value.double().cpu() for value in evaluate(params))
-        loss = fit + penalty
-        bad = ~(loss.abs() < DIVERGED) & (diverged_at < 0)
-        if bad.any():
-            diverged_at[bad] = step
-            for value in live.values():
-                value[bad.to(value.device)] = 0
-        if (diverged_at >= 0).all():
-            raise TrainingDiverged(
-                f"Every member of {name} has diverged, the last one at step {step}; "
-                f"lower lr{_last_checkpoint(checkpoint)}."
-            )
-        if step in log_rows:
-            alive = (diverged_at < 0).numpy()
-            history["fit"][log_rows[step], alive] = fit.numpy()[alive]
-            history["penalty"][log_rows[step], alive] = penalty.numpy()[alive]
-        latest = loss[diverged_at < 0]
+        record.load(saved)
+    looks, keep = {*log_steps, *snapshot_steps}, set(snapshot_steps)
+    losses = torch.empty(0)
 
     def visit(step: int) -> None:
-        nonlocal done
-        if step in log_rows or step in keep or step % check_every == 0:
-            look(step)
+        nonlocal losses
+        if step in looks or step % check_every == 0:
+            losses = record.look(step, *evaluate(params))
+            if not len(losses):
+                raise TrainingDiverged(
+                    f"Every member of {name} has diverged, the last one at step {step}; "
+                    f"lower lr{_last_checkpoint(checkpoint)}."
+                )
         if step in keep:
-            snapshots[step] = {k: v.detach().to("cpu", copy=True) for k, v in params.items()}
-        done = step
+            kept = {k: v.detach().to("cpu", copy=True) for k, v in params.items()}
+            record.snapshots[step] = kept
+        record.done = step
 
-    with checkpoint.catching_sigterm(), progress(name, steps, max(done, 0)) as tick:
-        if done < 0:
+    with checkpoint.catching_sigterm(), progress(name, steps, max(record.done, 0)) as tick:
+        if record.done < 0:
             visit(0)
-        for step in range(done + 1, steps + 1):
+        for step in range(record.done + 1, steps + 1):
             advance(step)
             visit(step)
             if step % check_every == 0:
-                tick(step, lambda: f"loss {latest.min():.6g}")
+                tick(step, lambda: f"loss {losses.min():.6g}")
             if checkpoint.stopping or (step % SAVE_EVERY == 0 and checkpoint.due()):
-                checkpoint.save(state)
-    return Trained(
-        snapshots, np.asarray(log_steps), history["fit"], history["penalty"], diverged_at
-    )
+                checkpoint.save(record.state)
+    fit, penalty = record.history["fit"], record.history["penalty"]
+    return Trained(record.snapshots, np.asarray(log_steps), fit, penalty, record.diverged_at)
+
+
+@dataclass
+class _Record:
+    """The state of the training of a stack: everything that its checkpoint holds.
+
+    Attributes:
+        live: the stacked parameters and all else that `advance` changes in place.
+        log_rows: logged step -> row of `history`.
+        history: fit and penalty, see `Trained`.
+        snapshots, diverged_at: see `Trained`.
+        done: the last completed step, -1 before the start was evaluated.
+    """
+
+    live: State
+    log_rows: dict[int, int]
+    history: dict[str, np.ndarray]
+    snapshots: dict[int, State]
+    diverged_at: Tensor
+    done: int = -1
+
+    @classmethod
+    def empty(cls, live: State, log_steps: Sequence[int]) -> "_Record":
+        members = len(next(iter(live.values())))
+        history = {k: np.full((len(log_steps), members), np.nan) for k in ("fit", "penalty")}
+        log_rows = {step: row for row, step in enumerate(log_steps)}
+        return cls(live, log_rows, history, {}, torch.full((members,), -1))
+
+    def look(self, step: int, fit: Tensor, penalty: Tensor) -> Tensor:
+        """Freeze members that diverged, log the others, and return their losses."""
+        fit, penalty = fit.double().cpu(), penalty.double().cpu()
+        loss = fit + penalty
+        bad = ~(loss.abs() < DIVERGED) & (self.diverged_at < 0)
+        if bad.any():
+            self.diverged_at[bad] = step
+            for value in self.live.values():
+                value[bad.to(value.device)] = 0
+        alive = self.diverged_at < 0
+        if step in self.log_rows:
+            for name, values in (("fit", fit), ("penalty", penalty)):
+                self.history[name][self.log_rows[step], alive.numpy()] = values[alive].numpy()
+        return loss[alive]
+
+    def state(self) -> State:
+        saved = {f"live/{k}": v for k, v in self.live.items()}
+        saved |= {f"kept/{s}/{k}": v for s, kept in self.snapshots.items() for k, v in kept.items()}
+        saved |= {f"history/{k}": torch.from_numpy(v) for k, v in self.history.items()}
+        return saved | {"diverged_at": self.diverged_at, "done": torch.tensor(self.done)}
+
+    def load(self, saved: State) -> None:
+        """Continue from what `state` returned."""
+        for key, value in self.live.items():
+            value.copy_(saved[f"live/{key}"])
+        for key, values in self.history.items():
+            values[:] = saved[f"history/{key}"].numpy()
+        for key, value in saved.items():
+            if key.startswith("kept/"):
+                _, step, parameter = key.split("/", 2)
+                self.snapshots.setdefault(int(step), {})[parameter] = value
+        self.diverged_at.copy_(saved["diverged_at"])
+        self.done = int(saved["done"])
 
 
 Schedule = Callable[[int], float]
@@ -258,7 +282,7 @@ def adam(
         ValueError: parameters are not contiguous.
     """
     if not all(value.is_contiguous() for value in params.values()):
-        raise ValueError("The fused step of Adam takes contiguous parameters.")
+        raise ValueError("The fused Adam step needs contiguous parameters.")
     moments = {f"adam{i}/{k}": torch.zeros_like(v) for i in (1, 2) for k, v in params.items()}
     device = next(iter(params.values())).device
     # One call of the fused step has one rate and one λ.

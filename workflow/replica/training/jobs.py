@@ -1,4 +1,4 @@
-"""What the library knows of a job of the workflow, and what it gives back."""
+"""A job of the workflow as the library sees it, and what a training returns."""
 
 import ctypes
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from replica import artifacts, provenance
-from replica.data.prepare import cards_with
+from replica.data.prepare import DataError, Dataset, cards_with, load, verify
 from replica.tables import packed
 from replica.training.checkpoint import Checkpoint
 from replica.training.devices import device_for
@@ -24,7 +24,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD = -1, -3, 2**25
 
 @dataclass(frozen=True)
 class Job:
-    """Where and for whom a run is trained.
+    """What a training needs to know beyond the settings of its run.
 
     Attributes:
         study, run, seeds: names of the random streams.
@@ -47,6 +47,17 @@ class Job:
     pretrained: Path | None = None
     start: dict[str, Tensor] | None = None
 
+    def data(self) -> Dataset:
+        """The prepared data set of the run, verified.
+
+        Raises:
+            DataError: the run names no data set, or a file of it is damaged.
+        """
+        if self.card is None:
+            raise DataError(f"{self.study} {self.run} names no data set.")
+        verify(self.card)
+        return load(self.card)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -64,15 +75,15 @@ def table_result(table: pd.DataFrame) -> Result:
 
 
 @contextmanager
-def started(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.Stamp]]:
-    """The job as the library sees it, and the stamp of what it makes; the device is held within.
+def open_job(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.Stamp]]:
+    """The job as the library sees it, and the stamp of its results; it holds its device.
 
     Args:
         snakemake: the object that a rule's script is given.
-        gpu_slots: what the job needs of a GPU; see `replica.costs`.
+        gpu_slots: the part of a GPU that the job needs; see `replica.costs`.
 
     Raises:
-        NotEnoughMemory: the machine has less than the job asks for.
+        NotEnoughMemory: the machine has less than the job requests.
         MissingDevice: the device that the configuration forces is not there.
     """
     params, config, names = snakemake.params, snakemake.config, snakemake.wildcards
@@ -99,9 +110,9 @@ def started(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.St
 
 
 def keep_freed_memory() -> None:
-    """From now on memory that is freed stays with the process, where the C library is glibc.
+    """From now on freed memory stays with the process, if the C library is glibc.
 
-    Every step asks for the same memory again: to give it back and to have its pages cleared anew
+    Every step requests the same memory again: returning it and having its pages cleared
     takes up to a fifth of a step.
     """
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
@@ -111,10 +122,10 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def without_denormals() -> Iterator[None]:
-    """Take numbers below the normal ones (1e-38 in single precision) as 0 within.
+    """Within the block, numbers below the normal range (1e-38 in single precision) are 0.
 
-    A penalty lets weights decay until they are such numbers, with which a processor computes many
-    times as long: a training of which half the directions die took up to five times the time.
+    A penalty lets weights decay until they are that small, and a processor takes many times as long
+    to compute with them: a training in which half of the directions die took five times as long.
     """
     torch.set_flush_denormal(True)
     try:

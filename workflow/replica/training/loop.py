@@ -1,13 +1,14 @@
 """A supervised training loop to be read from top to bottom.
 
 The data lies on the device as two tensors; batches are drawn and augmented there. Everything that
-decides the next step is in the checkpoint, so a stopped run goes on bit for bit on a CPU.
+decides the next step is in the checkpoint, so a stopped run resumes bit for bit on a CPU.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import pandas as pd
 import torch
@@ -33,12 +34,12 @@ class Recipe:
         momentum: of sgd.
         decay: weight decay by prefix of the parameters' names; the longest prefix that fits
             counts, others have none.
-        schedule: constant, multistep (divided by ten at `milestones`, shares of the run) or cosine
-            (to zero).
-        warmup: share of the run in which the rate rises linearly.
+        schedule: constant, multistep (divided by ten at `milestones`, fractions of the run) or
+            cosine (to zero).
+        warmup: fraction of the run during which the rate rises linearly.
         padding: pixels of zero padding for random crops; 0 for none.
         flips: random mirror images.
-        restarts: the buffers of the optimiser, such as momentum, begin anew in each epoch.
+        restarts: reset the buffers of the optimiser, such as momentum, in each epoch.
         precision: see `replica.training.precision`.
     """
 
@@ -63,7 +64,7 @@ Objective = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Run:
-    """What a training leaves: rows (epoch, metric, value), and what was kept by epoch."""
+    """The result of a training: rows (epoch, metric, value), and the snapshots by epoch."""
 
     history: list[tuple[int, str, float]]
     snapshots: dict[int, dict[str, Tensor]]
@@ -93,15 +94,15 @@ def train(
         labels: (N,) on the device.
         objective: parts of the loss of a batch; their sum is minimised, their means over an epoch
             are logged.
-        recipe: how.
+        recipe: how to train.
         seed: of the order of samples and the augmentation. With several, the samples are those of
             as many networks that `model` trains at once, an equal share for each; so is each batch,
             of `recipe.batch` samples for each.
         snapshot_epochs: epochs after which something is kept; 0 is the start.
         checkpoint: where the state is saved, and when.
         evaluate: further numbers to log after each epoch.
-        perturb: from a batch, the rows of its samples and the epoch's generator (on the CPU), one
-            for each seed, to what the network sees; after the augmentation.
+        perturb: maps a batch, the rows of its samples and the epoch's generators (on the CPU), one
+            per seed, to the network's input; applied after the augmentation.
         before_epoch: called with the number of each epoch, from 1, before it.
         keep: what is kept of the network, as tensors on the CPU; its state where absent.
         name: for the progress line.
@@ -113,8 +114,7 @@ def train(
     optimiser = Optimiser(model, recipe)
     keep = keep or _on_cpu
     seeds = [seed] if isinstance(seed, int) else seed
-    N = len(inputs) // len(seeds)
-    steps_per_epoch = math.ceil(N / recipe.batch)
+    steps_per_epoch = math.ceil(len(inputs) // len(seeds) / recipe.batch)
     total = recipe.epochs * steps_per_epoch
     history: list[tuple[int, str, float]] = []
     snapshots: dict[int, dict[str, Tensor]] = {}
@@ -127,31 +127,22 @@ def train(
 
     with checkpoint.catching_sigterm(), progress(name, recipe.epochs, first_epoch - 1) as tick:
         for epoch in range(first_epoch, recipe.epochs + 1):
-            # The streams of an epoch are made from its number: nothing to save and restore.
-            generators = [
-                torch.Generator().manual_seed((own + 0x9E3779B9 * epoch) % 2**63) for own in seeds
-            ]
-            order = torch.stack([torch.randperm(N, generator=own) for own in generators])
-            order = (order + N * torch.arange(len(seeds))[:, None]).to(inputs.device)
             sums: dict[str, Tensor] = {}
             model.train()
             if recipe.restarts:
                 optimiser.restart()
             if before_epoch is not None:
                 before_epoch(epoch)
-            for i, rows in enumerate(order.split(recipe.batch, 1)):
-                rows = rows.flatten()
-                step = (epoch - 1) * steps_per_epoch + i
-                x = augmented(inputs[rows], recipe.padding, recipe.flips, *generators)
-                if perturb is not None:
-                    x = perturb(x, rows, *generators)
+            first_step = (epoch - 1) * steps_per_epoch
+            for step, (x, y) in enumerate(
+                batches(inputs, labels, recipe, seeds, epoch, perturb), first_step
+            ):
                 with autocast(recipe.precision, inputs.device):
-                    parts = objective(model, x, labels[rows])
-                loss = sum(parts.values())
-                loss.backward()
+                    parts = objective(model, x, y)
+                sum(parts.values(), torch.zeros(())).backward()
                 optimiser.step(recipe.lr * rate(recipe, step / total))
                 for part, value in parts.items():
-                    sums[part] = sums.get(part, 0) + value.detach().double() * len(rows)
+                    sums[part] = sums.get(part, 0) + value.detach().double() * len(y)
             means = {part: (value / len(inputs)).item() for part, value in sums.items()}
             if not all(math.isfinite(value) for value in means.values()):
                 raise TrainingDiverged(
@@ -165,12 +156,37 @@ def train(
             history += [(epoch, metric, value) for metric, value in means.items()]
             if epoch in snapshot_epochs:
                 snapshots[epoch] = keep(model)
-            words = ", ".join(f"{metric} {value:.4g}" for metric, value in means.items())
-            tick(epoch, lambda words=words: words)
+            tick(epoch, partial(_in_words, means))
             if checkpoint.due() and (checkpoint.stopping or epoch < recipe.epochs):
-                saved = _state(model, optimiser, history, snapshots, epoch)
-                checkpoint.save(lambda saved=saved: saved)
+                checkpoint.save(partial(_state, model, optimiser, history, snapshots, epoch))
     return Run(history, snapshots)
+
+
+def batches(
+    inputs: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    epoch: int,
+    perturb: Callable[..., Tensor] | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The shuffled batches of an epoch, augmented and perturbed: what the network sees, and labels.
+
+    Each seed has a stream made from the number of the epoch, so there is no generator to save. The
+    arguments are those of `train`.
+    """
+    N = len(inputs) // len(seeds)
+    generators = [
+        torch.Generator().manual_seed((own + 0x9E3779B9 * epoch) % 2**63) for own in seeds
+    ]
+    order = torch.stack([torch.randperm(N, generator=own) for own in generators])
+    order = (order + N * torch.arange(len(seeds))[:, None]).to(inputs.device)
+    for rows in order.split(recipe.batch, 1):
+        rows = rows.flatten()
+        x = augmented(inputs[rows], recipe.padding, recipe.flips, *generators)
+        if perturb is not None:
+            x = perturb(x, rows, *generators)
+        yield x, labels[rows]
 
 
 def train_seeds(
@@ -180,7 +196,7 @@ def train_seeds(
     labels: Tensor,
     objective: Objective,
     recipe: Recipe,
-    **more: object,
+    **more: Any,
 ) -> tuple[list[Run], pd.DataFrame]:
     """A training for each seed of a job, one after another, with streams named after the seed.
 
@@ -225,9 +241,10 @@ class Optimiser:
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.recipe = recipe
         self.groups: dict[float, list[Tensor]] = {}
+        decays = recipe.decay or {}
         for name, parameter in model.named_parameters():
-            fitting = [prefix for prefix in recipe.decay or {} if name.startswith(prefix)]
-            decay = recipe.decay[max(fitting, key=len)] if fitting else 0.0
+            fitting = [prefix for prefix in decays if name.startswith(prefix)]
+            decay = decays[max(fitting, key=len)] if fitting else 0.0
             self.groups.setdefault(decay, []).append(parameter)
         listed = [p for parameters in self.groups.values() for p in parameters]
         kept = ["mean", "square"]
@@ -237,27 +254,43 @@ class Optimiser:
         self.buffers = {name: [torch.zeros_like(p) for p in listed] for name in kept}
 
     def step(self, lr: float) -> None:
-        """Step with the gradients that the parameters have, and take these away."""
+        """Take a step along the gradients of the parameters, then clear them."""
         self.steps += 1
         first = 0
         with torch.no_grad():
             for decay, parameters in self.groups.items():
                 count = len(parameters)
                 own = [buffers[first : first + count] for buffers in self.buffers.values()]
-                gradients = [p.grad for p in parameters]
+                gradients = [cast(Tensor, p.grad) for p in parameters]
                 if self.recipe.optimiser == "sgd":
                     torch._fused_sgd_(
-                        *(parameters, gradients, own[0] if own else []),
-                        **{"weight_decay": decay, "momentum": self.recipe.momentum, "lr": lr},
-                        **{"dampening": 0.0, "nesterov": False, "maximize": False},
+                        parameters,
+                        gradients,
+                        own[0] if own else [],
+                        weight_decay=decay,
+                        momentum=self.recipe.momentum,
+                        lr=lr,
+                        dampening=0.0,
+                        nesterov=False,
+                        maximize=False,
                         is_first_step=False,
                     )
                 else:
                     adam = {"adam": torch._fused_adam_, "adamw": torch._fused_adamw_}
                     adam[self.recipe.optimiser](
-                        *(parameters, gradients, *own, [], [self.steps] * count),
-                        **{"lr": lr, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
-                        **{"weight_decay": decay, "amsgrad": False, "maximize": False},
+                        parameters,
+                        gradients,
+                        own[0],
+                        own[1],
+                        [],
+                        [self.steps] * count,
+                        lr=lr,
+                        beta1=0.9,
+                        beta2=0.999,
+                        eps=1e-8,
+                        weight_decay=decay,
+                        amsgrad=False,
+                        maximize=False,
                     )
                 for parameter in parameters:
                     parameter.grad = None
@@ -269,18 +302,18 @@ class Optimiser:
         return {"steps": self.steps} | buffers
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         for name, value in self.state().items():
             value.copy_(state[name])
 
     def restart(self) -> None:
-        """Begin anew with all buffers."""
+        """Reset all buffers."""
         for value in self.state().values():
             value.zero_()
 
 
 def rate(recipe: Recipe, done: float) -> float:
-    """The learning rate at a share `done` of the run, as a share of the highest."""
+    """The learning rate after the fraction `done` of the run, as a fraction of the highest rate."""
     if done < recipe.warmup:
         return (done + 1e-3) / (recipe.warmup + 1e-3)
     if recipe.schedule == "cosine":
@@ -291,7 +324,7 @@ def rate(recipe: Recipe, done: float) -> float:
 
 
 def augmented(images: Tensor, padding: int, flips: bool, *generators: torch.Generator) -> Tensor:
-    """Random crops, where there is padding, and random mirror images, where they are wanted.
+    """Random crops if there is padding, then random mirror images if `flips`.
 
     Each generator draws for an equal share of the images: the first for the first ones.
     """
@@ -319,6 +352,10 @@ def flip(images: Tensor, *generators: torch.Generator) -> Tensor:
     heads = torch.cat([torch.rand(share, generator=own) for own in generators]) < 0.5
     heads = heads.to(images.device)
     return torch.where(heads[:, None, None, None], images.flip(3), images)
+
+
+def _in_words(means: Mapping[str, float]) -> str:
+    return ", ".join(f"{metric} {value:.4g}" for metric, value in means.items())
 
 
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:

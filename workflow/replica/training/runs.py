@@ -1,11 +1,10 @@
-"""From the specification of a run to its training: what each kind of run keeps."""
+"""Training of the deep unconstrained features model, alone and behind a network."""
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.data.prepare import load, verify
 from replica.kinds.features import DufmSpec, NetworkHeadSpec
 from replica.models import dufm, networks
 from replica.theory.dnc import equal_lambda_threshold
@@ -67,8 +66,7 @@ def train_network_head(spec: NetworkHeadSpec, job: Job) -> Result:
     """A backbone and a DUFM head, jointly, with penalties on the head and on the features H_1."""
     torch.set_num_threads(job.threads)
     dtype = dtype_of(spec.precision)
-    verify(job.card)
-    samples = networks.training_samples(load(job.card), spec.classes, spec.per_class, dtype)
+    samples = networks.training_samples(job.data(), spec.classes, spec.per_class, dtype)
     train = _train_mlp if spec.backbone.kind == "mlp" else _train_resnet
     return train(spec, job, samples)
 
@@ -170,7 +168,7 @@ def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) ->
 def log_steps(steps: int) -> list[int]:
     """About 200 steps spaced evenly in log(step), and one 1000 steps before the end.
 
-    The last two tell whether the loss still changes.
+    They show whether the loss still changes at the end.
     """
     return sorted({*ensemble.log_spaced(steps, 200), max(steps - 1000, 0)})
 

@@ -1,0 +1,434 @@
+"""Results in the repository: the tables and verdicts of finished studies, in `docs/evidence`.
+
+A visitor sees them before anything has run, and a change in them is a diff. A folder per scale is
+laid out like `results/<scale>`: `<study>/figures/<figure>.parquet`, `<study>/claims.parquet` and
+`<study>/generalization/<networks>.parquet` are the files of the run, stamps included;
+`<study>/runs.csv` lists the jobs behind them, `scorecard.csv` the verdicts.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from replica import artifacts, estimates, report, rulebook
+from replica.plan import Plan, make_plan, words
+from replica.provenance import git_commit
+from replica.settings.load import load_studies
+from replica.settings.study import SCALES
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+
+FOLDER = Path("docs/evidence")
+SCORECARD = "scorecard.csv"
+RUNS = "runs.csv"
+# What was run, job by job: from the stamps of the states.
+RUN_COLUMNS = [
+    "run", "part", "kind", "dataset", "precision", "seeds", "device", "minutes", "memory_mib",
+    "torch", "commit", "key",
+]  # fmt: skip
+README = "README.md"
+# The lines of the README between which `write_readme` writes.
+BEGINS, ENDS = "<!-- verdicts: written by make evidence -->", "<!-- end of verdicts -->"
+NONE_YET = (
+    "No verdicts are in the repository yet: after a finished run, `make evidence` puts them here."
+)
+# "2 hold, 1 does not, 5 undecided"
+COUNTED = {
+    HOLDS: ("holds", "hold"), FAILS: ("does not", "do not"), UNDECIDABLE: ("undecided",) * 2
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence of the scale of a plan, held against that plan."""
+
+    plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.plan.root / FOLDER / self.plan.config.scale
+
+    @cached_property
+    def stamps(self) -> dict[str, dict[str, Any]]:
+        """The stamp of each Parquet file, by its path below the folder.
+
+        Raises:
+            CorruptArtifact: a stamp is damaged.
+        """
+        paths = sorted(self.folder.glob("*/**/*.parquet"))
+        return {
+            path.relative_to(self.folder).as_posix(): artifacts.read_stamp(path) or {}
+            for path in paths
+        }
+
+    def key(self, name: str) -> str | None:
+        """The key that the plan has for a file; None for what it does not ask for."""
+        return self.plan.artifacts().get(f"{self.plan.results}/{name}")
+
+    def is_current(self, name: str) -> bool:
+        """Whether a file is there with the key of the plan."""
+        return name in self.stamps and self.stamps[name].get("key") == self.key(name)
+
+    def moved(self) -> dict[str, str]:
+        """Files that the plan would make otherwise, or not at all: path -> why."""
+        why = {}
+        for name in self.stamps:
+            if self.key(name) is None:
+                why[name] = "these settings do not ask for it"
+            elif not self.is_current(name):
+                why[name] = "made by other code or other settings"
+        return why
+
+    def figures(self, study: str) -> dict[str, pd.DataFrame]:
+        """The tables of a study that are there, by figure.
+
+        Raises:
+            CorruptArtifact: one of them is damaged.
+        """
+        paths = sorted((self.folder / study / "figures").glob("*.parquet"))
+        return {path.stem: artifacts.read_table(path) for path in paths}
+
+    def scorecard(self) -> pd.DataFrame:
+        """The verdicts that were collected; no rows where there are none."""
+        return read_scorecard(self.folder / SCORECARD)
+
+
+def with_extras(plan: Plan) -> Plan:
+    """A plan that also asks for the figures off by default that are in the evidence."""
+    there = {path.stem for path in Evidence(plan).folder.glob("*/figures/*.parquet")}
+    studies = load_studies(plan.root / "config/studies").values()
+    off = {name for study in studies for name, spec in study.figures.items() if spec.extra}
+    if not (more := (there & off) - set(plan.config.extras)):
+        return plan
+    extras = [*plan.config.extras, *sorted(more)]
+    return make_plan(plan.root, plan.config.model_dump(mode="json") | {"extras": extras})
+
+
+def read_scorecard(path: Path) -> pd.DataFrame:
+    """A scorecard as `collect` writes it: words are words, also where there are none."""
+    if not path.exists():
+        return pd.DataFrame(columns=["study", "claim", "rests_on", "verdict"])
+    return pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
+
+
+# ======================================================================================
+# Collecting
+
+
+def collect(plan: Plan) -> list[str]:
+    """Copy the results of every finished study of a plan, where they are others than those there.
+
+    A study is finished when its verdicts and the tables of all its figures are whole and have the
+    keys of the plan. What lies there of other studies stays, and so do figures that the plan does
+    not ask for. Tables of networks come along where they are current.
+
+    Returns:
+        Sentences: what was collected, and what was left as it was.
+
+    Raises:
+        CannotWrite: see `artifacts.atomic`.
+    """
+    evidence, said, cards = Evidence(plan), [], []
+    for study in plan.studies:
+        needed = [f"{study}/figures/{figure}.parquet" for figure in plan.studies[study].figures]
+        needed.append(f"{study}/claims.parquet")
+        networks = [
+            f"{study}/generalization/{group}.parquet" for group in plan.network_groups(study)
+        ]
+        found = {name: _is_whole(evidence, name) for name in [*needed, *networks]}
+        lacking = [_called(name) for name in needed if not found[name]]
+        if lacking:
+            said.append(
+                f"{study}: left as it was; {len(lacking)} of {len(needed)} tables are missing or "
+                f"not current ({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''})."
+            )
+            continue
+        copied = [_called(name) for name in found if found[name] and _copied(evidence, name)]
+        for path in sorted((evidence.folder / study / "generalization").glob("*.parquet")):
+            if f"{study}/generalization/{path.name}" not in networks:
+                artifacts.remove(path)
+        _write_csv(evidence.folder / study / RUNS, run_table(plan, study))
+        cards.append(artifacts.read_table(evidence.folder / study / "claims.parquet"))
+        said.append(
+            f"{study}: collected {', '.join(copied)}." if copied else f"{study}: nothing is new."
+        )
+    if cards:
+        _write_scorecard(evidence, pd.concat(cards, ignore_index=True))
+    write_readme(plan.root)
+    return said
+
+
+def _called(name: str) -> str:
+    """A file of a study in words: the id of its figure, or what else it is."""
+    path = Path(name)
+    if path.parent.name == "generalization":
+        return f"measures of networks ({path.stem})"
+    return path.stem if path.parent.name == "figures" else "verdicts"
+
+
+def _is_whole(evidence: Evidence, name: str) -> bool:
+    """Whether the plan's file is in the results, undamaged."""
+    path = evidence.plan.root / evidence.plan.results / name
+    return path.exists() and artifacts.whole_key(path) == evidence.key(name)
+
+
+def _copied(evidence: Evidence, name: str) -> bool:
+    """Copy a file of the results, unless the same data with the same key are there."""
+    source = evidence.plan.root / evidence.plan.results / name
+    stamp, there = artifacts.read_stamp(source) or {}, evidence.stamps.get(name, {})
+    if all(stamp[part] == there.get(part) for part in ("key", "sha256")):
+        return False
+    artifacts.write_bytes(evidence.folder / name, source.read_bytes())
+    return True
+
+
+def run_table(plan: Plan, study: str) -> pd.DataFrame:
+    """The jobs of a study that made states, from the stamps of these.
+
+    Returns:
+        Columns `RUN_COLUMNS`: wall time in minutes, peak memory in MiB; a job whose states are no
+        longer there has no row.
+    """
+    rows = []
+    for part in (part for part in plan.parts.values() if part.study == study):
+        key, path = plan.key("train", study, part.run, part.part), plan.root / plan.states(part)
+        if not artifacts.has_key(path, key):
+            continue
+        stamp = artifacts.read_stamp(path) or {}
+        rows.append(
+            {
+                "run": part.run,
+                "part": part.part,
+                "kind": part.spec.kind,
+                "dataset": " ".join(part.datasets),
+                "precision": getattr(part.classifier or part.spec, "precision", ""),
+                "seeds": _listed(part.seeds),
+                "device": stamp["device"],
+                "minutes": round(stamp["wall_seconds"] / 60, 3),
+                "memory_mib": round(stamp["peak_memory_mib"]),
+                "torch": stamp["versions"].get("torch", ""),
+                "commit": stamp["commit"],
+                "key": key,
+            }
+        )
+    return pd.DataFrame(rows, columns=RUN_COLUMNS)
+
+
+def _listed(seeds: tuple[int, ...]) -> str:
+    """Seeds in words: "3", "0 to 9"; they are consecutive."""
+    return f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+
+
+def scorecard(plan: Plan, claims: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts with what would decide the undecided ones, and when each rule was fixed."""
+    card = estimates.with_deciding_runs(claims, plan.root, plan.config.scale)
+    return rulebook.with_dates(card, plan.root, plan.config.scale, rulebook.of_plan(plan))
+
+
+def _write_scorecard(evidence: Evidence, claims: pd.DataFrame) -> None:
+    """The verdicts of some studies, in the place of those that were there; others stay."""
+    before = evidence.scorecard()
+    others = before[~before["study"].isin(claims["study"])]
+    card = scorecard(evidence.plan, claims)
+    card = pd.concat([others, card], ignore_index=True) if len(others) else card
+    _write_csv(evidence.folder / SCORECARD, card.sort_values("study", kind="stable"))
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    artifacts.write_bytes(path, table.to_csv(index=False).encode())
+
+
+# ======================================================================================
+# What has moved since
+
+
+def check(plan: Plan) -> list[str]:
+    """Sentences on the evidence that is not what the plan would make now; none if all is."""
+    evidence = Evidence(with_extras(plan))
+    if not evidence.stamps:
+        scale = plan.config.scale
+        return [f"There is no evidence of the scale {scale} yet: make evidence SCALE={scale}."]
+    moved: dict[tuple[str, str], list[str]] = {}
+    for name, why in evidence.moved().items():
+        moved.setdefault((name.partition("/")[0], why), []).append(_called(name))
+    said = [f"{study}: {why}: {', '.join(names)}." for (study, why), names in moved.items()]
+    absent = [study for study in plan.studies if f"{study}/claims.parquet" not in evidence.stamps]
+    return said + [f"{study}: nothing was collected yet." for study in absent]
+
+
+# ======================================================================================
+# Drawings and verdicts without any run
+
+
+def redraw(plan: Plan, folder: Path) -> list[str]:
+    """Draw every figure of the evidence and decide its claims again, by the code that is here.
+
+    Writes `<study>/figures/<figure>.svg` and `.pdf`, `scorecard.csv`, `scorecard.html` and, where
+    tables of networks were collected, `generalization.html`.
+
+    Args:
+        plan: of the scale; figures that do not exist any more are left out.
+        folder: where they go.
+
+    Returns:
+        Sentences: what was drawn, and verdicts that are others than those collected.
+
+    Raises:
+        CorruptArtifact: a file of the evidence is damaged.
+        FileNotFoundError: there is no evidence of the scale.
+        CannotWrite: see `artifacts.atomic`.
+    """
+    plan = with_extras(plan)
+    evidence = Evidence(plan)
+    if not evidence.stamps:
+        raise FileNotFoundError(check(plan)[0])
+    cards, drawn = [], 0
+    for study in plan.studies:
+        tables = evidence.figures(study)
+        if not tables:
+            continue
+        asked = [figure for figure in tables if figure in plan.studies[study].figures]
+        for figure in asked:
+            _draw(evidence, study, figure, tables[figure], folder / study / "figures" / figure)
+        drawn += len(asked)
+        specs, module = claim_specs(evidence, study), import_module(f"replica.studies.{study}")
+        cards.append(report.decide_claims(study, specs, tables, module))
+    card = scorecard(plan, pd.concat(cards, ignore_index=True))
+    _write_csv(folder / SCORECARD, card)
+    titles = {slug: study.title for slug, study in plan.studies.items()}
+    page = report.scorecard_html(card, titles, plan.config.scale)
+    artifacts.write_bytes(folder / "scorecard.html", page.encode())
+    _write_networks(evidence, folder)
+    return [f"{drawn} figures and {len(card)} verdicts: {folder}", *_changed(evidence, card)]
+
+
+def _draw(evidence: Evidence, study: str, figure: str, table: pd.DataFrame, stem: Path) -> None:
+    from replica import drawing
+
+    plan, name = evidence.plan, f"{study}/figures/{figure}.parquet"
+    said = words.footer(plan, study, figure)
+    if len(table):
+        # Of what was run, whatever the settings have become since.
+        said["status"] = table["status"].iloc[0]
+    draw = getattr(import_module(f"replica.studies.{study}"), f"draw_{figure}")
+    published = plan.root / path if (path := words.published(plan, study)) else None
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    drawing.plot(draw, figure, table, published, said, stem)
+    if evidence.is_current(name):
+        for ending in (".svg", ".pdf"):
+            key = plan.key("plot", study, figure)
+            artifacts.mark(stem.with_suffix(ending), key=key, commit=git_commit(plan.root))
+
+
+def claim_specs(evidence: Evidence, study: str) -> dict[str, dict[str, Any]]:
+    """The claims as the configuration has them, on what was run.
+
+    The data of a claim, and for what they stand in, follow from the runs. Where the plan's are no
+    longer those behind the collected tables, they are those that were collected with them.
+    """
+    specs = words.claim_specs(evidence.plan, study)
+    ran: Mapping[str, Any] = evidence.stamps.get(f"{study}/claims.parquet", {}).get("spec", {})
+    for name, spec in specs.items():
+        tables = [f"{study}/figures/{figure}.parquet" for figure in spec["figures"]]
+        if name in ran and not all(evidence.is_current(table) for table in tables):
+            spec |= {fact: ran[name][fact] for fact in ("data", "stand_in")}
+    return specs
+
+
+def _write_networks(evidence: Evidence, folder: Path) -> None:
+    names = [name for name in evidence.stamps if "/generalization/" in name]
+    studies = [name for study in evidence.plan.studies for name in names
+               if name.startswith(f"{study}/")]  # fmt: skip
+    if not studies:
+        return
+    # Here, because it imports torch.
+    from replica.generalization.table import correlated
+
+    tables = [artifacts.read_table(evidence.folder / name) for name in studies]
+    _, page = correlated(pd.concat(tables, ignore_index=True), evidence.plan.config.scale)
+    artifacts.write_bytes(folder / "generalization.html", page.encode())
+
+
+def _changed(evidence: Evidence, card: pd.DataFrame) -> list[str]:
+    """Verdicts that are not those collected, in sentences."""
+    names = ["study", "claim"]
+    both = card.merge(evidence.scorecard(), on=names, suffixes=("", "_collected"))
+    other = both[both["verdict"] != both["verdict_collected"]]
+    return [
+        f"{row.study}.{row.claim}: {row.verdict}; when it was collected: {row.verdict_collected}"
+        for row in other.itertuples()
+    ]
+
+
+# ======================================================================================
+# The README
+
+
+def readme_table(root: Path) -> str:
+    """How many claims hold in each study at each scale of which there is evidence, in Markdown.
+
+    The smoke scale is left out: it decides nothing.
+    """
+    cards = {
+        scale: read_scorecard(root / FOLDER / scale / SCORECARD)
+        for scale in SCALES
+        if scale != rulebook.FIRST_LOOK and (root / FOLDER / scale / SCORECARD).exists()
+    }
+    if not cards:
+        return NONE_YET
+    heads = [
+        f"[{scale}]({FOLDER}/{scale}/{SCORECARD}): {on}"
+        for scale in cards
+        for on in ("proven", "on evidence")
+    ]
+    lines = [_row(["study", *heads]), _row(["---"] * (1 + len(heads)))]
+    for study in sorted({study for card in cards.values() for study in card["study"]}):
+        cells = [
+            counted(card.loc[(card["study"] == study) & (card["rests_on"] == kind), "verdict"])
+            for card in cards.values()
+            for kind in ("proof", "evidence")
+        ]
+        lines.append(_row([f"`{study}`", *cells]))
+    return "\n".join(lines)
+
+
+def counted(verdicts: pd.Series) -> str:
+    """Verdicts in words: "2 hold, 1 does not, 5 undecided"; a dash where there are none."""
+    numbers = verdicts.value_counts()
+    said = [
+        f"{numbers[verdict]} {one if numbers[verdict] == 1 else more}"
+        for verdict, (one, more) in COUNTED.items()
+        if verdict in numbers
+    ]
+    return ", ".join(said) or "–"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def in_readme(text: str) -> str:
+    """What stands in the README between the two lines that enclose the verdicts.
+
+    Raises:
+        ValueError: it does not have both lines, in this order.
+    """
+    found = re.search(f"{re.escape(BEGINS)}\n(.*?)\n{re.escape(ENDS)}", text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"{README} does not have the lines {BEGINS} and {ENDS}.")
+    return found[1].strip()
+
+
+def write_readme(root: Path) -> None:
+    """Put the table of verdicts into the README, where it is another than the one there."""
+    path = root / README
+    text = path.read_text(encoding="utf-8")
+    before, after = in_readme(text), readme_table(root)
+    if before != after:
+        artifacts.write_bytes(path, text.replace(before, after, 1).encode())
