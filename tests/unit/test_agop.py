@@ -482,6 +482,26 @@ def test_a_stopped_network_goes_on_bit_for_bit(cards, tmp_path):
     assert whole.history.equals(resumed.history)
 
 
+def test_the_notebook_is_drawn_beside_its_log(cards, root):
+    spec = head_spec(
+        batch_norm=True, gain=None, lr=0.005, momentum=0.9, momentum_restarts=True,
+        weight_decay=5e-4, warm_up=True, seeds=1,
+    )  # fmt: skip
+    result = train_deep_head(spec, job(cards["digits"], seeds=(0,)))
+    states = {name: value.numpy() for name, value in result.states.items()}
+    rows = metrics.measure_deep_head(spec, states, run="run", threads=1, card=None)
+    table = agop.table_ext_notebook(
+        Inputs("agop", "ext_notebook", "desktop", "reconstructed", result.history, rows)
+    )
+    published = pd.read_csv(root / "config/published/agop.csv")
+    published = published[published["figure"] == "ext_notebook"]
+    left, right = agop.draw_ext_notebook(table, published).axes
+    loss = table[table["panel"] == "loss"]
+    ours, log = (line.get_xydata() for line in left.lines)
+    assert ours[:, 1] == pytest.approx(loss["value"].to_numpy()) and len(loss) == 3
+    assert log[0].tolist() == [0, 0.99251] and len(right.lines) >= 6
+
+
 def test_momentum_is_kept_where_it_does_not_begin_anew():
     def trained(restarts):
         model = nn.Linear(3, 1, bias=False)
