@@ -92,7 +92,7 @@ def _stand_in(plan: "Plan", claim: ClaimSpec, parts: Iterable[Part]) -> str:
 
 
 def _missing(plan: "Plan", study: str, claim: ClaimSpec) -> str:
-    templates = {run for figure in claim.figures for run in plan.figure(study, figure).runs}
+    templates = plan.runs_behind(study, claim.figures)
     lacking: dict[str, list[str]] = {}
     for (slug, run), dataset in plan.missing.items():
         if slug == study and run.partition("-")[0] in templates:
