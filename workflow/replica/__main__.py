@@ -87,7 +87,9 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     start.add_argument("--slurm", action="store_true", help="on a cluster, see profiles/slurm")
     status = command("status", _status, "how far a scale is, what runs, what is in the queue")
     used = command("efficiency", _efficiency, "memory and time of each job, asked and used")
-    ahead = command("plan", _print_plan, "jobs, hours and memory that each study will take")
+    ahead = command(
+        "plan", _print_plan, "jobs, hours and memory of each study, and the data to be fetched"
+    )
     clean = command(
         "clean", _clean, "delete states in results/ that no scale needs with these settings"
     )
