@@ -1,7 +1,11 @@
 """Five seeds of a residual network as one stack against one by one; and against plain torch.
 
+And a step of a deep network on images of MNIST's size against its matrix products alone.
+
 Usage: python benchmarks/residual.py [threads]
 """
+
+import itertools
 
 import bench
 import torch
@@ -16,6 +20,8 @@ from replica.settings.validation import validate_run
 from replica.training import ensemble
 
 DEPTH, SEEDS, D, K, TURNS = 8, 5, 64, 10, 3
+# Depth, seeds, dimensions and samples of a step as L-RN1 is trained on MNIST.
+DEEP, STACK, PIXELS, SAMPLES = 34, 3, 784, 1000
 BATCH, STEPS = {"cpu": 128, "cuda": 1024}, {"cpu": 30, "cuda": 100}
 NETWORKS = {
     "L-RN1": {"kind": "resnet", "mlp": 1},
@@ -101,6 +107,49 @@ def plain(inputs, labels):
     return seconds
 
 
+def products(spec, inputs):
+    """The matrix products of a step of L-RN1 alone, as a call; the arrays are there before."""
+    S, d, l = len(inputs), spec.width, residual.blocks(spec)
+    features = [torch.randn(S, spec.batch, d, device=inputs.device) for _ in range(l + 1)]
+    out = torch.empty_like(features[0])
+    table = torch.randn(S, inputs.shape[-1], d, device=inputs.device)
+    W = torch.randn(S, d, d, device=inputs.device)
+    slope, of_table = torch.empty_like(W), torch.empty_like(table)
+
+    def work():
+        torch.bmm(inputs, table, out=out)
+        for x in features[:-1]:
+            torch.bmm(x, W.mT, out=out)
+        for x, g in itertools.pairwise(features):
+            torch.bmm(g.mT, x, out=slope)
+            torch.bmm(g, W, out=out)
+        torch.bmm(inputs.mT, out, out=of_table)
+
+    return work
+
+
+def against_products(device):
+    """A step of L-RN1 with many blocks and its products alone, on one thread."""
+    spec = spec_of(NETWORKS["L-RN1"], device)
+    spec = spec.model_copy(update={"depth": DEEP, "batch": SAMPLES, "seeds": STACK})
+    generators = [torch.Generator().manual_seed(seed) for seed in range(STACK)]
+    params = residual.initialise(spec, PIXELS, 1, K, generators, torch.float32)
+    params = {name: value.to(device) for name, value in params.items()}
+    inputs = torch.randn(STACK, SAMPLES, PIXELS, device=device)
+    ends = torch.zeros(STACK, SAMPLES, dtype=torch.int64, device=device)
+    labels = torch.randint(K, (STACK, SAMPLES), device=device)
+    objective = ensemble.ByHand(lambda p, _: by_hand.gradients(p, spec, inputs, ends, labels))
+    lr = torch.full((STACK,), spec.lr)
+    advance, _ = ensemble.adam(params, objective, lr=lr, penalties=strengths(params, spec))
+    alone, ratios = products(spec, inputs), []
+    with bench.on_threads(1):
+        for turn in range(TURNS + 1):
+            step = bench.seconds_of(lambda turn=turn: advance(turn + 1), device)
+            ratios.append(bench.seconds_of(alone, device) / step)
+    # The first turn warms up.
+    return bench.speed(f"L-RN1, {DEEP} blocks", "its matrix products alone", ratios[1:])
+
+
 def rows(device, threads):
     """A step of each stack, and how many times as fast it is as its members one by one."""
     found = []
@@ -128,7 +177,7 @@ def rows(device, threads):
     work = kinds.training_cost(spec, SEEDS).work
     with bench.on_threads(1):
         seconds, _ = stack(spec, positions, range(SEEDS), *data)
-    return [*found, bench.unit_of_work(work, seconds)]
+    return [*found, against_products(device), bench.unit_of_work(work, seconds)]
 
 
 if __name__ == "__main__":

@@ -430,6 +430,16 @@ def test_adam_is_that_of_torch_on_loss_and_penalty_together(cards):
         assert torch.allclose(ours[f"weights/{name}"], value.detach(), atol=1e-12), name
 
 
+def test_a_long_training_looks_at_all_samples_some_twenty_times(cards, monkeypatch):
+    spec = spec_of(RN, depth=2, width=4, per_class=2, batch=10, epochs=2000, seeds=1)
+    from replica.residual import training
+
+    passes = []
+    monkeypatch.setattr(training, "penalty", lambda *a: passes.append(1) or penalty(*a))
+    training.train_residual(spec, job_of(spec, cards))
+    assert 15 <= len(passes) <= training.LOOKS + 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("network", "times"), [(RN, 4), (PATCHES, 4), (TOKENS, 30)], ids=str)
 def test_no_run_is_below_the_bound_and_training_goes_towards_it(cards, network, times):

@@ -12,6 +12,10 @@ from replica.kinds.base import BYTES, CIFAR10, SAMPLES, Kind, Name, Precision, S
 Lambdas = PositiveFloat | Annotated[list[PositiveFloat], Field(min_length=1)]
 # The time in which a step of a stack is started, in operations.
 OPERATIONS_PER_STEP = {"stack in float32": 1.2e7, "stack in float64": 6e6}
+# A state of more numbers leaves the cache of a core: to step through one takes so many operations.
+CACHED, OPERATIONS_PER_NUMBER = 2**19, 100
+# Hours of one thread from which a stack has several.
+ALONE_HOURS = 1
 
 # With 3 colours, the linear layer behind the pooling, and means and variances of batch norm.
 PARAMETERS_OF_RESNET20 = 276_000
@@ -127,7 +131,8 @@ def _network_head_cost(spec: NetworkHeadSpec, seeds: int) -> Cost:
     if not isinstance(spec.backbone, MlpBackbone):
         return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * IMAGES))
     widths = spec.backbone.widths
-    columns = 2000 if spec.per_class is None else 10 * spec.per_class
+    classes = 10 if spec.classes is None else len(spec.classes)
+    columns = 2000 if spec.per_class is None else classes * spec.per_class
     steps = spec.epochs
     if spec.batch != "full":
         steps *= math.ceil(columns / spec.batch)
@@ -143,8 +148,10 @@ def _stack_cost(
     """The cost of a stack, from what a forward pass multiplies and the numbers that it holds."""
     kind = "stack in float64" if spec.precision == "float64" else "stack in float32"
     # Forward, and twice that backward; a product of (a, b) and (b, c) takes 2 a b c.
-    operations = (6 * products + OPERATIONS_PER_STEP[kind]) * steps
-    threads = 1 if operations * SECONDS[kind] < 900 else 8
+    crowded = OPERATIONS_PER_NUMBER * state if state > CACHED else 0
+    operations = (6 * products + crowded + OPERATIONS_PER_STEP[kind]) * steps
+    # Stacks side by side, each on a thread, do more than one on several.
+    threads = 1 if operations * SECONDS[kind] < 3600 * ALONE_HOURS else 8
     # Eight threads are worth four.
     work = Work(kind, operations / (1 if threads == 1 else threads / 2))
     # The measures hold a state and its activations in float64, the run every snapshot.

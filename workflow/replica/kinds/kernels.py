@@ -1,5 +1,6 @@
 """Deep RFM, and networks with a deep head (study `agop`)."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -10,6 +11,11 @@ from replica.kinds.low_data import StagedBackbone
 
 # Points of a kernel machine that are worth a GPU.
 MANY_POINTS = 10_000
+# A step of a head without a body: the share of the unit of work in which its layers are started,
+# and the operations that take a whole one.
+STARTED, OPERATIONS_PER_HEAD_STEP = 0.7, 2e8
+# Of a training image in a body and back, as operations of wide convolutions; as measured.
+OPERATIONS = {"resnet18": 5e8, "vgg11": 1e9}
 # Layers of a Deep RFM whose Gram matrices are kept; about as many values leave a body.
 KEPT_LAYERS, BODY_VALUES = (1, 3, 7, 13, 19), 512
 
@@ -100,23 +106,39 @@ class DeepHeadSpec(Strict):
 
 def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
     """A kernel matrix and a copy of it in use; the products of each layer."""
-    large = _is_large_rfm(spec)
-    # Data have up to 3072 dimensions.
-    N, d = spec.images, max(spec.width, 3072 if large else 0)
+    N, own = spec.images, SAMPLES.get(spec.dataset, CIFAR10).values
     bytes_each = 4 if spec.precision == "float32" else 8
-    memory = (3 * N**2 + 6 * N * d) * bytes_each // 2**20
-    operations = seeds * spec.depth * (2 * N**3 + 4 * N**2 * d + 30 * d**3)
-    if large:
+    memory = (3 * N**2 + 6 * N * max(spec.width, own)) * bytes_each // 2**20
+    # The first layer reads the data, the others features.
+    layers = [own, *(spec.depth - 1) * [spec.width]]
+    operations = seeds * sum(2 * N**3 + 4 * N**2 * d + 20 * d**3 for d in layers)
+    if _is_large_rfm(spec):
         # The matrix lies there, not here.
         return on_gpu(Work("kernel on a GPU", operations), 16_000, slots=4, group="alone")
     return small(Work(f"kernel in {spec.precision}", operations), memory)
 
 
 def _deep_head_cost(spec: DeepHeadSpec, seeds: int) -> Cost:
-    if _is_large_head(spec):
-        return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * spec.images))
-    steps = seeds * spec.epochs * spec.images / spec.batch
-    return small(Work("head step" if spec.body is None else "body step", steps))
+    passes = seeds * (spec.epochs + 1) * spec.images
+    if isinstance(spec.body, TorchvisionBody):
+        on_cores = small(Work("convolution", passes * OPERATIONS[spec.body.name]), more_mb=1500)
+    elif spec.body is not None:
+        on_cores = small(Work("body step", passes / spec.batch))
+    else:
+        on_cores = _mlp_cost(spec, seeds, passes / spec.batch)
+    if not _is_large_head(spec):
+        return on_cores
+    return replace(several_on_a_gpu(Work("image on a GPU", passes)), on_cores=on_cores)
+
+
+def _mlp_cost(spec: DeepHeadSpec, seeds: int, steps: float) -> Cost:
+    values, w, L = SAMPLES.get(spec.dataset, CIFAR10).values, spec.width, spec.layers
+    operations = 6 * spec.batch * w * (values + (L - 1) * w)
+    # A measurement: the gradients of ten outputs in each layer, and their outer products.
+    measured = seeds * (spec.epochs // spec.every + 2) * spec.images
+    looks = measured * 10 * 2 * (2 * L - 1) * w**2 / OPERATIONS_PER_HEAD_STEP
+    work = Work("head step", steps * (STARTED + operations / OPERATIONS_PER_HEAD_STEP) + looks)
+    return small(work, more_mb=3 * 4 * spec.images * (values + w) // 2**20)
 
 
 def _deep_rfm_states(spec: DeepRfmSpec, seeds: int) -> float:

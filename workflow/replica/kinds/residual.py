@@ -12,6 +12,8 @@ from replica.kinds.base import BYTES, CIFAR10, SAMPLES, Kind, Name, Strict
 POSITIONS_PER_MATRIX = 50_000
 # Samples of a class from which residual networks are worth a GPU.
 MANY_SAMPLES = 1000
+# Numbers of an array that stays in the cache of a core; how much longer a step takes beyond it.
+CACHED, BEYOND_CACHE = 2**18, 1.5
 
 
 class ResidualNetwork(Strict):
@@ -110,24 +112,32 @@ class ResidualSpec(Strict):
 
 def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     network = spec.network
-    # Of CIFAR10 with its classes, the largest.
+    # Of images with ten classes, all that there are.
     samples, positions, matrices = 10 * spec.per_class, 1, int(network.mlp)
+    pixels = SAMPLES.get(spec.dataset, CIFAR10).values
     if isinstance(network, PatchTransformer):
-        positions = (8 if spec.dataset == "digits" else 32) ** 2 // network.patch**2
+        positions = {"digits": 8, "mnist": 28}.get(spec.dataset, 32) ** 2 // network.patch**2
     if isinstance(network, TokenTransformer):
-        samples, positions = 2 * spec.per_class, network.context
+        samples, positions, pixels = 2 * spec.per_class, network.context, 0
     if not isinstance(network, ResidualNetwork):
         matrices += 2 * network.attention
     batch = samples if spec.batch == "full" else min(spec.batch, samples)
     steps = spec.epochs * math.ceil(samples / batch)
-    # The embedding counts as one more.
+    # The head counts as one more; the embedding, without LayerNorm and a gradient of its inputs, as
+    # half of as many as it has times 64 inputs.
     matrices = matrices * spec.depth + 1
-    amount = seeds * batch * positions * matrices * (spec.width / 64) ** 2
+    rows = seeds * batch * positions
+    embedding = pixels / positions / 64 / 2
+    wide = (spec.width / 64) ** 2
     if _is_large(spec):
-        amount += matrices * POSITIONS_PER_MATRIX
+        amount = rows * (matrices + embedding) * wide + matrices * POSITIONS_PER_MATRIX
         return on_gpu(Work("position on a GPU", steps * amount), 8000, slots=2)
-    # A dozen arrays of the size of the features are kept for the gradient, at the end in float64.
-    memory = 12 * 8 * seeds * batch * positions * spec.width * matrices // 2**20
+    slower = BEYOND_CACHE if rows * spec.width > CACHED else 1
+    amount = rows * (slower * matrices + embedding) * wide
+    # A dozen arrays of the size of the features are kept for the gradient; at the end in float64,
+    # of one member.
+    each = max(4 if spec.precision == "float32" else 8, 8 / seeds)
+    memory = int(12 * each * rows * spec.width * matrices) // 2**20
     return small(Work("position", steps * amount), memory)
 
 

@@ -90,7 +90,7 @@ def _with_branch(
 
         def backward(g: Tensor) -> Tensor:
             g = of_norm(g)
-            return _add_at(of_branch(g), rows, g)
+            return of_branch(g, g) if rows is None else _add_at(of_branch(g), rows, g)
 
         return out, backward
     normal, of_norm = _normalised_(x.clone())
@@ -169,15 +169,18 @@ def _perceptron(block: State, slope: State, x: Tensor, base: Tensor) -> tuple[Te
     else:
         out = base + active
 
-    def backward(g: Tensor) -> Tensor:
+    def backward(g: Tensor, total: Tensor | None = None) -> Tensor:
         if "W2" in block:
             torch.bmm(g.mT, active, out=slope["W2"])
             torch.sum(g, 1, out=slope["W2_bias"])
             g = torch.bmm(g, block["W2"])
-        g = active.sign_().mul_(g)
-        torch.bmm(g.mT, x, out=slope["W1"])
+        # The gradient where the ReLU was active, in one pass over what is not needed any more.
+        g = torch.ops.aten.threshold_backward.grad_input(g, active, 0, grad_input=active)
         torch.sum(g, 1, out=slope["W1_bias"])
-        return torch.bmm(g, block["W1"])
+        of_x = torch.bmm(g, block["W1"]) if total is None else total.baddbmm_(g, block["W1"])
+        # Last, so that x is still in the cache when the layer below reads it.
+        torch.bmm(g.mT, x, out=slope["W1"])
+        return of_x
 
     return out, backward
 
@@ -204,12 +207,13 @@ def _attention(
     A = torch.baddbmm(mask, asked, keys.mT, alpha=scale).softmax(-1)
     out, of_mean = _through(after, torch.bmm(A, keys).view_as(query))
 
-    def backward(g: Tensor) -> Tensor:
+    def backward(g: Tensor, total: Tensor | None = None) -> Tensor:
         g = of_mean(g).view_as(asked)
         of_A = torch.bmm(g, keys.mT)
         of_scores = torch.ops.aten._softmax_backward_data(of_A, A, -1, A.dtype).mul_(scale)
         of_z = torch.bmm(A.mT, g).baddbmm_(of_scores.mT, asked).view_as(z)
-        return _add_at(of_z, rows, of_query(torch.bmm(of_scores, keys).view_as(query)))
+        of_z = _add_at(of_z, rows, of_query(torch.bmm(of_scores, keys).view_as(query)))
+        return of_z if total is None else of_z.add_(total)
 
     return out.add_(base), backward
 

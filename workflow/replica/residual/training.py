@@ -18,6 +18,9 @@ from replica.training import ensemble
 from replica.training.jobs import Job, Result
 from replica.training.precision import dtype_of
 
+# Looks at loss and penalty in a training, half of them spaced evenly, half in log(step). Each is a
+# pass over all samples: 110 took up to 60 % of the time of a training on all images of MNIST.
+LOOKS = 20
 HISTORY = ["run", "seed", "depth", "steps", "diverged_at", "step", "metric", "value"]
 
 
@@ -43,7 +46,9 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
             chosen = inputs[None], ends[None], labels[None]
         else:
             rows = rows_of(step)
-            chosen = inputs[rows], ends[rows], labels[rows]
+            # Twice as fast as inputs[rows], which copies number by number.
+            read = inputs.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+            chosen = read, ends[rows], labels[rows]
         return by_hand.gradients(p, spec, *chosen)
 
     def evaluate(p: ensemble.State) -> tuple[Tensor, Tensor]:
@@ -65,12 +70,11 @@ def train_residual(spec: ResidualSpec, job: Job) -> Result:
         advance,
         evaluate,
         steps=steps,
-        log_steps=ensemble.log_spaced(steps, 60),
+        log_steps=ensemble.log_spaced(steps, LOOKS // 2),
         snapshot_steps=[steps],
         checkpoint=job.checkpoint,
         extra=extra,
-        # Each check is a pass over all samples.
-        check_every=max(100, steps // 100),
+        check_every=max(100, steps // (LOOKS // 2)),
         name=f"{job.study} {job.run}",
     )
     states = observe(params, spec, data, batch)
