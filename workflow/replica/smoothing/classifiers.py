@@ -34,6 +34,8 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
     verify(job.card)
     data = labelled(load(job.card), "train", spec.pixel_max)
     inputs, labels = data.inputs.to(job.device), data.labels.to(job.device)
+    # Convolutions take images with their channels last, of which points have none.
+    layout = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
     sigma = torch.full((len(labels),), spec.sigma)
     if spec.noise is not None:
         distance = knn_mean_distance(inputs, inputs, spec.noise.k, skip_self=True)
@@ -41,7 +43,7 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
     sigma = sigma.to(job.device).view(-1, *[1] * (inputs.dim() - 1))
 
     def noisy(x: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return x + sigma[rows] * normal(x, generator)
+        return (x + sigma[rows] * normal(x, generator)).contiguous(memory_format=layout)
 
     def objective(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {"loss": F.cross_entropy(model(x).float(), y)}
@@ -60,7 +62,7 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
     shape = tuple(inputs.shape[1:])
     runs, history = loop.train_seeds(
         job,
-        lambda seed: build_classifier(spec, shape, data.K, seed),
+        lambda seed: build_classifier(spec, shape, data.K, seed).to(memory_format=layout),
         inputs,
         labels,
         objective,
