@@ -762,7 +762,7 @@ def test_an_error_covers_classifiers_that_differ():
 def ratios(mean, count=500):
     values = np.random.default_rng(0).normal(mean, 0.024, count)
     rows = {"rate": 0.01, "image": np.arange(count), "sigma_ratio": values}
-    return {"sigma_hist": pd.DataFrame(rows)}
+    return {"sigma_cifar10": pd.DataFrame(rows)}
 
 
 def test_the_mean_noise_holds_within_its_limits():
@@ -868,6 +868,6 @@ def test_on_real_images_the_mean_noise_is_five_percent_above(real_data, root, tm
     distance = variance.knn_mean_distance(images, train, 20)
     sigma = variance.sigma_knn(0.25, 0.01, distance, 5)
     rows = {"rate": 0.01, "image": np.arange(500), "sigma_ratio": sigma.numpy() / 0.25}
-    verdict = idrs.claim_c9({"sigma_hist": pd.DataFrame(rows)})
+    verdict = idrs.claim_c9({"sigma_cifar10": pd.DataFrame(rows)})
     assert verdict.verdict == HOLDS and verdict.value == pytest.approx(1.0517, abs=1e-3)
     assert variance.semi_elasticity(images, sigma, 0.01).max() <= 1

@@ -12,6 +12,7 @@ from replica.data.splits import labelled
 from replica.kinds.smoothing import NoisyClassifierSpec
 from replica.models.classifiers import build_classifier
 from replica.provenance import stream_seed
+from replica.smoothing.monte_carlo import for_inference
 from replica.smoothing.variance import knn_mean_distance, sigma_knn
 from replica.training import loop
 from replica.training.jobs import Job, Result
@@ -90,7 +91,8 @@ def measure_noisy_classifier(
     for split in ("train", "test"):
         data = labelled(dataset, split, spec.pixel_max)
         for seed in states["seed"].tolist():
-            model = trained_classifier(spec, states, seed, tuple(data.inputs.shape[1:]), data.K)
+            trained = trained_classifier(spec, states, seed, tuple(data.inputs.shape[1:]), data.K)
+            model = for_inference(trained, torch.device("cpu")).model
             generator = torch.Generator().manual_seed(stream_seed(run, seed, "accuracy"))
             noise = normal(data.inputs, generator)
             for sigma in sorted({0.0, spec.sigma}):
