@@ -139,6 +139,8 @@ class CertificationSpec(Strict):
 
 # Memory of a job that holds the images of 32x32 pixels in single precision, and a batch, in MB.
 PHOTOGRAPHS_MB = 1500
+# Data sets of a few MB.
+EMBEDDED = ("digits", "cone")
 # Images of both splits, each without noise and with it.
 MEASURED_IMAGES = 2 * (IMAGES + 10_000)
 
@@ -172,8 +174,7 @@ def _classifier_measuring(spec: NoisyClassifierSpec) -> Work:
 
 
 def _images_mb(spec: NoisyClassifierSpec) -> int:
-    # Digits are divided by less, and few.
-    return PHOTOGRAPHS_MB if spec.pixel_max == 255 else 0
+    return 0 if spec.dataset in EMBEDDED else PHOTOGRAPHS_MB
 
 
 def _wants_gpu(spec: NoisyClassifierSpec) -> bool:
