@@ -39,7 +39,7 @@ def decide_claims(
         verdict = _verdict(getattr(module, f"claim_{claim}"), needed, spec)
         if missing := spec["missing"]:
             detail = f"{missing}; of the others: {verdict.detail}"
-            verdict = replace(verdict, verdict=UNDECIDABLE, detail=detail)
+            verdict = undecidable(detail, value=verdict.value)
         value = verdict.value
         rows.append(
             {

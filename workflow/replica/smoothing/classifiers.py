@@ -62,7 +62,7 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
     shape = tuple(inputs.shape[1:])
     runs, history = loop.train_seeds(
         job,
-        lambda seed: build_classifier(spec, shape, data.K, seed).to(memory_format=layout),
+        lambda seed: build_classifier(spec, shape, data.K, seed).to(memory_format=layout),  # type: ignore[call-overload]
         inputs,
         labels,
         objective,
