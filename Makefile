@@ -6,7 +6,8 @@
 # make evidence   tables and verdicts of a finished run into docs/evidence; what has moved since
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes
-# make SCALE=smoke / SCALE=paper    another scale;  make CONFIG='seeds=3'    another setting
+# make SCALE=smoke    another scale: smoke, laptop, desktop or paper, see config/config.yaml
+# make CONFIG='seeds=3'             another setting
 # make CONFIG='seeds=3 overrides={low_rank: {fig6: {lr: 0.05}}}'    several; with status, slurm, ... too
 # make pretrained  the package for pretrained language models, see README.md
 # make PYTHON=python3.12            the Python of the environment

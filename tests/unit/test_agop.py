@@ -310,7 +310,7 @@ def test_a_sample_without_an_active_feature_is_named():
 def test_cos_needs_its_scale_and_relu_has_none():
     with pytest.raises(ValueError, match="cos features need feature_scale"):
         rfm_spec(activation="cos")
-    with pytest.raises(ValueError, match="relu features none"):
+    with pytest.raises(ValueError, match="relu features take none"):
         rfm_spec(feature_scale=0.05)
 
 

@@ -431,7 +431,7 @@ def test_losses_are_written_out(card):
         ({"heads": 3}, "width = 8 is not a multiple of heads = 3"),
         ({"every": 7}, "steps = 20 is not a multiple of every = 7"),
         ({"heads": 8, "positions": "rotary"}, "rotary positions need heads of even width"),
-        ({"dataset": "topics"}, "tasks of characters need a dataset"),
+        ({"dataset": "topics"}, "tasks on characters need a dataset"),
         ({"optimiser": "sgd"}, "sgd takes no weight_decay here"),
         ({"probes": {"layers": 3}}, "probes are for language models"),
         ({"attention": "linear"}, "attention = 'linear' is not allowed"),

@@ -8,6 +8,7 @@ import pytest
 
 from project import CLOSED_FORMS, copy_project
 from replica import artifacts, drawing, evidence, provenance, report
+from replica.__main__ import main
 from replica.evidence import Evidence
 from replica.measures.inputs import Inputs
 from replica.plan import make_plan, words
@@ -103,6 +104,19 @@ def test_a_finished_study_is_collected_once(project):
     assert evidence.collect(plan) == [f"{STUDY}: nothing is new."]
     assert contents(Evidence(plan).folder) == found
     assert (project / "README.md").read_text() == readme
+
+
+def test_the_command_says_by_its_status_whether_anything_has_moved(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    command = ["evidence", "--scale", "smoke", "--config", f"studies=[{STUDY}]"]
+    assert main([*command, "--check"]) == 1
+    assert capsys.readouterr().out == (
+        "There is no evidence of the scale smoke yet: make evidence SCALE=smoke.\n"
+    )
+    assert main(command) == 0 and main([*command, "--check"]) == 0
+    assert f"{STUDY}: collected" in capsys.readouterr().out
+    assert main([*command, f"overrides={{{STUDY}: {{fig5: {{lr: 0.123}}}}}}", "--check"]) == 1
+    assert "fig5_small_k" in capsys.readouterr().out
 
 
 def test_what_is_not_finished_or_damaged_is_left_as_it_was(project):

@@ -17,9 +17,9 @@ from replica.attention.measures import (
     rows_at,
     rows_of,
 )
-from replica.attention.tasks import Batch, Corpus, vectors
-from replica.attention.training import train_decoder
-from replica.data.prepare import prepare_dataset
+from replica.attention.tasks import Batch, Corpus, corpus, evenly, vectors, windows
+from replica.attention.training import SEQUENCES, train_decoder
+from replica.data.prepare import load, prepare_dataset
 from replica.data.registry import load_registry
 from replica.kinds.attention import Costs, Rates
 from replica.measures import patterns
@@ -346,6 +346,13 @@ def test_a_run_has_all_its_probes_and_a_course(card):
     assert set(table["probe"]) == every and (table["task"] == "LM").all()
     course = table[table["probe"] == "course"]
     assert sorted(course["step"].unique()) == [0, 2, 4] and set(course["seed"]) == {0, 1}
+    # Beside the held-out loss, that on the text which trains.
+    found = corpus(load(card))
+    seen = windows(found.train, evenly(found.train, spec.context, SEQUENCES), spec, found)
+    last = {k.partition("/")[2]: v[1:] for k, v in states.items() if k[:2] == "4/"}
+    out = decoder.forward(last, spec, seen.inputs[None])
+    wanted = F.cross_entropy(out[0, :, 1:].flatten(0, 1), seen.targets[:, 1:].flatten()).item()
+    assert row(course, seed=1, step=4)["train_loss"] == pytest.approx(wanted, rel=1e-5)
     # A member that diverged has a row that says so, and is nowhere else.
     states["diverged_at"] = torch.tensor([-1, 3])
     table = measure_decoder(spec, states, run="run", threads=1, card=card)

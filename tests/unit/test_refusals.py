@@ -46,7 +46,7 @@ def test_what_is_in_the_way_is_named(tmp_path):
     for folder in (link, link / "smoke"):
         assert f"{link} is a link to {tmp_path / 'purged'}, which is missing" in write(folder / "a")
     for folder in (file, file / "smoke"):
-        assert f"{file} is a file and not a folder" in write(folder / "a")
+        assert f"{file} is a file, not a folder" in write(folder / "a")
     assert f"{loop} is a link to {loop}" in write(loop / "a")
     (tmp_path / "to file").symlink_to(file)
     assert f"{tmp_path / 'to file'} is a file" in write(tmp_path / "to file" / "a")
@@ -61,8 +61,8 @@ def test_the_owner_is_named_where_a_file_is_not_mine(tmp_path):
     os.chown(other, 1234, -1)
     error = PermissionError(errno.EACCES, "Permission denied", str(other))
     assert refusals.sentence(error) == (
-        f"{other}: it belongs to user 1234 and you are root: ask for the permission, "
-        "or work with a copy of your own."
+        f"{other}: it belongs to user 1234 and you are root: ask for permission, "
+        "or work on a copy of your own."
     )
     error = PermissionError(errno.EACCES, "Permission denied", str(mine))
     assert "permission denied" in refusals.sentence(error)

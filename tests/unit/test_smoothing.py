@@ -22,6 +22,7 @@ from replica.data.registry import load_registry
 from replica.data.splits import evenly_spaced, held_out_rows, labelled
 from replica.kinds.smoothing import Ascent
 from replica.measures import certified
+from replica.measures.inputs import Inputs
 from replica.models.classifiers import build_classifier
 from replica.plan import keys, make_plan
 from replica.settings.validation import validate_run
@@ -783,7 +784,7 @@ def test_an_error_covers_classifiers_that_differ():
 def ratios(mean, count=500):
     values = np.random.default_rng(0).normal(mean, 0.024, count)
     rows = {"rate": 0.01, "image": np.arange(count), "sigma_ratio": values}
-    return {"sigma_hist": pd.DataFrame(rows)}
+    return {"sigma_cifar10": pd.DataFrame(rows)}
 
 
 def test_the_mean_noise_holds_within_its_limits():
@@ -889,6 +890,41 @@ def test_on_real_images_the_mean_noise_is_five_percent_above(real_data, root, tm
     distance = variance.knn_mean_distance(images, train, 20)
     sigma = variance.sigma_knn(0.25, 0.01, distance, 5)
     rows = {"rate": 0.01, "image": np.arange(500), "sigma_ratio": sigma.numpy() / 0.25}
-    verdict = idrs.claim_c9({"sigma_hist": pd.DataFrame(rows)})
+    verdict = idrs.claim_c9({"sigma_cifar10": pd.DataFrame(rows)})
     assert verdict.verdict == HOLDS and verdict.value == pytest.approx(1.0517, abs=1e-3)
     assert variance.semi_elasticity(images, sigma, 0.01).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        "sigma_cifar10", "train_noise_ablation", "sigma_function_ablation", "mismatched_noise",
+        "optional_ddrs",
+    ],
+)  # fmt: skip
+def test_a_figure_whose_runs_are_left_out_is_empty(figure):
+    other = pd.DataFrame({"run": ["constant-sigma_b0.25"], "seed": [0], "image": [1.0]})
+    for measures in (pd.DataFrame(), other):
+        inputs = Inputs("idrs", figure, "desktop", "reconstructed", pd.DataFrame(), measures)
+        table = getattr(idrs, f"table_{figure}")(inputs)
+        assert table.empty and {"panel", "series", "scale", "seed"} <= set(table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [True, False])
+def test_the_spread_over_classes_is_of_the_runs_on_more_images_where_there_are_any(own):
+    certified = made().query("panel == 'image'").assign(metric=np.nan)
+    certified["run"] = certified["noise"]
+    certified["abstain"], certified["clean_correct"] = False, True
+    rows = [certified, certified.assign(run="class_" + certified["noise"].astype(str), image=lambda t: t["image"] + 1000)]  # fmt: skip
+    base = {"run": "base", "metric": "accuracy", "noise": 0.25, "train_sigma": 0.25, "split": "train",
+            "seed": [0, 1, 2], "value": 0.9, "dataset": "digits"}  # fmt: skip
+    history = pd.DataFrame({"run": "base", "seed": np.repeat([0, 1, 2], 6), "steps": 6,
+                            "step": np.tile(np.arange(1, 7), 3), "metric": "loss", "value": 1.0})  # fmt: skip
+    measures = pd.concat([*rows[: 1 + own], pd.DataFrame(base)], ignore_index=True)
+    inputs = Inputs("idrs", "table_classwise_std", "desktop", "reconstructed", history, measures)
+    table = idrs.table_table_classwise_std(inputs)
+    runs = set(table.loc[table["panel"] == "class", "run"])
+    noises = {"constant", "knn", "knn_mean"}
+    assert runs == ({f"class_{noise}" for noise in noises} if own else noises)
+    assert (table["panel"] == "difference").sum() == 2

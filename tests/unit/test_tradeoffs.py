@@ -118,9 +118,9 @@ def test_the_groups_have_the_rates_and_carry_the_mark(card):
 
 
 def test_a_data_set_that_does_not_fit_is_said_in_a_sentence(cards):
-    with pytest.raises(DataError, match="images of ten digits"):
+    with pytest.raises(DataError, match="images of the ten digits"):
         samples_of(spec_of(), cards["mixture"])
-    with pytest.raises(DataError, match="1797 of 1797 samples train"):
+    with pytest.raises(DataError, match="1797 of 1797 samples are for training"):
         samples_of(spec_of(train=1797), cards["digits"])
 
 

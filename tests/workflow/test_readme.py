@@ -43,7 +43,7 @@ def test_the_command_works(clone, command):
         command = "make -n test"
     elif command.startswith("make"):
         # The cluster has tests of its own.
-        small = command.removesuffix(" SCALE=paper") + " SCALE=smoke"
+        small = re.sub(" SCALE=(desktop|paper)$", "", command) + " SCALE=smoke"
         command = small.replace("make slurm", "make -n slurm")
     command = command.replace("laptop", "smoke")
     # For the commands without make, which finds the copy's library by itself.

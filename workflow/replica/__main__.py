@@ -89,7 +89,9 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     )
     status = command("status", _status, "progress of a scale, running jobs, and the queue")
     used = command("efficiency", _efficiency, "memory and time of each job, requested and used")
-    ahead = command("plan", _print_plan, "jobs, hours and memory that each study will take")
+    ahead = command(
+        "plan", _print_plan, "jobs, hours, memory and disk of each study, and the data to fetch"
+    )
     clean = command(
         "clean", _clean, "delete states in results/ that no scale needs with these settings"
     )

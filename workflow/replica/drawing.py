@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -162,7 +163,7 @@ def _say_what_lacks(figure: Figure, words: str) -> None:
                 set_scale("linear")
 
 
-def grid(rows: int, columns: int, **style: object) -> tuple[Figure, np.ndarray]:
+def grid(rows: int, columns: int, **style: Any) -> tuple[Figure, np.ndarray]:
     """A figure with rows x columns panels, at least one, and its axes as a matrix.
 
     Args:
@@ -182,7 +183,7 @@ def _shown(ax: Axes) -> np.ndarray:
 
     Lines across the whole panel and published numbers are no values of ours.
     """
-    places = [
+    places: list[Any] = [
         line.get_xydata()
         for line in ax.lines
         if line.get_transform() == ax.transData and line.get_color() != COLOURS["published"]
@@ -199,10 +200,11 @@ def _shown(ax: Axes) -> np.ndarray:
         elif np.isfinite(corners := patch.get_bbox().get_points()).all():
             places.append(corners)
     for image in ax.images:
-        if np.isfinite(np.ma.filled(image.get_array(), np.nan)).any():
+        values: Any = image.get_array()
+        if np.isfinite(np.ma.filled(values, np.nan)).any():
             places.append(np.reshape(image.get_extent(), (2, 2)))
-    places = np.concatenate([np.empty((0, 2)), *(np.ma.filled(own, np.nan) for own in places)])
-    return places[np.isfinite(places).all(axis=1)]
+    stacked = np.concatenate([np.empty((0, 2)), *(np.ma.filled(own, np.nan) for own in places)])
+    return stacked[np.isfinite(stacked).all(axis=1)]
 
 
 def ordered_colours(count: int) -> list[str]:
@@ -215,7 +217,8 @@ def ordered_colours(count: int) -> list[str]:
 
 def ordered_dash(position: int) -> str | tuple:
     """A dash pattern for the same series."""
-    return ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))][position % 6]
+    patterns: list[str | tuple] = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
+    return patterns[position % 6]
 
 
 def band(
@@ -226,7 +229,7 @@ def band(
     *,
     log: bool = False,
     floor: float | None = None,
-    **line: object,
+    **line: Any,
 ) -> None:
     """Mean over seeds as a line, with a band of one standard deviation; an error bar at a lone x.
 
@@ -268,7 +271,7 @@ def limit(value: float) -> float | None:
     return float(value) if np.isfinite(value) and value > 0 else None
 
 
-def histogram(ax: Axes, values: pd.Series, **style: object) -> None:
+def histogram(ax: Axes, values: pd.Series, **style: Any) -> None:
     """A histogram of the finite values; nothing where there are none, not even empty bins."""
     if len(values := values.dropna()):
         ax.hist(values, **style)
@@ -293,7 +296,7 @@ def reference_line(ax: Axes, series: str, y: float, label: str | None = None) ->
         ax.axhline(y, color=COLOURS[series], linestyle=DASHES[series], linewidth=1.1, label=text)
 
 
-def published_points(ax: Axes, published: pd.DataFrame, series: str, **marks: object) -> None:
+def published_points(ax: Axes, published: pd.DataFrame, series: str, **marks: Any) -> None:
     """Published numbers of one series over ours, as open markers."""
     rows = published[published["series"] == series] if len(published) else published
     if len(rows):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from math import isnan
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -66,6 +67,7 @@ def print_efficiency(table: pd.DataFrame, console: Console) -> None:
     view = Table(header_style="bold", pad_edge=False)
     for heading in ("job", "memory: used / requested (MB)", "time: used / requested (min)", "CPU"):
         view.add_column(heading, justify="left" if heading == "job" else "right")
+    row: Any
     for row in table.sort_values("used_minutes", ascending=False).itertuples():
         mark = " ⇣" if row.used_minutes < WASTEFUL * row.asked_minutes else ""
         view.add_row(

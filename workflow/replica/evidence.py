@@ -56,12 +56,13 @@ class Evidence:
 
     @cached_property
     def stamps(self) -> dict[str, dict[str, Any]]:
-        """The stamp of each Parquet file, by its path below the folder.
+        """The stamp of each Parquet file of the plan's studies, by its path below the folder.
 
         Raises:
             CorruptArtifact: a stamp is damaged.
         """
-        paths = sorted(self.folder.glob("*/**/*.parquet"))
+        paths = [path for study in self.plan.studies
+                 for path in sorted((self.folder / study).rglob("*.parquet"))]  # fmt: skip
         return {
             path.relative_to(self.folder).as_posix(): artifacts.read_stamp(path) or {}
             for path in paths
@@ -252,14 +253,18 @@ def check(plan: Plan) -> list[str]:
     """Sentences on the evidence that is not what the plan would make now; none if all is."""
     evidence = Evidence(with_extras(plan))
     if not evidence.stamps:
-        scale = plan.config.scale
-        return [f"There is no evidence of the scale {scale} yet: make evidence SCALE={scale}."]
+        return [_nothing(plan)]
     moved: dict[tuple[str, str], list[str]] = {}
     for name, why in evidence.moved().items():
         moved.setdefault((name.partition("/")[0], why), []).append(_called(name))
     said = [f"{study}: {why}: {', '.join(names)}." for (study, why), names in moved.items()]
     absent = [study for study in plan.studies if f"{study}/claims.parquet" not in evidence.stamps]
     return said + [f"{study}: nothing was collected yet." for study in absent]
+
+
+def _nothing(plan: Plan) -> str:
+    scale = plan.config.scale
+    return f"There is no evidence of the scale {scale} yet: make evidence SCALE={scale}."
 
 
 # ======================================================================================
@@ -287,11 +292,12 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
     plan = with_extras(plan)
     evidence = Evidence(plan)
     if not evidence.stamps:
-        raise FileNotFoundError(check(plan)[0])
+        raise FileNotFoundError(_nothing(plan))
     cards, drawn = [], 0
     for study in plan.studies:
         tables = evidence.figures(study)
         if not tables:
+            # Its verdicts would be about its tables being absent.
             continue
         asked = [figure for figure in tables if figure in plan.studies[study].figures]
         for figure in asked:
@@ -309,6 +315,7 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
 
 
 def _draw(evidence: Evidence, study: str, figure: str, table: pd.DataFrame, stem: Path) -> None:
+    """Draw one figure; its files are marked with their key only if the table has not moved."""
     from replica import drawing
 
     plan, name = evidence.plan, f"{study}/figures/{figure}.parquet"
@@ -342,15 +349,19 @@ def claim_specs(evidence: Evidence, study: str) -> dict[str, dict[str, Any]]:
 
 
 def _write_networks(evidence: Evidence, folder: Path) -> None:
-    names = [name for name in evidence.stamps if "/generalization/" in name]
-    studies = [name for study in evidence.plan.studies for name in names
-               if name.startswith(f"{study}/")]  # fmt: skip
-    if not studies:
+    """The page of the measures of all networks whose tables are there, as the report shows it."""
+    names = [
+        name
+        for study in evidence.plan.studies
+        for name in evidence.stamps
+        if name.startswith(f"{study}/generalization/")
+    ]
+    if not names:
         return
     # Here, because it imports torch.
     from replica.generalization.table import correlated
 
-    tables = [artifacts.read_table(evidence.folder / name) for name in studies]
+    tables = [artifacts.read_table(evidence.folder / name) for name in names]
     _, page = correlated(pd.concat(tables, ignore_index=True), evidence.plan.config.scale)
     artifacts.write_bytes(folder / "generalization.html", page.encode())
 

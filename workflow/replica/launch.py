@@ -162,6 +162,9 @@ def _fetch(plan: Plan) -> None:
             except FetchError as error:
                 at_hand.note(entry, data, str(error))
                 continue
+            except artifacts.CannotWrite:
+                # Its own job will fail and say why; all else goes on.
+                continue
         at_hand.forget(entry, data)
 
 

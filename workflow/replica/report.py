@@ -39,7 +39,7 @@ def decide_claims(
         verdict = _verdict(getattr(module, f"claim_{claim}"), needed, spec)
         if missing := spec["missing"]:
             detail = f"{missing}; of the others: {verdict.detail}"
-            verdict = replace(verdict, verdict=UNDECIDABLE, detail=detail)
+            verdict = undecidable(detail, value=verdict.value)
         value = verdict.value
         rows.append(
             {
@@ -72,22 +72,21 @@ def _verdict(
     """
     if spec["off"]:
         return undecidable("; ".join(spec["off"]))
-    absent = [figure for figure, table in tables.items() if table is None]
-    if absent:
-        why = f"no table of {', '.join(absent)}: its jobs did not finish"
-        return undecidable(why)
-    for figure, table in tables.items():
+    made = {figure: table for figure, table in tables.items() if table is not None}
+    if absent := [figure for figure in tables if figure not in made]:
+        return undecidable(f"no table of {', '.join(absent)}: its jobs did not finish")
+    for figure, table in made.items():
         if why := why_nothing(table):
             return undecidable(f"{why} in {figure}")
     try:
-        verdict = claim(tables)
+        verdict = claim(made)
     except Undecided as why:
         return undecidable(str(why))
     detail = verdict.detail
     if spec["cannot_fail"]:
         detail = f"{spec['cannot_fail']}: {detail}"
     if spec["stand_in"]:
-        return replace(verdict, verdict=UNDECIDABLE, detail=f"{spec['stand_in']}; there: {detail}")
+        return undecidable(f"{spec['stand_in']}; there: {detail}", value=verdict.value)
     return replace(verdict, detail=detail)
 
 
@@ -123,6 +122,7 @@ def scorecard_html(
     parts += [f"<p>{html.escape(line)}</p>" for line in summary(card)]
     if note:
         parts.append(f"<p>{html.escape(note)}</p>")
+    row: Any
     for study, rows in card.groupby("study", sort=False):
         title = titles.get(str(study), "")
         parts.append(f"<h2>{html.escape(str(study))}: {html.escape(title)}</h2>")
@@ -162,6 +162,7 @@ def print_scorecard(card: pd.DataFrame, console: Console) -> None:
     ]:  # fmt: skip
         table.add_column(heading, max_width=width, overflow="fold")
     table.add_column("why", overflow="fold", ratio=1)
+    row: Any
     for row in card.itertuples():
         mark, colour = MARKS[row.verdict]
         table.add_row(

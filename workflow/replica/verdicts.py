@@ -118,7 +118,7 @@ def trained(accuracy: pd.Series, least: float = FITS) -> None:
     if not (accuracy >= least).all():
         worst = accuracy.fillna(0).idxmin()
         raise Undecided(
-            f"{worst} fits only {accuracy[worst]:.1%} of its training set, but a comparison needs "  # type: ignore[call-overload]
+            f"{worst} fits only {accuracy[worst]:.1%} of its training set, and a comparison needs "  # type: ignore[call-overload]
             f"{least:.0%} of every series"
         )
 

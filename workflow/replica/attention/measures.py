@@ -28,7 +28,7 @@ EPSILON = 0.3
 NORMS = {"rms": "RMSNorm", "none": "no norm"}
 # Columns of all rows of a run; and `task`, `bos`, `run`, and `start`, norm and gain in words.
 FACTS = ["attention", "forbid", "residual", "mlp", "depth", "width", "heads", "context",
-         "positions", "value_bias", "optimiser", "steps"]  # fmt: skip
+         "positions", "value_bias", "optimiser", "weight_decay", "batch", "steps"]  # fmt: skip
 
 
 def measure_decoder(
@@ -44,8 +44,9 @@ def measure_decoder(
         card: of the text, for tasks of characters.
 
     Returns:
-        `course`: a row each measured step and seed, for each kind of rows of a small task; of the
-        last step `rows` for small tasks, and the tables of `replica.attention.probes` for language
+        `course`: a row each measured step and seed, for each kind of rows of a small task, of
+        language models with `train_loss`, the loss on as many windows of what trains; of the last
+        step `rows` for small tasks, and the tables of `replica.attention.probes` for language
         models; of the random start, as the null model, `rows_at_start`, `smoothing_at_start` and
         `costs_at_start`. A member that diverged has one row, `diverged`.
     """
@@ -78,6 +79,13 @@ def measure_decoder(
             for name, step in {"rows": steps[-1], "rows_at_start": steps[0]}.items()
         ]
     course = [at_step(p, spec, batch, members).assign(step=step) for step, p in params.items()]
+    if spec.task.kind == "text":
+        seen = windows(found.train, evenly(found.train, spec.context, SEQUENCES), spec, found)
+        seen = Batch(seen.inputs[None], seen.targets[None])
+        course = [
+            rows.assign(train_loss=mean_loss(p, spec, seen))
+            for rows, p in zip(course, params.values(), strict=True)
+        ]
     tables = [pd.concat(course, ignore_index=True).assign(probe="course"), *tables]
     if len(alive) < len(seeds):
         lost = [(seed, at) for seed, at in zip(seeds, diverged.tolist(), strict=True) if at >= 0]
@@ -131,6 +139,14 @@ def at_step(
         columns = {name: value.tolist() for name, value in means.items()}
         frames.append(pd.DataFrame({"seed": seeds, **columns}).assign(row_kind=kind))
     return pd.concat(frames, ignore_index=True)
+
+
+def mean_loss(params: decoder.State, spec: DecoderSpec, batch: Batch) -> list[float]:
+    """The loss of each member on a batch, over all rows but the first, as `at_step` has it."""
+    with torch.no_grad():
+        parts = [losses(decoder.forward(params, spec, part.inputs), spec, part)
+                 for part in batch.split(CHUNK)]  # fmt: skip
+    return torch.cat(parts, 1)[..., 1:].mean((1, 2)).tolist()
 
 
 def _passed(params: decoder.State, spec: DecoderSpec, batch: Batch) -> dict[str, Tensor]:

@@ -135,13 +135,14 @@ def measuring_minutes(spec: RunSpec) -> int:
 
 def generalization_cost(parts: list[tuple[RunSpec, int]]) -> Cost:
     """The cost of measuring the networks of some runs, with their numbers of seeds, in one job."""
-    networks = 0
+    networks, size = 0, 0.0
     for spec, seeds in parts:
         # A run may have a network for each of several numbers of labels, or of a grid.
-        size = len(spec.n) if spec.kind == "low_data" else 1
-        networks += seeds * len(getattr(spec, "grid", [1])) * size
-    # A large network is measured alone.
-    large = any(is_measured_alone(spec) for spec, _ in parts)
-    work = Work("large network" if large else "small network", networks)
-    memory = 16_000 if large else BASE_MB + 2000
+        count = len(spec.n) if spec.kind == "low_data" else 1
+        networks += seeds * len(getattr(spec, "grid", [1])) * count
+        # A large network is measured alone.
+        if is_measured_alone(spec):
+            size = KINDS[spec.kind].relative_size(spec)
+    work = Work("large network", networks * size) if size else Work("small network", networks)
+    memory = max(BASE_MB + 2000, round(16_000 * size))
     return Cost(work, memory, asked(work.seconds), threads=1, gpu_slots=0, group="alone")

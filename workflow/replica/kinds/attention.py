@@ -9,8 +9,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from replica.costs import Cost, Work, on_gpu, small
 from replica.kinds.base import Kind, Name, Strict, never, no_work
 
-# Steps times tokens of a step from which decoders are worth a GPU.
-MANY_TOKENS = 10_000_000
+# Tokens of a training through layers of width 64 from which decoders are worth a GPU.
+MANY_TOKENS = 500_000_000
 # Billions of parameters of models whose names do not say it; the largest for all others.
 GPT2_PARAMETERS = {"gpt2": 0.12, "gpt2-medium": 0.35, "gpt2-large": 0.77, "gpt2-xl": 1.6}
 LARGEST = 13.0
@@ -291,7 +291,8 @@ def _pretrained_states(spec: PretrainedSpec, seeds: int) -> float:
 
 
 def _is_large(spec: DecoderSpec) -> bool:
-    return spec.of_tokens and spec.steps * spec.batch * spec.context >= MANY_TOKENS
+    tokens = spec.steps * spec.batch * spec.context
+    return spec.of_tokens and tokens * spec.depth * (spec.width / 64) ** 2 >= MANY_TOKENS
 
 
 def _measuring(spec: DecoderSpec) -> Work:

@@ -57,6 +57,11 @@ def no_work(spec: Any) -> Work:
     return Work("start", 0)
 
 
+def as_large_as_a_resnet18(spec: Any) -> float:
+    """Of networks that differ little in what their measures take."""
+    return 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """One kind of run: everything that depends on the kind, in one record.
@@ -77,6 +82,8 @@ class Kind:
         is_large: whether one seed of a run is worth a GPU, or a part of one.
         seeds_apart: whether each seed of a large run is a job of its own.
         measured_alone: whether generalization of a large run's networks is a job of its own.
+        relative_size: what generalization of one of its large networks takes, in that of a ResNet18
+            for 32x32 images.
         measuring: the work of measuring the states of a run.
         arrays: whether its measures read arrays, and so need no torch.
         rule: the rule that makes its states.
@@ -93,6 +100,7 @@ class Kind:
     is_large: Callable[[Any], bool] = never
     seeds_apart: bool = True
     measured_alone: bool = True
+    relative_size: Callable[[Any], float] = as_large_as_a_resnet18
     measuring: Callable[[Any], Work] = no_work
     arrays: bool = False
     rule: Literal["train_run", "certify"] = "train_run"

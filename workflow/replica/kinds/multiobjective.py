@@ -10,8 +10,9 @@ from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Strict, never
 
 # A sample on a direction, in scalarizations.
 SCALARIZATIONS_PER_PROJECTION = 5
-# Samples from which networks are worth a GPU.
-MANY_SAMPLES = 1000
+# Passes of images through networks of width 64, those of their attacks among them, from which
+# networks are worth a GPU.
+MANY_PASSES = 5e9
 # Of scalarized risks five families are looked at, of minimisers two; the points of all fronts that
 # are kept, about; columns of the table of a bed, of many probes and of few.
 FAMILIES, MINIMISED, POINTS, MANY_COLUMNS, FEW_COLUMNS = 5, 2, 300, 21, 14
@@ -250,15 +251,22 @@ def _tradeoff_states(spec: TradeoffSpec, seeds: int) -> float:
 
 
 def _tradeoff_cost(spec: TradeoffSpec, seeds: int) -> Cost:
-    members, attacks = seeds * len(spec.grid), 1 + spec.attack_steps
-    amount = members * spec.train * spec.epochs * attacks * max(spec.widths) / 64
+    amount = _passes(spec, seeds)
     if _is_large(spec):
         return on_gpu(Work("trade-off on a GPU", amount), 8000, slots=4, group="alone")
-    return small(Work("trade-off", amount), 1400)
+    # Digits of 8x8 pixels are divided by less.
+    of_mnist = spec.pixel_max == 255
+    return small(Work("trade-off of 784 pixels" if of_mnist else "trade-off", amount), 1400)
+
+
+def _passes(spec: TradeoffSpec, seeds: int) -> float:
+    """Of images through networks of width 64 in a training, those of the attacks among them."""
+    passes = spec.train * spec.epochs * (1 + spec.attack_steps)
+    return seeds * len(spec.grid) * passes * max(spec.widths) / 64
 
 
 def _is_large(spec: TradeoffSpec) -> bool:
-    return spec.train >= MANY_SAMPLES
+    return _passes(spec, spec.seeds) >= MANY_PASSES
 
 
 KINDS = {

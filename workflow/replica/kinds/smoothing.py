@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from replica.costs import IMAGES, Cost, Work, on_gpu, several_on_a_gpu, small
-from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Precision, Strict, never
+from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Precision, Strict, never, no_work
 
 
 class MlpClassifier(Strict):
@@ -140,18 +140,55 @@ class CertificationSpec(Strict):
         return f"{self.base}-sigma{sigma}"
 
 
+# Memory of a job that holds the images of 32x32 pixels in single precision, and a batch, in MB.
+PHOTOGRAPHS_MB = 1500
+# Data sets of a few MB.
+EMBEDDED = ("digits", "cone")
+# Images of both splits, each without noise and with it.
+MEASURED_IMAGES = 2 * (IMAGES + 10_000)
+
+
 def _classifier_cost(spec: NoisyClassifierSpec, seeds: int) -> Cost:
-    if _is_large(spec):
+    if _wants_gpu(spec):
         return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * IMAGES))
-    return small(Work("noisy step", seeds * spec.epochs * 2000 / spec.batch))
+    if isinstance(spec.network, ResNetClassifier):
+        images = seeds * spec.epochs * IMAGES * spec.network.depth / 20
+        return small(Work("residual image", images), PHOTOGRAPHS_MB)
+    return small(Work("noisy step", seeds * spec.epochs * 2000 / spec.batch), _images_mb(spec))
 
 
 def _certification_cost(spec: CertificationSpec, seeds: int, base: NoisyClassifierSpec) -> Cost:
     """The cost of certifying one slice of the images for `seeds` classifiers in one job."""
-    draws = math.ceil(spec.images / spec.slices) * spec.n
+    draws = math.ceil(spec.images / spec.slices) * (spec.n + spec.n0)
+    if _wants_gpu(base):
+        depth = base.network.depth  # type: ignore[union-attr]
+        return on_gpu(Work("noisy pass on a GPU", draws * depth / 110), 8000)
     if isinstance(base.network, ResNetClassifier):
-        return on_gpu(Work("noisy pass on a GPU", draws * base.network.depth / 110), 8000)
-    return small(Work("noisy pass", seeds * draws))
+        passes = seeds * draws * base.network.depth / 20
+        return small(Work("residual pass", passes), PHOTOGRAPHS_MB)
+    return small(Work("noisy pass", seeds * draws), _images_mb(base))
+
+
+def _classifier_measuring(spec: NoisyClassifierSpec) -> Work:
+    """Of one classifier, whose seeds are jobs of their own where it is large."""
+    if not isinstance(spec.network, ResNetClassifier):
+        return no_work(spec)
+    return Work("residual pass", MEASURED_IMAGES * spec.network.depth / 20)
+
+
+def _relative_size(spec: NoisyClassifierSpec) -> float:
+    """Of a ResNet with 0.041 billion multiplications at depth 20, where a ResNet18 has 0.56."""
+    depth = spec.network.depth if isinstance(spec.network, ResNetClassifier) else 0
+    return 0.073 * depth / 20
+
+
+def _images_mb(spec: NoisyClassifierSpec) -> int:
+    return 0 if spec.dataset in EMBEDDED else PHOTOGRAPHS_MB
+
+
+def _wants_gpu(spec: NoisyClassifierSpec) -> bool:
+    """Whether a GPU is asked for: mixed precision is for one."""
+    return isinstance(spec.network, ResNetClassifier) and spec.precision == "mixed"
 
 
 def _classifier_states(spec: NoisyClassifierSpec, seeds: int) -> float:
@@ -192,6 +229,8 @@ KINDS = {
         states=_classifier_states,
         keeps_networks=lambda spec: True,
         is_large=_is_large,
+        relative_size=_relative_size,
+        measuring=_classifier_measuring,
     ),
     "certification": Kind(
         spec=CertificationSpec,

@@ -58,6 +58,18 @@ def figure_table(
     return make(inputs)
 
 
+def ran(inputs: Inputs, template: str) -> bool:
+    """Whether a run, or one of its grid, was made at this scale."""
+    if inputs.measures.empty:
+        return False
+    return template in {run.partition("-")[0] for run in inputs.measures["run"].unique()}
+
+
+def nothing(inputs: Inputs) -> pd.DataFrame:
+    """The table of a figure whose runs are not made at this scale: its columns, and no rows."""
+    return tidy(inputs, "", pd.DataFrame({"seed": pd.Series(dtype=int)}), "")
+
+
 def last_step(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of the last step of each run."""
     return frame[frame["step"] == frame["steps"]]

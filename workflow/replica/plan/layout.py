@@ -59,10 +59,14 @@ class Plan:
         ]
 
     def parts_behind(self, study: str, figures: Iterable[str]) -> list[Part]:
-        """The parts that some figures of a study show, each once."""
+        """The parts that those of some figures of a study show that are made, each once."""
+        return self.parts_of(study, self.runs_behind(study, figures))
+
+    def runs_behind(self, study: str, figures: Iterable[str]) -> list[str]:
+        """The templates of their runs, each once."""
         made = self.studies[study].figures
         runs = [run for figure in figures if figure in made for run in made[figure].runs]
-        return self.parts_of(study, dict.fromkeys(runs))
+        return list(dict.fromkeys(runs))
 
     def measured(self, part: Part) -> bool:
         """Whether a figure reads the measures of a part; mere starting points have none."""

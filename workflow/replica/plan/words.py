@@ -92,8 +92,7 @@ def _stand_in(plan: "Plan", claim: ClaimSpec, parts: Iterable[Part]) -> str:
 
 
 def _missing(plan: "Plan", study: str, claim: ClaimSpec) -> str:
-    made = plan.studies[study].figures
-    templates = {run for name in claim.figures if name in made for run in made[name].runs}
+    templates = plan.runs_behind(study, claim.figures)
     lacking: dict[str, list[str]] = {}
     for (slug, run), dataset in plan.missing.items():
         if slug == study and run.partition("-")[0] in templates:

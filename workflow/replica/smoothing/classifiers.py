@@ -12,6 +12,7 @@ from replica.data.splits import labelled
 from replica.kinds.smoothing import NoisyClassifierSpec
 from replica.models.classifiers import build_classifier
 from replica.provenance import stream_seed
+from replica.smoothing.monte_carlo import for_inference
 from replica.smoothing.variance import knn_mean_distance, sigma_knn
 from replica.training import loop
 from replica.training.jobs import Job, Result
@@ -33,6 +34,8 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
     torch.set_num_threads(job.threads)
     data = labelled(job.data(), "train", spec.pixel_max)
     inputs, labels = data.inputs.to(job.device), data.labels.to(job.device)
+    # Convolutions take images with their channels last, of which points have none.
+    layout = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
     sigma = torch.full((len(labels),), spec.sigma)
     if spec.noise is not None:
         distance = knn_mean_distance(inputs, inputs, spec.noise.k, skip_self=True)
@@ -40,7 +43,7 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
     sigma = sigma.to(job.device).view(-1, *[1] * (inputs.dim() - 1))
 
     def noisy(x: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return x + sigma[rows] * normal(x, generator)
+        return (x + sigma[rows] * normal(x, generator)).contiguous(memory_format=layout)
 
     def objective(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         return {"loss": F.cross_entropy(model(x).float(), y)}
@@ -59,7 +62,7 @@ def train_noisy_classifier(spec: NoisyClassifierSpec, job: Job) -> Result:
     shape = tuple(inputs.shape[1:])
     runs, history = loop.train_seeds(
         job,
-        lambda seed: build_classifier(spec, shape, data.K, seed),
+        lambda seed: build_classifier(spec, shape, data.K, seed).to(memory_format=layout),  # type: ignore[call-overload]
         inputs,
         labels,
         objective,
@@ -87,7 +90,8 @@ def measure_noisy_classifier(
     for split in ("train", "test"):
         data = labelled(dataset, split, spec.pixel_max)
         for seed in states["seed"].tolist():
-            model = trained_classifier(spec, states, seed, tuple(data.inputs.shape[1:]), data.K)
+            trained = trained_classifier(spec, states, seed, tuple(data.inputs.shape[1:]), data.K)
+            model = for_inference(trained, torch.device("cpu")).model
             generator = torch.Generator().manual_seed(stream_seed(run, seed, "accuracy"))
             noise = normal(data.inputs, generator)
             for sigma in sorted({0.0, spec.sigma}):

@@ -544,6 +544,16 @@ def draw_rec_b8_robust_digits(table: pd.DataFrame, published: pd.DataFrame) -> F
     return figure
 
 
+def table_rec_b8_robust_mnist(inputs: Inputs) -> pd.DataFrame:
+    """The same of all networks of the published protocol."""
+    return table_rec_b8_robust_digits(inputs)
+
+
+def draw_rec_b8_robust_mnist(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """The same of more networks."""
+    return draw_rec_b8_robust_digits(table, published)
+
+
 # ======================================================================================
 # The filter
 
