@@ -246,8 +246,7 @@ def test_mistakes_on_the_command_line_are_sentences(tmp_path):
     said = replica("status", folder=tmp_path)
     assert said.returncode == 1
     assert said.stderr == (
-        f"There is no config/config.yaml in {tmp_path}: "
-        "run this command in the project folder.\n"
+        f"There is no config/config.yaml in {tmp_path}: run this command in the project folder.\n"
     )
     (tmp_path / "config").mkdir()
     (tmp_path / "config/config.yaml").write_text("scale: smoke\n")
