@@ -321,16 +321,32 @@ def small_network(shape=(1, 8, 8), seed=0, **changes):
     return build_deep_head(head_spec(**changes), shape, 10, seed).double()
 
 
-def test_gradients_by_the_chain_rule_are_those_of_autograd():
-    network, x = small_network(body=CONV), torch.randn(6, 1, 8, 8, dtype=torch.float64)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_gradients_by_the_chain_rule_are_those_of_autograd(batch_norm):
+    network = small_network(body=CONV, batch_norm=batch_norm)
+    x = torch.randn(6, 1, 8, 8, dtype=torch.float64)
+    if batch_norm:
+        # Statistics, scales and shifts that are not those of the start.
+        network(3 * torch.randn(20, 1, 8, 8, dtype=torch.float64))
+        for norm in network.norms:
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+    network.eval()
     features, before = network.activations(x)
-    found = gradients_before_relu(network, before)
+    found = gradients_before_relu(network, features)
     for l in range(5):
         for k in range(10):
             (plain,) = torch.autograd.grad(
                 network.readout(features[-1])[:, k].sum(), before[l], retain_graph=True
             )
             assert torch.allclose(found[l][:, k], plain, atol=1e-12)
+
+
+def test_without_a_gain_every_layer_starts_as_torch_starts_it():
+    network = small_network(gain=None)
+    for layer in network.layers:
+        bound = layer.weight.shape[1] ** -0.5
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
 
 
 def test_what_is_observed_is_what_plain_formulas_give(cards):
@@ -464,6 +480,26 @@ def test_a_stopped_network_goes_on_bit_for_bit(cards, tmp_path):
     assert set(whole.states) == set(resumed.states)
     assert all(torch.equal(whole.states[name], resumed.states[name]) for name in whole.states)
     assert whole.history.equals(resumed.history)
+
+
+def test_the_notebook_is_drawn_beside_its_log(cards, root):
+    spec = head_spec(
+        batch_norm=True, gain=None, lr=0.005, momentum=0.9, momentum_restarts=True,
+        weight_decay=5e-4, warm_up=True, seeds=1,
+    )  # fmt: skip
+    result = train_deep_head(spec, job(cards["digits"], seeds=(0,)))
+    states = {name: value.numpy() for name, value in result.states.items()}
+    rows = metrics.measure_deep_head(spec, states, run="run", threads=1, card=None)
+    table = agop.table_ext_notebook(
+        Inputs("agop", "ext_notebook", "desktop", "reconstructed", result.history, rows)
+    )
+    published = pd.read_csv(root / "config/published/agop.csv")
+    published = published[published["figure"] == "ext_notebook"]
+    left, right = agop.draw_ext_notebook(table, published).axes
+    loss = table[table["panel"] == "loss"]
+    ours, log = (line.get_xydata() for line in left.lines)
+    assert ours[:, 1] == pytest.approx(loss["value"].to_numpy()) and len(loss) == 3
+    assert log[0].tolist() == [0, 0.99251] and len(right.lines) >= 6
 
 
 def test_momentum_is_kept_where_it_does_not_begin_anew():

@@ -40,6 +40,8 @@ def train_deep_head(spec: DeepHeadSpec, job: Job) -> Result:
         batch=spec.batch,
         momentum=spec.momentum,
         restarts=spec.momentum_restarts,
+        decay={"": spec.weight_decay},
+        warmup=1 / (spec.epochs + 1) if spec.warm_up else 0.0,
     )
     observed = (0, *range(1, spec.epochs + 2, spec.every))
     shape = tuple(inputs.shape[1:])
@@ -96,7 +98,7 @@ def observe(network: DeepHead, data: Labelled) -> dict[str, Tensor]:
         output = network.readout(features[-1])
         loss += F.mse_loss(output, targets(y, data.K)).item() * len(y) / N
         right += (output.argmax(1) == y).sum().item() / N
-        for l, g in enumerate(gradients_before_relu(network, before)):
+        for l, g in enumerate(gradients_before_relu(network, features)):
             g = g.flatten(0, 1)
             outer[l] = outer[l] + (g.T @ g).double()
     kept = {f"means/{name}": own.means.T.contiguous() for name, own in moments.items()}

@@ -83,14 +83,26 @@ class DeepHeadSpec(Strict):
     ) = Field(default=None, description="layers before the head; none by default")
     layers: Annotated[int, Field(ge=2)] = Field(description="layers of the head")
     width: PositiveInt = Field(description="of each of them")
-    gain: PositiveFloat = Field(
+    batch_norm: bool = Field(
+        default=False,
+        description="biases and batch normalisation before each ReLU, as in the notebook of the "
+        "official code",
+    )
+    gain: PositiveFloat | None = Field(
+        default=None,
         description="of Xavier's uniform start of the head's layers; behind a body the first of "
-        "them starts as torch starts it"
+        "them, and where absent all, start as torch starts them",
     )
     lr: PositiveFloat
     momentum: Annotated[float, Field(ge=0, lt=1)]
     momentum_restarts: bool = Field(
         default=False, description="momentum begins anew in each epoch, as in the official code"
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="of all parameters"
+    )
+    warm_up: bool = Field(
+        default=False, description="the rate rises linearly within the first epoch"
     )
     batch: PositiveInt
     epochs: PositiveInt = Field(description="the last measured epoch; the first is 0")

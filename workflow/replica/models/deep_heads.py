@@ -2,7 +2,8 @@
 
     Φ_0 = body(x)     z_l = W_l Φ_{l-1}     Φ_l = ReLU(z_l), l = 1..L     f = R Φ_L
 
-(Beaglehole et al. 2024, appendix D.)
+(Beaglehole et al. 2024, appendix D.) In the notebook of the official code z_l has a bias, and Φ_l =
+ReLU(BN_l(z_l)) with batch normalisation.
 """
 
 import math
@@ -21,37 +22,50 @@ class DeepHead(nn.Module):
     Attributes:
         body: images to features (b, d_0).
         layers: W_1..W_L.
+        norms: BN_1..BN_L; the identity where there is no batch normalisation.
         readout: R.
     """
 
-    def __init__(self, body: nn.Module, d: int, layers: int, width: int, K: int) -> None:
+    def __init__(
+        self, body: nn.Module, d: int, layers: int, width: int, K: int, batch_norm: bool = False
+    ) -> None:
         super().__init__()
         self.body = body
         inputs = [d] + [width] * (layers - 1)
-        self.layers = nn.ModuleList(nn.Linear(i, width, bias=False) for i in inputs)
+        self.layers = nn.ModuleList(nn.Linear(i, width, bias=batch_norm) for i in inputs)
+        norms = (nn.BatchNorm1d(width) if batch_norm else nn.Identity() for _ in inputs)
+        self.norms = nn.ModuleList(norms)
         self.readout = nn.Linear(width, K, bias=False)
 
     def activations(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Φ_0..Φ_L and z_1..z_L, each (b, .)."""
         features, before = [self.body(x)], []
-        for layer in self.layers:
+        for layer, norm in zip(self.layers, self.norms, strict=True):
             before.append(layer(features[-1]))
-            features.append(torch.relu(before[-1]))
+            features.append(torch.relu(norm(before[-1])))
         return features, before
 
     def forward(self, x: Tensor) -> Tensor:
         return self.readout(self.activations(x)[0][-1])
 
 
-def gradients_before_relu(network: DeepHead, before: list[Tensor]) -> list[Tensor]:
+def gradients_before_relu(network: DeepHead, features: list[Tensor]) -> list[Tensor]:
     """∂f_k/∂z_l of each sample and output k, for l = 1..L: (b, K, width), by the chain rule.
 
-    The gradient with respect to the input of layer l is W_lᵀ times that.
+    The gradient with respect to the input of layer l is W_lᵀ times that. Batch normalisation is
+    that of a network in evaluation, a fixed scale.
+
+    Args:
+        network: the network.
+        features: Φ_0..Φ_L of the samples.
     """
     g = network.readout.weight
     found = []
-    for layer in reversed(range(len(before))):
-        g = g * (before[layer] > 0)[:, None, :]
+    for layer in reversed(range(len(network.layers))):
+        g = g * (features[layer + 1] > 0)[:, None, :]
+        norm = network.norms[layer]
+        if isinstance(norm, nn.BatchNorm1d):
+            g = g * (norm.weight * (norm.running_var + norm.eps).rsqrt())
         found.append(g)
         g = g @ network.layers[layer].weight
     return found[::-1]
@@ -75,10 +89,11 @@ def build_deep_head(spec: DeepHeadSpec, shape: tuple[int, ...], K: int, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body, d = _body(spec, shape)
-        network = DeepHead(body, d, spec.layers, spec.width, K)
+        network = DeepHead(body, d, spec.layers, spec.width, K, spec.batch_norm)
         # Behind a body the first layer, and the read-out everywhere, start as torch starts them.
-        for layer in network.layers[spec.body is not None :]:
-            nn.init.xavier_uniform_(layer.weight, spec.gain)
+        if spec.gain is not None:
+            for layer in network.layers[spec.body is not None :]:
+                nn.init.xavier_uniform_(layer.weight, spec.gain)
     return network
 
 

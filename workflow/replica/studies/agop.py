@@ -374,6 +374,47 @@ def draw_ext_no_agop(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     return figure
 
 
+def table_ext_notebook(inputs: Inputs) -> pd.DataFrame:
+    """NC1 and NC2 by epoch, layer and place; panel loss: the mean loss over each epoch."""
+    rows = inputs.histories.rename(columns={"step": "epoch"}).drop(columns="metric")
+    loss = tidy(inputs, "loss", rows, "training loss")
+    return pd.concat([_layer_metrics(inputs), loss], ignore_index=True)
+
+
+def draw_ext_notebook(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
+    """Training loss by epoch, and NC1 by layer at the end, ours and the notebook's."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
+    hollow = {"linestyle": "none", "marker": "o", "mfc": "none"}
+    official = published.groupby("series") if len(published) else {}
+    log = dict(list(official))
+    loss = table[table["panel"] == "loss"]
+    _curve(left, loss, "epoch", "value", color=drawing.COLOURS["loss"], label="ours")
+    if "training loss" in log:
+        own = log["training loss"]
+        left.plot(own["x"].astype(float), own["y"], color=drawing.COLOURS["published"],
+                  label="notebook", **hollow)  # fmt: skip
+    left.set(xlabel="epoch", ylabel="mean squared error", title="training loss")
+    left.legend()
+    layers = table[table["panel"] == "layers"]
+    layers = layers[layers["epoch"] == layers["epoch"].max()]
+    for place, name in LAYER_PLACES.items():
+        style = {"color": drawing.COLOURS[place]}
+        _curve(right, layers[layers["place"] == place], "layer", "nc1", label=name,
+               linestyle=DASHES[place], **style)  # fmt: skip
+        if place in log:
+            right.plot(log[place]["x"].astype(float), log[place]["y"], **hollow, **style)
+    right.set(xlabel="layer", ylabel="NC1", title="at the end (circles: notebook)")
+    for ax in (left, right):
+        drawing.log_y(ax)
+    _legend_beside(figure, right)
+    drawing.settings_line(
+        figure,
+        f"six layers of width {_listed(layers['width'])} with batch normalisation, {_seeds(layers)}"
+        "; NC1 = tr Σ_W / tr Σ_B, the notebook's times K = 10",
+    )
+    return figure
+
+
 def table_ext_switches(inputs: Inputs) -> pd.DataFrame:
     """NC1 by layer of Deep RFM, and of VGG's layers by epoch, with each reading of the paper."""
     parts = [_rfm_metrics(inputs), _layer_metrics(inputs)]
