@@ -49,7 +49,7 @@ def test_sums_and_maxima_over_the_jobs_of_a_study(plans, scale):
     for study in plan.studies:
         parts = [part for part in plan.parts.values() if part.study == study]
         others = [plan.generalization_cost(study, group) for group in plan.network_groups(study)]
-        costs = [*map(cost_of, parts), *others]
+        costs = [*map(plan.cost, parts), *others]
         measured = [part.spec for part in parts if plan.measured(part)]
         local = 2 * len(plan.studies[study].figures) + 1
         on_gpu = on_cpu = 0.0
