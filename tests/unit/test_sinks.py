@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
+from replica import drawing
 from replica.configuration import ConfigError
+from replica.content import NO_DATA
 from replica.kinds import training_settings
 from replica.measures.inputs import Inputs
 from replica.plan import make_plan, words
@@ -641,3 +643,18 @@ def test_other_probes_measure_again_and_train_nothing(root):
     assert keys({"lm": {"probes": {"switch": 5}}})[0] == train
     assert keys({"lm": {"probes": {"switch": 5}}})[1] != measure
     assert keys({"lm": {"lr": 0.002}})[0] != train
+
+
+def test_figures_are_drawn_without_language_models():
+    """Their text may be out of reach: tasks remain, and what is about models says no data."""
+    published = pd.DataFrame(columns=["figure", "series", "x", "y"])
+    for figure in ("rec_c1_rates", "rec_c2_switch"):
+        made = table(figure, rows_of("TC", sinks_at_zero=0), rows_of("TC", kind="trigger"))
+        assert set(made["panel"]) == {"rows"}
+        drawn = drawing.drawn(getattr(sinks, f"draw_{figure}"), made, published)
+        said = {text.get_text() for ax in drawn.axes for text in ax.texts}
+        assert NO_DATA in said
+        plt.close(drawn)
+    nothing = pd.DataFrame({"run": ["random_networks"]})
+    inputs = Inputs("sinks", "rec_c9_oversmoothing", "laptop", "scaled", pd.DataFrame(), nothing)
+    assert sinks._probe(inputs, "layers").empty

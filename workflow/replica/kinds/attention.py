@@ -11,6 +11,8 @@ from replica.kinds.base import Kind, Name, Strict, never, no_work
 
 # Tokens of a training through layers of width 64 from which decoders are worth a GPU.
 MANY_TOKENS = 500_000_000
+# A token of a text in drawn vectors: it has logits, and its network leaves the caches of a core.
+OF_TEXT = 1.25
 # Billions of parameters of models whose names do not say it; the largest for all others.
 GPT2_PARAMETERS = {"gpt2": 0.12, "gpt2-medium": 0.35, "gpt2-large": 0.77, "gpt2-xl": 1.6}
 LARGEST = 13.0
@@ -239,6 +241,8 @@ def _decoder_cost(spec: DecoderSpec, seeds: int) -> Cost:
     memory += weights * (6 + spec.steps // spec.every)
     if _is_large(spec):
         return on_gpu(Work("token on a GPU", spec.steps * each_step), 8000 + weights, slots=2)
+    if spec.of_tokens:
+        each_step *= OF_TEXT
     return small(Work("token", spec.steps * each_step), memory)
 
 

@@ -79,7 +79,10 @@ def table_rec_c1_rates(inputs: Inputs) -> pd.DataFrame:
     """Panel heads: a head, input, length and threshold a row; panel rows: rows of TC."""
     heads = _probe(inputs, "rates")
     rows = _of_task(_probe(inputs, "rows"), "TC")
-    return _panels(inputs, heads=(heads, _model(heads)), rows=(rows, _variant(rows)))
+    table = _panels(inputs, heads=(heads, _model(heads)), rows=(rows, _variant(rows)))
+    return _with_columns(
+        table, ["T", "eps", "input", "type", "sink_rate", "diag_rate", "sink_mass", "delta"]
+    )
 
 
 def draw_rec_c1_rates(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
@@ -159,12 +162,13 @@ def table_rec_c2_switch(inputs: Inputs) -> pd.DataFrame:
     heads, changes = _probe(inputs, "switch"), _probe(inputs, "intervention")
     rows = _probe(inputs, "rows")
     names = _variant(rows).where(rows["task"] == "TC", "BB, " + _variant(rows))
-    return _panels(
+    table = _panels(
         inputs,
         heads=(heads, _model(heads)),
         interventions=(changes, _model(changes)),
         rows=(rows, names),
     )
+    return _with_columns(table, ["head", "alpha1", "rho_out", "rho_layer", "value_drain"])
 
 
 def draw_rec_c2_switch(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
@@ -227,12 +231,17 @@ def table_rec_c3_alignment(inputs: Inputs) -> pd.DataFrame:
     heads = _probe(inputs, "alignment")
     rows = _of_task(_probe(inputs, "rows"), "TC")
     causal = sets["causal"].astype(bool).map({True: "causal", False: "bidirectional"})
-    return _panels(
+    table = _panels(
         inputs,
         sets=(sets, causal),
         heads=(heads, _model(heads)),
         rows=(rows, _variant(rows)),
     )
+    return _with_columns(
+        table,
+        ["layer", "head", "nu", "cos_x", "mean_ratio", "cos_sink", "cos_other", "key_norm",
+         "margin_sink"],
+    )  # fmt: skip
 
 
 def draw_rec_c3_alignment(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
@@ -1396,6 +1405,8 @@ def claim_c6(tables: Tables) -> Verdict:
 def _probe(inputs: Inputs, name: str) -> pd.DataFrame:
     """The rows of one probe, without the columns of others."""
     measures = inputs.measures
+    if "probe" not in measures:  # no model was made
+        return measures.iloc[:0]
     rows = measures[measures["probe"] == name]
     rows = rows.dropna(axis=1, how="all").drop(columns="probe", errors="ignore")
     # Beside rows of other probes whole numbers have become floating ones.
@@ -1413,6 +1424,11 @@ def _panels(inputs: Inputs, **parts: tuple[pd.DataFrame, pd.Series]) -> pd.DataF
         tidy(inputs, panel, rows, series) for panel, (rows, series) in parts.items() if len(rows)
     ]
     return pd.concat(frames, ignore_index=True)
+
+
+def _with_columns(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """A table that also has the columns of language models where none of them was made."""
+    return table.reindex(columns=[*table, *(name for name in names if name not in table)])
 
 
 def _first_model(rows: pd.DataFrame) -> pd.DataFrame:
