@@ -72,7 +72,7 @@ def throughput(case, device):
     with torch.no_grad():
         flops = bench.flops_of(lambda: model(image[None]))
     for mixed in (False, True):
-        predictor = for_inference(model, device, mixed)
+        predictor = for_inference(model, device, "bfloat16" if mixed else "float32")
         count = counting(predictor, image, n)
         ours = count().numpy()
         seconds = bench.seconds_of(count, device)
@@ -94,7 +94,7 @@ def prepared(n, device):
     on_gpu = device.type == "cuda"
     model, image, _ = classifier(LARGE if on_gpu else SMALL, device)
     work = costs.Work("noisy pass on a GPU" if on_gpu else "noisy pass", n)
-    return counting(for_inference(model, device, mixed=on_gpu), image, n), work
+    return counting(for_inference(model, device, "mixed"), image, n), work
 
 
 def radii():
