@@ -24,7 +24,7 @@ from replica.kinds.smoothing import Ascent
 from replica.measures import certified
 from replica.measures.inputs import Inputs
 from replica.models.classifiers import build_classifier
-from replica.plan import keys, make_plan
+from replica.plan import keys, make_plan, words
 from replica.settings.validation import validate_run
 from replica.smoothing import (
     ascent,
@@ -928,3 +928,14 @@ def test_the_spread_over_classes_is_of_the_runs_on_more_images_where_there_are_a
     noises = {"constant", "knn", "knn_mean"}
     assert runs == ({f"class_{noise}" for noise in noises} if own else noises)
     assert (table["panel"] == "difference").sum() == 2
+
+
+@pytest.mark.parametrize("coding", ["cifar10", "cifar10_jpeg"])
+def test_either_coding_of_the_photographs_decides(root, coding):
+    changes = {"base": {"dataset": coding}, "base_smallest": {"dataset": coding}}
+    plan = make_plan(
+        root, {"scale": "desktop", "studies": ["idrs"], "overrides": {"idrs": changes}}
+    )
+    claims = words.claim_specs(plan, "idrs")
+    assert not any(claims[f"c{number}"]["stand_in"] for number in range(5, 10))
+    assert claims["c9"]["data"] == coding

@@ -571,6 +571,8 @@ def draw_rec_c6_emergence(table: pd.DataFrame, published: pd.DataFrame) -> Figur
                 color=drawing.COLOURS[f"model_{position % 8 + 1}"],
             )  # fmt: skip
         ax.set(xlabel="step", ylabel=label)
+    axes[2].axhline(100 * FEWEST_SINKS, color="black", linestyle=":")
+    axes[2].set(ylim=(0, None), title=f"dotted: {FEWEST_SINKS:.0%}, the least that decides")
     ax = axes[-1]
     tc = table[table["panel"] == "TC"]
     for position, (series, rows) in enumerate(tc.groupby("series", sort=False)):
