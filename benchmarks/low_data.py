@@ -152,7 +152,23 @@ def rows(device, threads):
         *(bench.row(f"{case}, {k}", "images per second", v, "1/s") for k, v in medians.items()),
         bench.speed(case, f"a {faster}", ratios),
         unit_of_work(fresh(), images, labels, spec, epochs, device),
+        *([] if device.type == "cuda" else [convolution()]),
     ]
+
+
+def convolution():
+    """The time of an operation of convolutions on one core: ResNet18 on images of 32x32 pixels."""
+    plan = make_plan(bench.ROOT, {"scale": "desktop", "studies": ["fc_low_data"]})
+    part = next(part for part in plan.parts.values() if part.run == "fr")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (part.spec.batch, 3, 32, 32), generator=generator).to(torch.uint8)
+    labels = torch.randint(10, (part.spec.batch,), generator=generator)
+    model, cpu = build_network(part.spec, (3, 32, 32), 10, 0), torch.device("cpu")
+    with bench.on_threads(1):
+        rate = our_loop(model, images, labels, part.spec, 2, cpu)
+    whole = plan.cost(part).work
+    amount = rate * whole.amount / (part.spec.n[0] * part.spec.epochs)
+    return bench.unit_of_work(costs.Work(whole.kind, amount), 1.0)
 
 
 def unit_of_work(model, images, labels, spec, epochs, device):

@@ -8,11 +8,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
 from project import copy_project, snakemake
-from replica import artifacts, provenance
+from replica import artifacts, estimates, provenance
 from replica.__main__ import main
 from replica.costs import SECONDS
 from replica.estimates import (
@@ -22,6 +23,7 @@ from replica.estimates import (
     Rates,
     disk_mb,
     disk_to_come_mb,
+    has_amx,
     job_table,
     notes,
     print_plan,
@@ -262,3 +264,20 @@ def test_an_undecided_claim_names_the_first_scale_that_would_decide_it(
     assert said[1:] == ["", "a proof"]
     # There is no larger scale.
     assert with_deciding_runs(card, tmp_path, "paper")["decided_by"].tolist() == ["", "", "a proof"]
+
+
+def test_a_plan_says_what_bfloat16_costs_on_this_processor(root, monkeypatch, tmp_path):
+    desktop = {"scale": "desktop", "studies": ["fc_low_data"]}
+    forced = {"overrides": {"fc_low_data": {"plain_half": {"precision": "bfloat16"}}}}
+    mixed, slow = make_plan(root, desktop), make_plan(root, desktop | forced)
+    monkeypatch.setattr(estimates, "has_amx", lambda: False)
+    (line,) = estimates.precision_notes(mixed)
+    assert "float32 here" in line
+    assert "3 jobs compute in bfloat16" in estimates.precision_notes(slow)[1]
+    monkeypatch.setattr(estimates, "has_amx", lambda: True)
+    assert estimates.precision_notes(slow) == ["Mixed precision is bfloat16 here."]
+    assert estimates.precision_notes(make_plan(root, {"scale": "paper", "studies": ["idrs"]})) == []
+
+
+def test_units_for_bfloat16_are_those_that_torch_sees():
+    assert has_amx() == bool(torch.cpu.get_capabilities().get("amx_bf16", False))

@@ -586,7 +586,7 @@ def test_the_table_has_all_networks(trained, cards, tmp_path):
         path = tmp_path / f"{name}.safetensors"
         artifacts.write_tensors(path, result.states, {})
         parts.append({"study": "study", "run": name, "spec": spec, "states": str(path),
-                      "card": cards["digits"]})  # fmt: skip
+                      "card": cards["digits"], "curvature_up_to": None})  # fmt: skip
     table = measure_networks(parts, 1)
     assert list(table) == [*NETWORK, "metric", "value"]
     assert table["value"].notna().all() and len(table.groupby(NETWORK)) == 2 + 8
@@ -594,7 +594,31 @@ def test_the_table_has_all_networks(trained, cards, tmp_path):
     empty = measure_networks([], 1)
     assert list(empty) == list(table) and rank_correlations(empty).empty
     page = generalization_html(rank_correlations(table), table, "smoke")
-    assert "too few" in page and "tradeoffs on digits" in page
+    assert "too few" in page and "tradeoffs on digits" in page and "Hessian" not in page
+
+
+@pytest.mark.slow
+def test_the_curvature_of_large_networks_is_left_out(trained, cards, tmp_path):
+    spec, result, _ = trained("tradeoffs")
+    path = tmp_path / "states.safetensors"
+    artifacts.write_tensors(path, result.states, {})
+    part = {
+        "study": "study",
+        "run": "r",
+        "spec": spec,
+        "states": str(path),
+        "card": cards["digits"],
+    }
+    whole = measure_networks([part | {"curvature_up_to": None}], 1)
+    sizes = whole.loc[whole["metric"] == "parameters", "value"]
+    most = int(sizes.min())
+    assert most < sizes.max()
+    some = measure_networks([part | {"curvature_up_to": most}], 1)
+    left = set(some.loc[some["metric"] == "sharpness", "member"])
+    small = whole[(whole["metric"] == "parameters") & (whole["value"] <= most)]
+    assert left == set(small["member"])
+    page = generalization_html(rank_correlations(some), some, "desktop")
+    assert f"The sharpness of {int((sizes > most).sum())} networks of" in page
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from replica.kinds.features import NetworkHeadSpec
 from replica.models import dufm, networks
 from replica.theory import dnc
-from replica.training import ensemble, loop
+from replica.training import ensemble, loop, precision
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import without_denormals
 
@@ -496,3 +496,17 @@ def test_no_convolution_skips_pixels_of_single_points():
         x = torch.randn(3, 4, 8, 8)
         whole = torch.nn.functional.conv2d(x, block.shortcut[0].weight, stride=2)
         torch.testing.assert_close(block.shortcut[0](x[:, :, ::2, ::2]), whole)
+
+
+# ------------------------------------------------------------------------------ precision
+
+
+@pytest.mark.parametrize(("units", "mixed"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_mixed_is_bfloat16_where_a_processor_has_units_for_it(monkeypatch, units, mixed):
+    cpu, ones = torch.device("cpu"), torch.ones(2, 2)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units})
+    wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": mixed}
+    for name, dtype in wanted.items():
+        with precision.autocast(name, cpu):
+            assert (ones @ ones).dtype == dtype
+    assert precision.in_words(cpu) == ("cpu with AMX" if units else "cpu")

@@ -243,10 +243,34 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
                  for x in (row["mem_mb"], row["minutes"], row["disk"], row["now"])]  # fmt: skip
         view.add_row(row["study"], f"{row['jobs']:,.0f}", *hours, *whole)
     console.print(view)
-    for line in notes(jobs, rates):
+    for line in [*notes(jobs, rates), *precision_notes(plan)]:
         console.print(line, highlight=False)
     if fetched := supply.in_words(plan, supply.to_fetch(plan)):
         console.print(fetched, highlight=False)
+
+
+def precision_notes(plan: Plan) -> list[str]:
+    """What bfloat16 costs on this processor, where jobs without a GPU are to compute in it."""
+    on_cores = [part for part in plan.parts.values() if not plan.cost(part).gpu_slots]
+    wanted = [getattr(part.spec, "precision", "") for part in on_cores]
+    if has_amx():
+        return ["Mixed precision is bfloat16 here."] if "mixed" in wanted else []
+    lines = []
+    if "mixed" in wanted:
+        lines.append(
+            "Mixed precision is float32 here: this processor has no units for bfloat16 (AMX)."
+        )
+    if slow := wanted.count("bfloat16"):
+        lines.append(
+            f"{slow} jobs compute in bfloat16, for which this processor has no units (AMX): "
+            "expect them to take several times as long as said; precision: mixed is float32 here."
+        )
+    return lines
+
+
+def has_amx(listed: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor has matrix units for bfloat16; torch, which knows, loads slowly."""
+    return listed.exists() and "amx_bf16" in listed.read_text(encoding="utf-8")
 
 
 def notes(jobs: pd.DataFrame, rates: Rates) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 
 from replica.artifacts import read_tensors
 from replica.generalization.networks import trained_networks
-from replica.measures.generalization import MEASURES, OUTCOMES, measure
+from replica.measures.generalization import MEASURES, OUTCOMES, measure, parameter_count
 from replica.measures.trends import spearman
 from replica.progress import progress
 from replica.verdicts import CHANCE
@@ -40,8 +40,9 @@ def measure_networks(parts: list[dict[str, Any]], threads: int) -> pd.DataFrame:
     """Measure every network that some jobs keep.
 
     Args:
-        parts: of each job `study`, `run`, `spec`, `states` (path) and `card` (that of its data set,
-            or None).
+        parts: of each job `study`, `run`, `spec`, `states` (path), `card` (that of its data set,
+            or None) and `curvature_up_to` (the most parameters of a network whose Hessian is
+            looked at; None for any number).
         threads: CPU threads.
 
     Returns:
@@ -56,7 +57,8 @@ def measure_networks(parts: list[dict[str, Any]], threads: int) -> pd.DataFrame:
             states, _ = read_tensors(part["states"])
             found = trained_networks(part["spec"], states, part["card"], **names)
             for labels, network in found:
-                values = measure(network)
+                count, most = parameter_count(network), part["curvature_up_to"]
+                values = measure(network, curvature=most is None or count <= most)
                 frame = pd.DataFrame({"metric": list(values), "value": list(values.values())})
                 frames.append(frame.assign(**names, **labels))
             tick(done, lambda: f"{len(frames)} networks")
@@ -176,7 +178,7 @@ def generalization_html(correlations: pd.DataFrame, table: pd.DataFrame, scale: 
         "the correlation is as far from 0. Settings of a family may differ in depth, width, "
         "penalties, methods or numbers of labels, and a correlation may be a difference between "
         "groups of them; all share their test samples. None of the measures is a bound here.</p>",
-        f"<p>{_how_many(correlations)}</p>",
+        f"<p>{_how_many(correlations)} {_without_curvature(networks)}</p>",
     ]
     families = {
         (study, *names): family
@@ -214,6 +216,17 @@ def _how_many(correlations: pd.DataFrame) -> str:
         f"{len(known)} correlations were tested: chance alone puts {CHANCE * len(known):.0f} of "
         f"them below {CHANCE:g}. {below[0]} are, and {below[1]} after Holm's correction for all "
         f"{len(known)}; these have a star."
+    )
+
+
+def _without_curvature(networks: pd.DataFrame) -> str:
+    """Which networks were too large for their sharpness; "" where none was."""
+    lacking = networks[networks["sharpness"].isna() & networks["perturbed_sharpness"].notna()]
+    if lacking.empty:
+        return ""
+    return (
+        f"The sharpness of {len(lacking)} networks of {lacking['parameters'].min():,.0f} or more "
+        "parameters is left out: without a GPU, products with their Hessians take hours."
     )
 
 

@@ -82,8 +82,13 @@ class Trained:
     paths: Forward | None = None
 
 
-def measure(network: Trained) -> dict[str, float]:
-    """All of `OUTCOMES` and `MEASURES`; what is undefined, or not finite, is left out."""
+def measure(network: Trained, *, curvature: bool = True) -> dict[str, float]:
+    """All of `OUTCOMES` and `MEASURES`; what is undefined, or not finite, is left out.
+
+    Args:
+        network: what is measured.
+        curvature: whether to compute the two measures that need products with the Hessian.
+    """
     found: dict[str, Tensor | float] = {}
     for split in ("train", "test"):
         z, labels = outputs(network, *getattr(network, split))
@@ -93,7 +98,7 @@ def measure(network: Trained) -> dict[str, float]:
             gamma = margins(z, labels)
     for what in ("error", "loss"):
         found[f"{what}_gap"] = found[f"test_{what}"] - found[f"train_{what}"]
-    found["parameters"] = sum(w.numel() for w in network.params.values())
+    found["parameters"] = parameter_count(network)
     for name, q in QUANTILES.items():
         found[name] = gamma.quantile(q)
     found["margins_below_0"] = (gamma <= 0).double().mean()
@@ -102,13 +107,20 @@ def measure(network: Trained) -> dict[str, float]:
     if network.paths is not None:
         found["path_norm"] = path_norm(network)
     subset = sharpness_samples(*network.train)
-    top = largest_eigenvalue(hessian_product(network, *subset), flattened(network.params).numel())
-    found["sharpness"] = top
-    found["relative_sharpness"] = top * flattened(network.params).square().sum()
+    if curvature:
+        weights = flattened(network.params)
+        top = largest_eigenvalue(hessian_product(network, *subset), weights.numel())
+        found["sharpness"] = top
+        found["relative_sharpness"] = top * weights.square().sum()
     found["perturbed_sharpness"] = perturbed_rise(network, *subset)
     values = {name: float(value) for name, value in found.items()}
     return {n: values[n] for n in (*OUTCOMES, *MEASURES)
             if n in values and abs(values[n]) < float("inf")}  # fmt: skip
+
+
+def parameter_count(network: Trained) -> int:
+    """The number of trained parameters."""
+    return sum(w.numel() for w in network.params.values())
 
 
 def outputs(network: Trained, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

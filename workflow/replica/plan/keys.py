@@ -143,6 +143,7 @@ def _generalization(plan: "Plan", study: str, group: str) -> dict[str, Any]:
     parts = plan.network_groups(study)[group]
     return {
         "networks": [plan.key("train", p.study, p.run, p.part) for p in parts],
+        "curvature_up_to": plan.curvature_up_to,
         "code": code(plan, "generalization", study, group),
     }
 

@@ -21,6 +21,9 @@ from replica.provenance import key_of
 from replica.settings.study import ON_GPUS, FigureSpec, StudySpec
 from replica.settings.user import Config
 
+# Without a GPU, products with the Hessians of larger networks take hours.
+CURVATURE_UP_TO = 1_000_000
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -210,9 +213,15 @@ class Plan:
         """The same as a parameter of the job: what `measure_networks` takes, with plain specs."""
         return [
             {"study": study, "run": part.run, "spec": training_settings(part.spec),
-             "states": self.states(part), "datasets": self.dataset_keys(part)}
+             "states": self.states(part), "datasets": self.dataset_keys(part),
+             "curvature_up_to": self.curvature_up_to}
             for part in self.network_groups(study)[group]
         ]  # fmt: skip
+
+    @property
+    def curvature_up_to(self) -> int | None:
+        """The most parameters of a network whose Hessian is looked at; None for any number."""
+        return None if self.config.scale in ON_GPUS else CURVATURE_UP_TO
 
     def generalization_cost(self, study: str, group: str) -> Cost:
         """What the job that measures a group of networks needs."""

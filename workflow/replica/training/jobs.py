@@ -16,6 +16,7 @@ from replica.data.prepare import DataError, Dataset, cards_with, load, verify
 from replica.tables import packed
 from replica.training.checkpoint import Checkpoint
 from replica.training.devices import device_for
+from replica.training.precision import in_words
 
 HISTORY = ["run", "seed", "step", "metric", "value"]
 # Numbers of two settings of glibc's memory (malloc.h), and the largest value of the second.
@@ -89,7 +90,7 @@ def open_job(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.S
     params, config, names = snakemake.params, snakemake.config, snakemake.wildcards
     provenance.require_memory(snakemake.resources.mem_mb, names.run)
     with device_for(config["device"], gpu_slots, config["jobs_per_gpu"]) as device:
-        stamp = provenance.begin_job(params, str(device))
+        stamp = provenance.begin_job(params, in_words(device))
         cards = cards_with(params.datasets, config["data_dir"])
         base = next(iter(snakemake.input.base), None)
         job = Job(

@@ -26,6 +26,12 @@ def fast_in_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
+def in_words(device: torch.device) -> str:
+    """The device as stamps name it: what mixed precision was follows from it."""
+    with_units = device.type == "cpu" and fast_in_bfloat16(device)
+    return f"{device} with AMX" if with_units else str(device)
+
+
 def dtype_of(precision: str) -> torch.dtype:
     """The data type of parameters and data: float64 where it is named, else float32."""
     return torch.float64 if precision == "float64" else torch.float32
