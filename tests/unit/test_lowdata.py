@@ -928,6 +928,35 @@ def test_a_gain_is_paired_where_each_seed_has_its_own_labelled_set():
     assert shared["error"] == pytest.approx((welch.high - welch.low) / 2)
 
 
+def test_each_gain_is_over_the_baseline_of_the_same_network_and_images():
+    """Sets of labels that differ by 5 points; gains of 1 and 4 by size, and one head that misses."""
+    rows = []
+    for size, network, gain, fit in (("_quarter", "narrow", 1.0, 100.0), ("", "wide", 4.0, 98.0)):
+        for run, with_fr, more in (("plain", "", 0.0), ("fr", "d_fr = 64", gain)):
+            for seed in range(3):
+                own = {"run": run + size, "seed": seed, "labelled_set": seed, "dataset": "cifar10",
+                       "network": network, "refiner": with_fr, "training": "t", "detail": "",
+                       "n_labelled": 1000}  # fmt: skip
+                rows.append(own | {"head": "", "metric": "missing_classes", "value": 0.0})
+                for head in ("original", "extra") if with_fr else ("original",):
+                    value = 40.0 + 5 * seed + more - (head == "extra")
+                    rows.append(own | {"head": head, "metric": "test_accuracy", "value": value})
+                    least = fit if head == "extra" else 100.0
+                    rows.append(own | {"head": head, "metric": "train_accuracy", "value": least})
+    inputs = Inputs(
+        "fc_low_data", "gain_by_size", "desktop", "scaled", pd.DataFrame(), pd.DataFrame(rows)
+    )
+    table = fc_low_data.table_gain_by_size(inputs)
+    assert table["run"].tolist() == ["fr_quarter", "fr"]
+    assert table["gain"].tolist() == pytest.approx([1, 4])
+    assert table["error"].tolist() == pytest.approx([0, 0], abs=1e-9)
+    assert table["baseline"].tolist() == pytest.approx([45, 45])
+    assert table["least_train_accuracy"].tolist() == [100, 98]
+    figure = fc_low_data.draw_gain_by_size(table, pd.DataFrame())
+    assert "fits less than 99%" in figure.get_suptitle()
+    plt.close(figure)
+
+
 def test_operations_of_the_published_network():
     """0.56 billion products an image of 32x32 pixels, counted by torch."""
     published = spec(

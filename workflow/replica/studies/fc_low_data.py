@@ -409,14 +409,15 @@ def draw_gain_by_size(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     axes[1].axvline(0, color="0.8", linewidth=0.8, zorder=0)
     names = zip(table["setting"], table["n_labelled"], table["seeds"], strict=True)
     axes[0].set_yticks(y, [f"{name}\nn = {n:,}, {seeds} seeds" for name, n, seeds in names])
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(table) - 0.5, -0.5)
     axes[0].set(xlabel="test accuracy [%]")
     axes[1].set(xlabel="gain of FR [pp]")
     axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2)
-    words = "original head; bars: 95 % interval of the gain over labelled sets and seeds"
+    words = ["original head; bars: 95 % interval of the gain over labelled sets and seeds"]
     if (~fits).any():
-        words += f"; open: a head fits less than {FITS:.0%} of its training set"
-    drawing.settings_line(figure, f"{words}\n{drawing.all_of(table['dataset'])}")
+        words.append(f"open: a head fits less than {FITS:.0%} of its training set")
+    words.append(drawing.all_of(table["dataset"]))
+    drawing.settings_line(figure, "\n".join(words))
     return figure
 
 
