@@ -281,3 +281,16 @@ def test_a_plan_says_what_bfloat16_costs_on_this_processor(root, monkeypatch, tm
 
 def test_units_for_bfloat16_are_those_that_torch_sees():
     assert has_amx() == bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def test_a_plan_says_what_extras_would_add(root):
+    desktop = {"scale": "desktop", "studies": ["fc_low_data", "low_rank"]}
+    said = estimates.extras_in_words(make_plan(root, desktop), Rates())
+    assert "ablation_c_depth (" in said and "fig3b" not in said and "optional_kd" not in said
+    hours = [study_table(job_table(make_plan(root, desktop | more), Rates()))["cpu_hours"].sum()
+             for more in ({}, {"extras": ["gain_by_factor"]})]  # fmt: skip
+    (stated,) = re.findall(r"gain_by_factor \(([0-9.]+) core hours\)", said)
+    # The figure, its drawing and the measures of its runs are not in it: seconds.
+    assert float(stated) == pytest.approx(hours[1] - hours[0], abs=0.05)
+    named = make_plan(root, desktop | {"extras": ["gain_by_factor"]})
+    assert "gain_by_factor" not in estimates.extras_in_words(named, Rates())

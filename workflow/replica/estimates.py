@@ -17,7 +17,7 @@ from replica.costs import SECONDS, Work
 from replica.data.registry import card_path
 from replica.kinds import measuring_work
 from replica.plan import Plan, size_of, supply, whole_plan, words
-from replica.settings.study import SCALES
+from replica.settings.study import OFF_BY_DEFAULT, SCALES
 from replica.verdicts import UNDECIDABLE
 
 BENCHMARKS = "results/benchmarks.parquet"
@@ -159,15 +159,41 @@ def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFra
 
 def _hours_of(plan: Plan, jobs: pd.DataFrame, study: str, figures: Sequence[str]) -> str:
     """The runs of some figures at the scale of a plan, in words."""
+    spent = jobs[(jobs["study"] == study) & jobs["name"].isin(_stems(plan, study, figures))]
+    return f"{', '.join(figures)} at the scale {plan.config.scale} ({_hours_in_words(spent)})"
+
+
+def _stems(plan: Plan, study: str, figures: Sequence[str]) -> set[str]:
+    """The jobs behind some figures, with those that they start from."""
     stems, todo = set(), plan.parts_behind(study, figures)
     while todo:
         part = todo.pop()
         stems.add(part.stem)
         todo += [other for other in (part.base, part.before) if other is not None]
-    spent = jobs[(jobs["study"] == study) & jobs["name"].isin(stems)]
-    hours = {"GPU": spent["gpu_hours"].sum(), "core": spent["cpu_hours"].sum()}
+    return stems
+
+
+def _hours_in_words(jobs: pd.DataFrame) -> str:
+    hours = {"GPU": jobs["gpu_hours"].sum(), "core": jobs["cpu_hours"].sum()}
     listed = " and ".join(f"{h:.2g} {device} hours" for device, h in hours.items() if h >= 0.005)
-    return f"{', '.join(figures)} at the scale {plan.config.scale} ({listed or 'minutes'})"
+    return listed or "minutes"
+
+
+def extras_in_words(plan: Plan, rates: Rates) -> str:
+    """The figures with runs that are off by default, and the hours that each would add."""
+    off = {figure: study for study, figures in plan.off.items()
+           for figure, why in figures.items() if why.endswith(OFF_BY_DEFAULT)}  # fmt: skip
+    if not off:
+        return ""
+    asked = {"extras": [*plan.config.extras, *off]}
+    whole = whole_plan(plan.root, plan.config.model_dump(mode="json") | asked)
+    jobs, here = job_table(whole, rates), {(p.study, p.stem) for p in plan.parts.values()}
+    listed = []
+    for figure, study in off.items():
+        if more := _stems(whole, study, [figure]) - {stem for s, stem in here if s == study}:
+            spent = jobs[(jobs["study"] == study) & jobs["name"].isin(more)]
+            listed.append(f"{figure} ({_hours_in_words(spent)})")
+    return f"Off by default, made where extras names them: {', '.join(listed)}." if listed else ""
 
 
 def study_table(jobs: pd.DataFrame) -> pd.DataFrame:
@@ -245,6 +271,8 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
     console.print(view)
     for line in [*notes(jobs, rates), *precision_notes(plan)]:
         console.print(line, highlight=False)
+    if extras := extras_in_words(plan, rates):
+        console.print(extras, highlight=False)
     if fetched := supply.in_words(plan, supply.to_fetch(plan)):
         console.print(fetched, highlight=False)
 

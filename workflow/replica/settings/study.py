@@ -14,6 +14,7 @@ SCALES: tuple[str, ...] = get_args(Scale)
 CHANGES = {"smoke": "laptop", "laptop": "paper", "desktop": "paper", "paper": None}
 # The scales whose large runs are meant for a GPU; at the others cores are enough.
 ON_GPUS = ("paper",)
+OFF_BY_DEFAULT = "is off by default, and made where extras names it"
 Origin = Literal[
     "published",
     "official code",
@@ -166,7 +167,7 @@ class StudySpec(Strict):
         if spec.runs and all(self.runs[run].settings(scale) is None for run in spec.runs):
             return f"{figure} has no runs at this scale"
         off = scale in spec.extra if isinstance(spec.extra, list) else spec.extra
-        return f"{figure} is off by default, and made where extras names it" if off else ""
+        return f"{figure} {OFF_BY_DEFAULT}" if off else ""
 
     def at(self, scale: str, extras: list[str]) -> "StudySpec":
         """This study at a scale: without the figures that are off there and no extras."""
