@@ -5,6 +5,8 @@ import tomllib
 
 import yaml
 
+from replica.settings.load import load_studies
+
 
 def test_the_version_is_the_same_everywhere(root):
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -57,3 +59,16 @@ def test_the_picture_of_the_architecture_is_that_of_the_imports(root):
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert there - {"__init__"} == {name for layer in layers for name in layer}
+
+
+def test_the_readme_counts_figures_and_claims_as_the_studies_have_them(root):
+    """At the laptop scale; the figures that are off by default are those of no default scale."""
+    table = (root / "README.md").read_text(encoding="utf-8")
+    for name, study in load_studies(root / "config/studies").items():
+        (row,) = [line for line in table.splitlines() if line.startswith(f"| [`{name}`](docs/")]
+        *_, figures, claims, _ = [cell.strip() for cell in row.split("|")]
+        made = sum(not study.why_off(figure, "laptop") for figure in study.figures)
+        counts = [int(number) for number in re.findall(r"\d+", figures)]
+        assert counts == [made, *([off] if (off := len(study.figures) - made) else [])], name
+        proofs = sum(claim.rests_on == "proof" for claim in study.claims.values())
+        assert claims == f"{proofs}, {len(study.claims) - proofs}", name
