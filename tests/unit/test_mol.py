@@ -551,7 +551,7 @@ def test_samples_of_a_size_do_not_depend_on_the_other_sizes():
 
 @pytest.mark.slow
 def test_the_smoke_scale_decides_nothing_and_draws_everything(smoke, root):
-    own, found = study(root), {}
+    own, found = study(root).at("smoke", []), {}
     published = pd.read_csv(root / "config/published/mol.csv")
     for name, figure in own.figures.items():
         if name == "rec_b8_robust_digits":

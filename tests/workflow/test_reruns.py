@@ -126,10 +126,7 @@ def test_figures_that_are_off_by_default(finished):
     answer = snakemake(finished, "-n", check=False, config=("extras=[optional_dk]",))
     said = answer.stdout + answer.stderr
     assert answer.returncode != 0 and "'optional_dk' is not a figure that is off by default" in said
-    assert (
-        "there are ext_switches, ext_variants, optional_kd, optional_fixmatch, optional_cifar10c"
-        in said
-    )
+    assert "there are" in said and "optional_kd, optional_fixmatch, optional_cifar10c" in said
 
 
 def test_touching_every_file_runs_nothing(finished):

@@ -228,7 +228,8 @@ def _listed(seeds: tuple[int, ...]) -> str:
 
 def scorecard(plan: Plan, claims: pd.DataFrame) -> pd.DataFrame:
     """Verdicts with what would decide the undecided ones, and when each rule was fixed."""
-    card = estimates.with_deciding_runs(claims, plan.root, plan.config.scale)
+    card = report.with_titles(claims, {e.name: e.title for e in plan.registry.values()})
+    card = estimates.with_deciding_runs(card, plan.root, plan.config.scale)
     return rulebook.with_dates(card, plan.root, plan.config.scale, rulebook.of_plan(plan))
 
 
