@@ -6,9 +6,10 @@ from importlib import import_module
 import pandas as pd
 import pytest
 
-from project import CLOSED_FORMS, copy_project
+from project import CLOSED_FORMS, ROOT, copy_project
 from replica import artifacts, drawing, evidence, provenance, report
 from replica.__main__ import main
+from replica.data.registry import load_registry
 from replica.evidence import Evidence
 from replica.measures.inputs import Inputs
 from replica.plan import make_plan, words
@@ -68,7 +69,12 @@ def copy_whole(source, target):
 
 
 def assert_same_verdicts(card, claims):
-    """What would decide a claim follows from the larger scales, and not from its tables."""
+    """What would decide a claim follows from the larger scales, and not from its tables.
+
+    A scorecard calls data by their titles.
+    """
+    registry = load_registry(ROOT / "config/datasets.yaml")
+    claims = report.with_titles(claims, {entry.name: entry.title for entry in registry.values()})
     names = [name for name in claims.columns if name != "decided_by"]
     pd.testing.assert_frame_equal(card[names], claims[names], check_dtype=False)
 
