@@ -27,7 +27,7 @@ from replica.data.archives import unpacked
 from replica.data.fetch import FetchError, fetch_dataset, receipt
 from replica.data.prepare import DataError, load, prepare_dataset, verify
 from replica.data.registry import load_registry
-from replica.data.transfer import CHUNK
+from replica.data.transfer import CHUNK, copy
 
 QUICK = {"pause": 0.01, "timeout": 5.0}
 
@@ -643,3 +643,10 @@ def test_real_texts(real_data, root, tmp_path):
     assert len(data.arrays["train.text"]) == 1_115_394
     data = real("imdb_table", real_data, root, tmp_path / "imdb", str(real_data / "imdb"))
     assert data.card["splits"]["test"]["class_counts"] == [12500, 12500]
+
+
+def test_a_copy_from_a_folder_shows_no_progress_of_an_unknown_size(tmp_path, capsys):
+    source, target = tmp_path / "a.bin", tmp_path / "a.part"
+    source.write_bytes(bytes(3 * 2**20))
+    copy(source, target, md5(source.read_bytes()))
+    assert target.read_bytes() == source.read_bytes() and capsys.readouterr().err == ""

@@ -5,7 +5,7 @@ import http
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -116,16 +116,21 @@ def _store(answer: requests.Response, partial: Path, have: int) -> tuple[str, bo
 
 
 def _write(chunks: Iterator[bytes], partial: Path, mode: str, name: str, total: int) -> None:
-    """Write chunks, whose own errors are none of the system: those are about the target."""
+    """Write chunks, whose own errors are none of the system: those are about the target.
+
+    Progress is shown where the size is known, as of a download; 0 is not.
+    """
     mebi = 2**20
     try:
-        with (
-            open(partial, mode) as out,
-            progress(name, -(-total // mebi), out.tell() // mebi) as tick,
-        ):
+        with open(partial, mode) as out, ExitStack() as shown:
+            tick = None
+            if total:
+                left = progress(name, -(-total // mebi), out.tell() // mebi)
+                tick = shown.enter_context(left)
             for chunk in chunks:
                 out.write(chunk)
-                tick(out.tell() // mebi, lambda: "MiB")
+                if tick is not None:
+                    tick(out.tell() // mebi, lambda: "MiB")
     except OSError as error:
         raise cannot_use(partial, error) from error
 
