@@ -82,6 +82,7 @@ def test_bad_configuration_is_named(values, words):
     ("content", "words"),
     [
         (changed(figures__f__runs=["x"]), "figure f names the unknown run 'x'"),
+        (changed(figures__f__about=["x"]), "figure f is about 'x', not one of its runs"),
         (changed(claims__c1__figures=["g"]), "claim c1 names the unknown figure 'g'"),
         (changed(runs__r__origin={"published": ["K"]}), "origin does not say where"),
         (changed(study="other"), "the file is 'toy'"),
@@ -123,6 +124,17 @@ def test_each_run_says_what_it_is_at_desktop(tmp_path):
     absent = study_from(tmp_path, changed(runs__r__desktop=None))
     assert expand(absent, "r", Config(scale="desktop")) == {}
     assert expand(absent, "r", Config(scale="laptop"))
+
+
+def test_a_figure_is_off_where_the_runs_that_it_is_about_are(tmp_path):
+    other = STUDY["runs"]["r"] | {"desktop": None}
+    compared = STUDY["figures"]["f"] | {"runs": ["r", "o"]}
+    off = "f has no runs at this scale"
+    for about, why in ([], ""), (["r"], ""), (["o"], off), (["r", "o"], ""):
+        content = changed(runs__o=other, figures__f=compared | {"about": about})
+        study = study_from(tmp_path, content)
+        assert study.why_off("f", "desktop") == why and not study.why_off("f", "laptop")
+        assert set(study.at("desktop", []).figures) == (set() if why else {"f"})
 
 
 def test_seeds_overrides_and_grids_compose(tmp_path):

@@ -895,21 +895,6 @@ def test_on_real_images_the_mean_noise_is_five_percent_above(real_data, root, tm
     assert variance.semi_elasticity(images, sigma, 0.01).max() <= 1
 
 
-@pytest.mark.parametrize(
-    "figure",
-    [
-        "sigma_cifar10", "train_noise_ablation", "sigma_function_ablation", "mismatched_noise",
-        "optional_ddrs",
-    ],
-)  # fmt: skip
-def test_a_figure_whose_runs_are_left_out_is_empty(figure):
-    other = pd.DataFrame({"run": ["constant-sigma_b0.25"], "seed": [0], "image": [1.0]})
-    for measures in (pd.DataFrame(), other):
-        inputs = Inputs("idrs", figure, "desktop", "reconstructed", pd.DataFrame(), measures)
-        table = getattr(idrs, f"table_{figure}")(inputs)
-        assert table.empty and {"panel", "series", "scale", "seed"} <= set(table)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [True, False])
 def test_the_spread_over_classes_is_of_the_runs_on_more_images_where_there_are_any(own):

@@ -13,8 +13,8 @@ class Inputs:
     Attributes:
         study, figure, scale: where the table belongs.
         status: `published`, `scaled` or `reconstructed`.
-        histories: loss, fit and penalty by step; see `replica.training.runs.HISTORY`.
-        measures: metrics by snapshot, layer and side of the ReLU; see `replica.measures.runs`.
+        histories: loss, fit and penalty by step; see `replica.training.dufm.HISTORY`.
+        measures: metrics by snapshot, layer and side of the ReLU; see `replica.measures.dufm`.
     """
 
     study: str
@@ -63,11 +63,6 @@ def ran(inputs: Inputs, template: str) -> bool:
     if inputs.measures.empty:
         return False
     return template in {run.partition("-")[0] for run in inputs.measures["run"].unique()}
-
-
-def nothing(inputs: Inputs) -> pd.DataFrame:
-    """The table of a figure whose runs are not made at this scale: its columns, and no rows."""
-    return tidy(inputs, "", pd.DataFrame({"seed": pd.Series(dtype=int)}), "")
 
 
 def last_step(frame: pd.DataFrame) -> pd.DataFrame:

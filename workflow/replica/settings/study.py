@@ -96,6 +96,11 @@ class FigureSpec(Strict):
     shows: str = Field(description="what the paper shows there")
     place: str = Field(description="where it stands in the paper; empty if it is ours")
     runs: list[Name] = Field(default=[])
+    about: list[Name] = Field(
+        default=[],
+        description="those of its runs without which there is no figure, if not all of them: the "
+        "others are only compared with",
+    )
     reconstructed: str = Field(
         default="", description="what no source settles, in words printed on the plot"
     )
@@ -155,6 +160,8 @@ class StudySpec(Strict):
             for run in spec.runs:
                 if run not in self.runs:
                     raise ValueError(f"figure {figure} names the unknown run {run!r}")
+            if strangers := [run for run in spec.about if run not in spec.runs]:
+                raise ValueError(f"figure {figure} is about {strangers[0]!r}, not one of its runs")
         for claim, words in self.claims.items():
             for figure in words.figures:
                 if figure not in self.figures:
@@ -164,7 +171,8 @@ class StudySpec(Strict):
     def why_off(self, figure: str, scale: str) -> str:
         """Why a figure is not made at a scale unless it is asked for; "" where it is made."""
         spec = self.figures[figure]
-        if spec.runs and all(self.runs[run].settings(scale) is None for run in spec.runs):
+        needed = spec.about or spec.runs
+        if needed and all(self.runs[run].settings(scale) is None for run in needed):
             return f"{figure} has no runs at this scale"
         off = scale in spec.extra if isinstance(spec.extra, list) else spec.extra
         return f"{figure} {OFF_BY_DEFAULT}" if off else ""

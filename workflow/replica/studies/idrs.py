@@ -18,7 +18,7 @@ from scipy import stats
 
 from replica import drawing
 from replica.measures import certified
-from replica.measures.inputs import Inputs, nothing, ran, tidy
+from replica.measures.inputs import Inputs, ran, tidy
 from replica.provenance import stream_seed
 from replica.smoothing import certificates, noncentral
 from replica.verdicts import (
@@ -439,8 +439,6 @@ def _draw_ratios(ax: Axes, own: pd.DataFrame) -> None:
 
 def table_sigma_cifar10(inputs: Inputs) -> pd.DataFrame:
     """σ(x)/σ_b, distance and semi-elasticity by image."""
-    if not ran(inputs, "sigma_images"):
-        return nothing(inputs)
     return table_sigma_hist(inputs)
 
 
@@ -722,8 +720,6 @@ def draw_matched_sigma(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
 
 def table_train_noise_ablation(inputs: Inputs) -> pd.DataFrame:
     """σ(x) at σ_b = .25 for classifiers trained with σ_b, with a larger constant, with σ(x)."""
-    if not ran(inputs, "base_by_image"):
-        return nothing(inputs)
     names = {"base": "trained with σ_b", "base_alt": "trained with 1.05 σ_b",
              "base_by_image": "trained with σ(x)"}  # fmt: skip
     images = _certified(inputs)
@@ -742,8 +738,6 @@ def draw_train_noise_ablation(table: pd.DataFrame, published: pd.DataFrame) -> F
 
 def table_sigma_function_ablation(inputs: Inputs) -> pd.DataFrame:
     """σ(x) with one setting changed at a time."""
-    if not ran(inputs, "vary_k"):
-        return nothing(inputs)
     parts = []
     for setting, sign in {"k": "k", "rate": "r", "m": "m", "norm": "p"}.items():
         images = _certified(inputs)
@@ -765,8 +759,6 @@ def draw_sigma_function_ablation(table: pd.DataFrame, published: pd.DataFrame) -
 
 def table_mismatched_noise(inputs: Inputs) -> pd.DataFrame:
     """Certified at σ_b = .50 with classifiers trained at another noise."""
-    if not ran(inputs, "mismatched"):
-        return nothing(inputs)
 
     def name(row: Mapping) -> str:
         return f"trained at {row['train_sigma']:g}"
@@ -786,8 +778,6 @@ def draw_mismatched_noise(table: pd.DataFrame, published: pd.DataFrame) -> Figur
 
 def table_optional_ddrs(inputs: Inputs) -> pd.DataFrame:
     """DDRS naive and after its memory, constant and input-dependent noise, all at σ_b = .25."""
-    if not ran(inputs, "ascent"):
-        return nothing(inputs)
     rows = _certified(inputs)
     rows = rows[(rows["sigma_b"] == 0.25) & (rows["seed"] == 0)]
     rate = rows["rate"].max()
