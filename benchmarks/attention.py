@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from replica import costs, kinds
+from replica.attention.head_probes import probe
 from replica.attention.measures import language_model
-from replica.attention.probes import probe
 from replica.attention.tasks import Corpus, Task, batch_of, windows
 from replica.attention.training import loss
 from replica.kinds.attention import Probes, Rates

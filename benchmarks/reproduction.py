@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 TRAINING = ("train_run", "train_round", "certify")
 # Processes that are no jobs, by a word of their command line; the first that fits counts.
 OTHERS = {
-    "imports, once for all jobs": "replica.starter",
+    "imports, once for all jobs": "replica.fork_server",
     "report": "--report",
     "Snakemake": "snakemake",
     "launch": "replica",
@@ -81,7 +81,7 @@ def _name(process: psutil.Process) -> str | None:
 
 def _is_fork(process: psutil.Process) -> bool:
     parent = process.parent()
-    return parent is not None and "replica.starter" in parent.cmdline()
+    return parent is not None and "replica.fork_server" in parent.cmdline()
 
 
 def jobs(folder: Path) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from project import ROOT, copy_project
 from replica import artifacts
 from replica.settings.load import expand, load_studies
 from replica.settings.user import Config
-from replica.training import runs
+from replica.training import dufm
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 
@@ -126,7 +126,7 @@ def steps_for(seconds: float) -> int:
     took = []
     for _ in range(3):
         began = time.perf_counter()
-        runs.train_dufm(spec, job)
+        dufm.train_dufm(spec, job)
         took.append(time.perf_counter() - began)
     return int(4000 * seconds / min(took))
 
@@ -278,8 +278,9 @@ def test_after_the_end_of_everything_the_same_command_does_the_rest(project, fin
     done |= {path: path.read_bytes() for path in made()}
     before = len(jobs(project))
     finish(start(project, config=STUDY), project)
-    # What was left of the trainings, and the measures of the networks
-    assert len(jobs(project)) == before + 2
+    # The measures of the networks, and the trainings if the job that was cancelled had any left.
+    after = before + 1 + (len(made()) > len(done))
+    assert len(jobs(project)) == after
     for path, content in done.items():
         assert path.read_bytes() == content, f"{path.name} was made again"
     assert (project / "results/smoke/report.html").exists()
@@ -289,4 +290,4 @@ def test_after_the_end_of_everything_the_same_command_does_the_rest(project, fin
     for end in ("kill the head", "cancel the jobs"):
         tally(f"Slurm runs ended ({end}), finished by the same command, nothing made twice", 1)
     again = start(project, config=STUDY)
-    assert "Nothing to be done" in finish(again, project) and len(jobs(project)) == before + 2
+    assert "Nothing to be done" in finish(again, project) and len(jobs(project)) == after

@@ -150,7 +150,7 @@ def test_what_lies_exactly_on_the_boundary_is_no_sink(causal):
     margin=st.floats(0.1, 10),
 )  # fmt: skip
 def test_no_sink_has_a_smaller_operator_norm_than_the_bound(seed, n, d, m, margin):
-    X = sinks.random_bed(n, d, m, np.random.default_rng(seed))
+    X = sinks.random_tokens(n, d, m, np.random.default_rng(seed))
     solution = margins.minimum_norm(X, "sink", causal=False, margin=margin)
     bound = sinks.operator_norm_bound(X, margin)
     if solution.feasible:
@@ -185,19 +185,19 @@ def test_distinct_tokens_of_equal_norm_always_have_a_diagonal(seed, n, d, causal
     assert solution.frobenius <= d**0.5 / closest * (1 + 1e-6)
 
 
-def beds():
+def sets_of_tokens():
     for m in (0.0, 0.5, 1.0, 2.0):
         for n in (2, 4, 7):
-            yield sinks.orthonormal_bed(n, m)
+            yield sinks.orthonormal_tokens(n, m)
         for n in (6, 10, 14):
-            yield sinks.random_bed(n, 12, m, np.random.default_rng(n))
-    yield sinks.random_bed(16, 64, 0.5, np.random.default_rng(0))
+            yield sinks.random_tokens(n, 12, m, np.random.default_rng(n))
+    yield sinks.random_tokens(16, 64, 0.5, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_solutions_are_feasible_and_optimal(pattern, causal):
-    for X in beds():
+    for X in sets_of_tokens():
         for margin in (1.0, 4.9):
             solution = margins.minimum_norm(X, pattern, causal=causal, margin=margin)
             if not solution.feasible:
@@ -213,13 +213,13 @@ def test_solutions_are_feasible_and_optimal(pattern, causal):
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_largest_sets_of_the_study_are_solved(pattern):
-    X = sinks.random_bed(32, 64, 0.5, np.random.default_rng(0))
+    X = sinks.random_tokens(32, 64, 0.5, np.random.default_rng(0))
     solution = margins.minimum_norm(X, pattern, causal=True)
     assert margins.kkt_residual(solution, X, pattern, True, 1.0) < 1e-9
 
 
 def test_each_condition_of_optimality_is_noticed_alone():
-    X = sinks.random_bed(6, 8, 0.5, np.random.default_rng(3))
+    X = sinks.random_tokens(6, 8, 0.5, np.random.default_rng(3))
     good = margins.minimum_norm(X, "diagonal", causal=True)
     G = stacked(X, "diagonal", True)
 
@@ -267,7 +267,7 @@ def dual_cost(X, pattern, causal):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_dual_program_costs_the_same(pattern, causal):
-    for X in beds():
+    for X in sets_of_tokens():
         solution = margins.minimum_norm(X, pattern, causal=causal)
         if solution.feasible:
             assert solution.frobenius == pytest.approx(dual_cost(X, pattern, causal), rel=1e-6)
@@ -296,7 +296,7 @@ def test_sequential_quadratic_programming_ends_at_the_same_matrix(pattern, causa
 
 @given(seed=seeds, length=st.floats(1e-4, 1e4), margin=st.floats(1e-3, 1e3))
 def test_the_cost_grows_with_the_margin_and_falls_with_the_squared_length(seed, length, margin):
-    X = sinks.random_bed(5, 6, 1.0, np.random.default_rng(seed))
+    X = sinks.random_tokens(5, 6, 1.0, np.random.default_rng(seed))
     base = margins.minimum_norm(X, "sink", causal=True)
     other = margins.minimum_norm(length * X, "sink", causal=True, margin=margin)
     assert other.frobenius == pytest.approx(base.frobenius * margin / length**2, rel=1e-8)
@@ -321,9 +321,9 @@ def test_dependent_tokens_are_no_obstacle(seed, rank, causal):
 @pytest.mark.parametrize("causal", [True, False])
 def test_costly_margins_are_found_too(causal):
     """Tokens almost of one direction, and almost a token twice: 1e4 or more, not infeasible."""
-    X = sinks.random_bed(20, 24, 300.0, np.random.default_rng(1))
+    X = sinks.random_tokens(20, 24, 300.0, np.random.default_rng(1))
     if causal:
-        X = sinks.random_bed(20, 24, 0.0, np.random.default_rng(1))
+        X = sinks.random_tokens(20, 24, 0.0, np.random.default_rng(1))
         X[7] = X[3] + 1e-5 * X[0]
     X /= np.linalg.norm(X, axis=1).mean()
     solution = margins.minimum_norm(X, "diagonal", causal=causal)
@@ -494,8 +494,8 @@ def test_the_table_of_costs(n, m, sink):
 
 @pytest.mark.parametrize("m", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("n", [2, 3, 4, 7, 12])
-def test_the_solver_finds_the_costs_of_the_orthonormal_bed(n, m):
-    X = sinks.orthonormal_bed(n, m)
+def test_the_solver_finds_the_costs_of_the_orthonormal_tokens(n, m):
+    X = sinks.orthonormal_tokens(n, m)
     sink = margins.minimum_norm(X, "sink", causal=False, margin=2.5)
     diagonal = margins.minimum_norm(X, "diagonal", causal=False, margin=2.5)
     assert (sink.frobenius, sink.nuclear) == pytest.approx(sinks.sink_cost(n, m, 2.5), abs=1e-6)
@@ -512,7 +512,7 @@ def test_the_solver_finds_the_costs_of_the_orthonormal_bed(n, m):
 def test_the_causal_costs_without_a_common_direction(pattern, n, value):
     if value is not None:
         assert sinks.causal_cost(n, 1.0) == pytest.approx(value, abs=1e-6)
-    found = margins.minimum_norm(sinks.orthonormal_bed(n, 0.0), pattern, causal=True, margin=1.7)
+    found = margins.minimum_norm(sinks.orthonormal_tokens(n, 0.0), pattern, causal=True, margin=1.7)
     assert found.frobenius == pytest.approx(sinks.causal_cost(n, 1.7), abs=1e-6)
 
 
@@ -526,10 +526,10 @@ def test_two_causal_tokens_cost_the_same_either_way(seed, d, margin):
         assert found.frobenius == pytest.approx(margin / lengths, rel=1e-6)
 
 
-def test_the_random_bed_has_a_common_direction_of_its_length():
-    X = sinks.random_bed(500, 40, 2.0, np.random.default_rng(2))
+def test_random_tokens_have_a_common_direction_of_its_length():
+    X = sinks.random_tokens(500, 40, 2.0, np.random.default_rng(2))
     assert X.shape == (500, 40)
     assert np.linalg.norm(X.mean(axis=0)) == pytest.approx(2.0, abs=0.05)
-    assert np.linalg.norm(sinks.random_bed(9, 4, 0.0, np.random.default_rng(2)), axis=1) == (
+    assert np.linalg.norm(sinks.random_tokens(9, 4, 0.0, np.random.default_rng(2)), axis=1) == (
         pytest.approx(np.ones(9))
     )

@@ -13,7 +13,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from replica.kinds.multiobjective import ConvexFront, GaussianGroups, RandomRisks
-from replica.multiobjective import beds, probes
+from replica.multiobjective import probes, problems
 from replica.multiobjective.samples import (
     Accepted,
     Estimates,
@@ -123,8 +123,8 @@ def test_the_probability_grows_with_n_to_its_limit():
 @pytest.mark.parametrize("m", [1, 5, 50])
 @pytest.mark.parametrize("n", [30, 1000])
 def test_the_counter_example_is_as_bad_as_computed(n, m):
-    """Through the bed and its empirical Pareto sets, not through the counts."""
-    problem, stream = beds.counterexample(m, DELTA), generator(100 * m + n)
+    """Through the problem and its empirical Pareto sets, not through the counts."""
+    problem, stream = problems.counterexample(m, DELTA), generator(100 * m + n)
     optimal = pareto.non_dominated(problem.risks)
     assert optimal.tolist() == [True] + [False] * m
     bad = []
@@ -147,7 +147,7 @@ def test_the_counter_example_reaches_its_limit(m):
 
 @pytest.mark.parametrize("m", [1, 5, 50])
 def test_the_filter_leaves_no_bad_point_once_2c_is_below_a_half(m):
-    problem, stream = beds.counterexample(m, DELTA), generator(m)
+    problem, stream = problems.counterexample(m, DELTA), generator(m)
     optimal = pareto.non_dominated(problem.risks)
     last = math.ceil(8 * math.log(2 * (m + 1) * 2 / DELTA))
     bad = kept = 0
@@ -212,7 +212,7 @@ def test_a_product_is_no_scalarization_of_the_statement():
 
 
 def test_unit_weights_attain_the_bound():
-    problem = beds.problems(RandomRisks(kind="random", hypotheses=40, objectives=[3], scale=0.05),
+    problem = problems.problems(RandomRisks(kind="random", hypotheses=40, objectives=[3], scale=0.05),
                             DELTA, 0, generator(3))[0]  # fmt: skip
     found = problem.draw(50, generator(4))
     gap = np.abs(problem.risks - found.risks)
@@ -227,7 +227,7 @@ def test_unit_weights_attain_the_bound():
 
 
 def test_no_scalarization_exceeds_the_exact_maximum_and_more_weights_approach_it():
-    problem = beds.problems(RandomRisks(kind="random", hypotheses=40, objectives=[3], scale=0.05),
+    problem = problems.problems(RandomRisks(kind="random", hypotheses=40, objectives=[3], scale=0.05),
                             DELTA, 0, generator(3))[0]  # fmt: skip
     found = problem.draw(50, generator(4))
     uneven = Estimates(found.risks, np.array([0.1, 0.2, 0.3]), np.full(3, 50), math.nan)
@@ -245,7 +245,7 @@ def test_no_scalarization_exceeds_the_exact_maximum_and_more_weights_approach_it
 
 
 def test_the_excess_is_that_of_the_minimiser_of_the_estimates():
-    problem = beds.problems(RandomRisks(kind="random", hypotheses=30, objectives=[3], scale=0.05),
+    problem = problems.problems(RandomRisks(kind="random", hypotheses=30, objectives=[3], scale=0.05),
                             DELTA, 0, generator(3))[0]  # fmt: skip
     found, weights = (
         problem.draw(20, generator(4)),
@@ -324,7 +324,7 @@ def test_mirrored_classifiers_of_the_flat_bed_have_equal_errors():
 
 
 def drawn(name, count, seed, share=0.3):
-    """x, y, groups and the index of the offset, straight from the definition of a bed."""
+    """x, y, groups and the index of the offset, straight from the definition of a problem."""
     stream = generator(seed)
     if name == "groups":
         a = (stream.random(count) < share).astype(int)
@@ -567,7 +567,7 @@ def test_the_mean_of_the_largest_losses_is_that_of_its_definition(tail, n):
 
 
 @pytest.mark.parametrize("name", ["groups", "flat"])
-def test_samples_have_the_distribution_of_their_bed(name):
+def test_samples_have_the_distribution_of_their_problem(name):
     cells = gaussian.groups(0.3) if name == "groups" else gaussian.flat(2.5, 0.3)
     count = 100_000
     samples = drawn_samples(cells, count, generator(0))
@@ -661,17 +661,17 @@ def test_the_samples_needed_are_enough_in_a_simulation():
             assert held > 1 - DELTA - slack if size == n else held < 1 - DELTA + slack
 
 
-# --------------------------------------------------------------------------- test beds
+# --------------------------------------------------------------------------- test problems
 
 
 def test_the_risks_of_the_beds():
     j = np.arange(6)
     for s in (0, 0.1):
-        problem = beds.sloped(s, 5, DELTA)
+        problem = problems.sloped(s, 5, DELTA)
         assert problem.risks == pytest.approx(np.stack([0.4 + s * j / 5, j / 10], 1))
         assert pareto.non_dominated(problem.risks).tolist() == [True] + [False] * 5
     convex = ConvexFront(kind="convex", points=41, copies=3, scale=0.05)
-    problem = beds.problems(convex, DELTA, 0, generator(0))[0]
+    problem = problems.problems(convex, DELTA, 0, generator(0))[0]
     t = np.arange(41) / 40
     assert problem.risks[:41] == pytest.approx(0.1 + 0.4 * np.stack([t**2, (1 - t) ** 2], 1))
     assert pareto.non_dominated(problem.risks).tolist() == [True] * 41 + [False] * 123
@@ -680,8 +680,8 @@ def test_the_risks_of_the_beds():
 
 
 def test_the_random_class_has_the_same_law_in_all_objectives():
-    bed = RandomRisks(kind="random", hypotheses=4000, objectives=[1, 2, 7], scale=0.05)
-    few, more, most = beds.problems(bed, DELTA, 0, generator(0))
+    problem = RandomRisks(kind="random", hypotheses=4000, objectives=[1, 2, 7], scale=0.05)
+    few, more, most = problems.problems(problem, DELTA, 0, generator(0))
     assert most.risks.shape == (4000, 7) and most.risks.max() <= 1
     assert np.array_equal(few.risks, most.risks[:, :1])
     assert np.array_equal(more.risks, most.risks[:, :2])
@@ -696,8 +696,8 @@ def test_the_random_class_has_the_same_law_in_all_objectives():
     assert np.abs(sums - 2).min() < 1e-3
 
 
-def test_estimates_of_a_bed_are_binomial():
-    problem, stream = beds.sloped(0.1, 4, DELTA), generator(0)
+def test_estimates_of_a_problem_are_binomial():
+    problem, stream = problems.sloped(0.1, 4, DELTA), generator(0)
     found = np.array([problem.draw(20, stream).risks for _ in range(4000)])
     L = problem.risks[:, 0]
     assert np.array_equal(found[:, :, 1], np.tile(problem.risks[:, 1], (4000, 1)))
@@ -711,8 +711,8 @@ def test_estimates_of_a_bed_are_binomial():
     assert problem.draw(20, stream).C == pytest.approx([C, C])
 
 
-def test_on_the_level_bed_the_mean_backward_error_tends_to_a_quarter():
-    problem, stream, repeats = beds.sloped(0, 50, DELTA), generator(0), 1500
+def test_on_the_level_problem_the_mean_backward_error_tends_to_a_quarter():
+    problem, stream, repeats = problems.sloped(0, 50, DELTA), generator(0), 1500
     optimal = pareto.non_dominated(problem.risks)
     far = [probes.fronts(problem.risks, problem.draw(10**8, stream), optimal)[0][0]["e_bwd"]
            for _ in range(repeats)]  # fmt: skip
@@ -729,10 +729,10 @@ def small_problems():
                             shift=0.25, tail=0.3)  # fmt: skip
     pairs = GaussianGroups(kind="gaussian", shares=[0.3], objectives=ALL[:3], offsets=6,
                            by_group=True, shift=0.25)  # fmt: skip
-    made = {name: beds.problems(bed, DELTA, 3 * (name == "groups"), generator(0))[0] for name, bed in
+    made = {name: problems.problems(problem, DELTA, 3 * (name == "groups"), generator(0))[0] for name, problem in
             [("convex", convex), ("random", random), ("groups", groups), ("pairs", pairs)]}  # fmt: skip
-    return made | {"level": beds.sloped(0, 20, DELTA), "slope": beds.sloped(0.1, 20, DELTA),
-                   "ties": beds.counterexample(5, DELTA)}  # fmt: skip
+    return made | {"level": problems.sloped(0, 20, DELTA), "slope": problems.sloped(0.1, 20, DELTA),
+                   "ties": problems.counterexample(5, DELTA)}  # fmt: skip
 
 
 PROBLEMS = small_problems()

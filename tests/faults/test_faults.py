@@ -175,7 +175,10 @@ def test_a_job_that_was_killed_is_named_at_the_end(project, tally):
     process = trains(project)
     for job in psutil.Process(process.pid).children(recursive=True):
         # Forks have the command line of the server that they come from.
-        if "replica.starter" in job.cmdline() and "replica.starter" in job.parent().cmdline():
+        if (
+            "replica.fork_server" in job.cmdline()
+            and "replica.fork_server" in job.parent().cmdline()
+        ):
             job.kill()
     # An old report is not passed off as the new one.
     (project / "results/smoke/report.html").write_text("old")

@@ -15,11 +15,11 @@ from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import load_registry
 from replica.data.splits import Labelled, standardised
 from replica.kernels import metrics
-from replica.kernels.deep_heads import observe, train_deep_head
 from replica.kernels.deep_rfm import DRAWN, NoFeature, deep_rfm, train_deep_rfm, unit
 from replica.kernels.metrics import START
+from replica.kernels.observed_networks import observe, train_observed_network
 from replica.measures.inputs import Inputs
-from replica.models.deep_heads import build_deep_head, gradients_before_relu
+from replica.models.observed_networks import build_observed_network, gradients_before_relu
 from replica.settings.validation import validate_run
 from replica.studies import agop
 from replica.theory import rfm
@@ -32,7 +32,7 @@ from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
 RFM = dict(kind="deep_rfm", dataset="mixture", images=300, kernel="laplace", bandwidth=2.0,
            ridge=0.0, activation="relu", width=256, depth=4, drawn=3, mu=0.5, seeds=2,
            precision="float64")  # fmt: skip
-HEAD = dict(kind="deep_head", dataset="digits", images=200, layers=5, width=24, gain=0.3, lr=0.2,
+HEAD = dict(kind="observed_network", dataset="digits", images=200, layers=5, width=24, gain=0.3, lr=0.2,
             momentum=0.0, batch=32, epochs=2, every=1, seeds=2)  # fmt: skip
 CONV = {"kind": "conv", "channels": [4, 4]}
 
@@ -318,7 +318,7 @@ def test_cos_needs_its_scale_and_relu_has_none():
 
 
 def small_network(shape=(1, 8, 8), seed=0, **changes):
-    return build_deep_head(head_spec(**changes), shape, 10, seed).double()
+    return build_observed_network(head_spec(**changes), shape, 10, seed).double()
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -352,11 +352,11 @@ def test_without_a_gain_every_layer_starts_as_torch_starts_it():
 def test_what_is_observed_is_what_plain_formulas_give(cards):
     """NC1 at SVᵀΦ, the AGOP from per-sample Jacobians of the sub-network, and its correlation."""
     data = standardised(load(cards["digits"]), 150)
-    network = build_deep_head(head_spec(), (1, 8, 8), 10, 3)
+    network = build_observed_network(head_spec(), (1, 8, 8), 10, 3)
     spec = head_spec(epochs=1, every=1, seeds=1)
     kept = observe(network, data)
     states = {f"{e}/{k}": v[None].numpy() for e in (-1, 0, 1) for k, v in kept.items()}
-    table = metrics.measure_deep_head(
+    table = metrics.measure_observed_network(
         spec, states | {"seed": np.array([0])}, run="run", threads=1, card=None
     )
     network = network.double()
@@ -408,7 +408,7 @@ def test_what_is_observed_is_what_plain_formulas_give(cards):
     ],
 )  # fmt: skip
 def test_bodies_and_starts(body, shape, d, first_is_default):
-    network = build_deep_head(head_spec(body=body, width=512, gain=0.2), shape, 10, 0).eval()
+    network = build_observed_network(head_spec(body=body, width=512, gain=0.2), shape, 10, 0).eval()
     assert network.layers[0].in_features == d and len(network.layers) == 5
     assert network(torch.zeros(2, *shape)).shape == (2, 10)
     assert all(p.ndim > 1 or "body" in name for name, p in network.named_parameters())
@@ -426,20 +426,20 @@ def test_bodies_and_starts(body, shape, d, first_is_default):
 
 def test_images_are_needed_for_convolutions():
     with pytest.raises(ValueError, match="digits has no images, and conv needs them"):
-        build_deep_head(head_spec(body=CONV), (100,), 10, 0)
+        build_observed_network(head_spec(body=CONV), (100,), 10, 0)
 
 
 def test_a_training_is_the_plain_one_and_measured_when_the_paper_does(cards):
     """Momentum that begins anew is a new optimiser in each epoch; the first epoch counts as 0."""
     spec = head_spec(momentum=0.9, momentum_restarts=True, lr=0.05, seeds=1, epochs=4, every=2)
-    result = train_deep_head(spec, job(cards["digits"], seeds=(0,)))
+    result = train_observed_network(spec, job(cards["digits"], seeds=(0,)))
     epochs = sorted({int(name.split("/")[0]) for name in result.states if "/" in name})
     assert epochs == [-1, 0, 2, 4] and result.history["step"].tolist() == [0, 1, 2, 3, 4]
     data = standardised(load(cards["digits"]), 200)
     from replica.provenance import stream_seed
 
     names = ("agop", "run", 0)
-    network = build_deep_head(spec, (1, 8, 8), 10, stream_seed(*names, "start"))
+    network = build_observed_network(spec, (1, 8, 8), 10, stream_seed(*names, "start"))
     targets = F.one_hot(data.labels, 10).float() * 2 - 1
     seed = stream_seed(*names, "order")
     for name, value in observe(network, Labelled(data.inputs, data.labels, 10)).items():
@@ -471,12 +471,12 @@ def test_a_stopped_network_goes_on_bit_for_bit(cards, tmp_path):
             super().save(state)
             raise Stopped
 
-    whole = train_deep_head(spec, job(cards["digits"], seeds=(0,)))
+    whole = train_observed_network(spec, job(cards["digits"], seeds=(0,)))
     path = tmp_path / "state.safetensors"
     for _ in range(3):
         with pytest.raises(Stopped):
-            train_deep_head(spec, job(cards["digits"], (0,), Stopping(path, 0.0)))
-    resumed = train_deep_head(spec, job(cards["digits"], (0,), Checkpoint(path, 1e9)))
+            train_observed_network(spec, job(cards["digits"], (0,), Stopping(path, 0.0)))
+    resumed = train_observed_network(spec, job(cards["digits"], (0,), Checkpoint(path, 1e9)))
     assert set(whole.states) == set(resumed.states)
     assert all(torch.equal(whole.states[name], resumed.states[name]) for name in whole.states)
     assert whole.history.equals(resumed.history)
@@ -487,9 +487,9 @@ def test_the_notebook_is_drawn_beside_its_log(cards, root):
         batch_norm=True, gain=None, lr=0.005, momentum=0.9, momentum_restarts=True,
         weight_decay=5e-4, warm_up=True, seeds=1,
     )  # fmt: skip
-    result = train_deep_head(spec, job(cards["digits"], seeds=(0,)))
+    result = train_observed_network(spec, job(cards["digits"], seeds=(0,)))
     states = {name: value.numpy() for name, value in result.states.items()}
-    rows = metrics.measure_deep_head(spec, states, run="run", threads=1, card=None)
+    rows = metrics.measure_observed_network(spec, states, run="run", threads=1, card=None)
     table = agop.table_ext_notebook(
         Inputs("agop", "ext_notebook", "desktop", "reconstructed", result.history, rows)
     )

@@ -86,7 +86,7 @@ def test_cases_of_scaling_are_works_of_the_plan(bench):
     scaling = importlib.import_module("scaling")
     for case, prepare in scaling.CASES.items():
         small, large = (prepare(size, bench.CPU)[1] for size in (50, 100))
-        assert small.kind == large.kind in costs.SECONDS
+        assert small.kind == large.kind in costs.SECONDS_PER_UNIT
         assert large.amount > small.amount, case
 
 

@@ -28,7 +28,7 @@ def test_every_run_asks_for_something_sensible(studies, scale):
                 assert 500 < cost.mem_mb < most and 1 <= cost.threads <= 8
                 assert 5 <= cost.minutes <= 2 * 24 * 60
                 network = "resnet" in str(getattr(spec, "backbone", getattr(spec, "network", "")))
-                if spec.kind in ("low_data", "deep_head"):
+                if spec.kind in ("low_data", "observed_network"):
                     network = KINDS[spec.kind].is_large(spec)
                 if spec.kind in ("deep_rfm", "residual", "tradeoffs"):
                     # Their small networks are called so too.
@@ -94,20 +94,20 @@ def test_stages_of_active_learning_on_a_cluster(root):
     assert [plan.group(part) for part in stages] == [f"round{i}_gpu" for i in range(10)]
     minutes = [cost_of(part).minutes for part in stages]
     assert minutes == sorted(minutes) and minutes[-1] > minutes[0]
-    assert [part.before for part in stages] == [None, *stages[:-1]]
-    assert {part.base for part in stages} == {None}
+    assert [part.previous_stage for part in stages] == [None, *stages[:-1]]
+    assert {part.starts_from for part in stages} == {None}
     # What goes on from the weights of the stage before also needs its states.
     llal = plan.parts["fc_low_data", "llal", "seed3-stage4"]
-    assert llal.base is llal.before and llal.base.part == "seed3-stage3"
+    assert llal.starts_from is llal.previous_stage and llal.starts_from.part == "seed3-stage3"
     small = make_plan(root, {"scale": "laptop", "studies": ["fc_low_data"]})
     tuned = small.parts["fc_low_data", "fr_c101", "all"]
-    assert small.group(tuned) == "tuned_short" and small.group(tuned.base) == "short"
+    assert small.group(tuned) == "tuned_short" and small.group(tuned.starts_from) == "short"
     first = small.parts["fc_low_data", "llal_c101", "all-stage1"]
-    assert first.base.run == "pretraining" and first.before.part == "all-stage0"
+    assert first.starts_from.run == "pretraining" and first.previous_stage.part == "all-stage0"
     # At paper scale the weights are those of ImageNet: no pretraining, and another card.
     assert not [run for _, run, _ in plan.parts if run.startswith("pretraining")]
     part = plan.parts["fc_low_data", "fr_c101", "seed0"]
-    assert part.datasets == ["caltech101", "resnet18_imagenet"] and part.base is None
+    assert part.datasets == ["caltech101", "resnet18_imagenet"] and part.starts_from is None
 
 
 def test_a_pretraining_that_is_none_is_named(root):
@@ -131,12 +131,16 @@ def test_a_certification_on_a_cluster(root):
     small = make_plan(root, {"scale": "laptop", "studies": ["idrs"]})
     large = make_plan(root, {"scale": "paper", "studies": ["idrs"]})
     part = small.parts["idrs", "constant-sigma_b0.25", "all"]
-    assert small.group(part) == "certify_short" and small.group(part.base) == "short"
+    assert small.group(part) == "certify_short" and small.group(part.starts_from) == "short"
     assert small.resources(part)["gres"] == "" and part.seeds == (0, 1, 2)
     parts = [large.parts["idrs", "constant-sigma_b0.25", f"seed0-slice{i}"] for i in range(5)]
     assert {large.group(part) for part in parts} == {"certify_gpu"}
-    assert large.group(parts[0].base) == "gpu" and large.resources(parts[0])["gres"] == "gpu:1"
-    whole = training_cost(parts[0].spec.model_copy(update={"slices": 1}), 1, parts[0].base.spec)
+    assert (
+        large.group(parts[0].starts_from) == "gpu" and large.resources(parts[0])["gres"] == "gpu:1"
+    )
+    whole = training_cost(
+        parts[0].spec.model_copy(update={"slices": 1}), 1, parts[0].starts_from.spec
+    )
     assert cost_of(parts[0]).minutes < whole.minutes
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from project import copy_project, snakemake
 from replica import artifacts, estimates, provenance
 from replica.__main__ import main
-from replica.costs import SECONDS
+from replica.costs import SECONDS_PER_UNIT
 from replica.estimates import (
     BENCHMARKS,
     SHARED,
@@ -47,7 +47,7 @@ def test_sums_and_maxima_over_the_jobs_of_a_study(plans, scale):
     plan = plans[scale]
     table = study_table(job_table(plan, Rates())).set_index("study")
     assert list(table.index) == [*plan.studies, SHARED]
-    start = SECONDS["start"]
+    start = SECONDS_PER_UNIT["start"]
     for study in plan.studies:
         parts = [part for part in plan.parts.values() if part.study == study]
         others = [plan.generalization_cost(study, group) for group in plan.network_groups(study)]
@@ -56,7 +56,7 @@ def test_sums_and_maxima_over_the_jobs_of_a_study(plans, scale):
         local = 2 * len(plan.studies[study].figures) + 1
         on_gpu = on_cpu = 0.0
         for cost in costs:
-            seconds = cost.work.amount * SECONDS[cost.work.kind] + start
+            seconds = cost.work.amount * SECONDS_PER_UNIT[cost.work.kind] + start
             on_gpu += seconds * cost.gpu_slots / 4
             on_cpu += 0 if cost.gpu_slots else seconds * cost.threads
         on_cpu += sum(measuring_work(spec).seconds + start for spec in measured) + local * start
@@ -77,7 +77,7 @@ def test_more_is_asked_for_than_is_expected(plans, scale):
     plan = plans[scale]
     costs = [cost_of(part) for part in plan.parts.values()]
     costs += [plan.generalization_cost(s, g) for s in plan.studies for g in plan.network_groups(s)]
-    assert all(cost.work.kind in SECONDS and cost.work.amount > 0 for cost in costs)
+    assert all(cost.work.kind in SECONDS_PER_UNIT and cost.work.amount > 0 for cost in costs)
     assert all(cost.work.seconds < 60 * cost.minutes / 2 for cost in costs)
     assert all(cost.work.kind.endswith("GPU") == (cost.gpu_slots > 0) for cost in costs)
 
@@ -102,11 +102,11 @@ def write_rates(root, rates):
 
 def test_measured_rates_scale_the_hours(tmp_path, plans):
     assert rates_of(tmp_path) == Rates()
-    write_rates(tmp_path, {"token": SECONDS["token"] / 10, "unheard of": 1.0})
+    write_rates(tmp_path, {"token": SECONDS_PER_UNIT["token"] / 10, "unheard of": 1.0})
     rates = rates_of(tmp_path)
-    assert rates == Rates({"token": SECONDS["token"] / 10}, "a fast machine")
+    assert rates == Rates({"token": SECONDS_PER_UNIT["token"] / 10}, "a fast machine")
     stated, measured = (job_table(plans["laptop"], r) for r in (Rates(), rates))
-    start = SECONDS["start"] / 3600
+    start = SECONDS_PER_UNIT["start"] / 3600
     tokens = stated["kind"] == "token"
     assert tokens.any() and stated[~tokens].equals(measured[~tokens])
     expected = (stated[tokens]["cpu_hours"] - start) / 10 + start
@@ -116,7 +116,7 @@ def test_measured_rates_scale_the_hours(tmp_path, plans):
 
 def test_the_hours_say_what_they_rest_on(plans):
     plan = plans["paper"]
-    rates = Rates(dict(SECONDS), "a fast machine")
+    rates = Rates(dict(SECONDS_PER_UNIT), "a fast machine")
     said = " ".join(notes(job_table(plan, rates), rates))
     assert "100% of the GPU hours and 100% of the CPU hours as measured" in said
     assert "a fast machine" in said
@@ -128,7 +128,7 @@ def test_the_hours_say_what_they_rest_on(plans):
 # MB of states, of safetensors files alone, by study and kind at the laptop scale, as measured.
 MEASURED_MB = {
     ("agop", "deep_rfm"): 32.03,
-    ("agop", "deep_head"): 375.50,
+    ("agop", "observed_network"): 375.50,
     ("depth", "residual"): 24.02,
     ("dufm", "dufm"): 69.45,
     ("dufm", "network_head"): 13.93,
@@ -137,7 +137,7 @@ MEASURED_MB = {
     ("idrs", "certification"): 8.29,
     ("low_rank", "dufm"): 55.59,
     ("low_rank", "network_head"): 11.06,
-    ("mol", "risk_bed"): 24.42,
+    ("mol", "synthetic_risks"): 24.42,
     ("mol", "tradeoffs"): 2.00,
     ("sinks", "decoder"): 147.97,
     ("sinks", "random_attention"): 0.27,

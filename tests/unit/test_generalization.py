@@ -18,8 +18,7 @@ from replica import artifacts
 from replica.attention.training import train_decoder
 from replica.data.prepare import load, prepare_dataset
 from replica.data.registry import load_registry
-from replica.generalization import networks as adaptors
-from replica.generalization.networks import of_module, trained_networks
+from replica.generalization import trained_networks as adaptors
 from replica.generalization.table import (
     ALL,
     FEWEST,
@@ -31,19 +30,20 @@ from replica.generalization.table import (
     measure_networks,
     rank_correlations,
 )
+from replica.generalization.trained_networks import of_module, trained_networks
 from replica.kinds import KINDS, keeps_networks
 from replica.lowdata.training import pool_of, train_low_data, train_round
 from replica.measures import generalization as G
 from replica.models import decoder
-from replica.models.networks import training_samples
-from replica.multiobjective.networks import train_tradeoffs
+from replica.models.headed_networks import training_samples
+from replica.multiobjective.tradeoff_training import train_tradeoffs
 from replica.residual.samples import samples
 from replica.residual.training import train_residual
 from replica.settings.validation import validate_run
 from replica.smoothing.classifiers import measure_noisy_classifier, train_noisy_classifier
 from replica.training.checkpoint import Checkpoint
+from replica.training.dufm import train_network_head
 from replica.training.jobs import Job
-from replica.training.runs import train_network_head
 
 MLP = {"kind": "mlp", "widths": [64, 12, 8], "gain": 1.0}
 SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
@@ -543,8 +543,8 @@ def test_large_data_sets_are_cut_to_a_named_choice():
 
 
 def test_which_runs_keep_networks():
-    none = {"dufm", "certification", "deep_rfm", "deep_head", "beds", "random_attention",
-            "pretrained", "risk_bed"}  # fmt: skip
+    none = {"dufm", "certification", "deep_rfm", "observed_network", "synthetic_tokens", "random_attention",
+            "pretrained", "synthetic_risks"}  # fmt: skip
     assert not any(keeps_networks(KINDS[kind].spec.model_construct(kind=kind)) for kind in none)
     assert set(KINDS) == none | set(TRAIN)
     changes = [("low_data", {"keep_weights": False}), ("llal", {"active": {"query": "random"}})]
@@ -555,8 +555,8 @@ def test_which_runs_keep_networks():
 
 
 def test_runs_without_networks_are_an_error(cards):
-    spec = KINDS["deep_head"].spec.model_construct(kind="deep_head")
-    with pytest.raises(ValueError, match="Runs of kind deep_head keep no networks"):
+    spec = KINDS["observed_network"].spec.model_construct(kind="observed_network")
+    with pytest.raises(ValueError, match="Runs of kind observed_network keep no networks"):
         list(trained_networks(spec, {}, cards["digits"], "study", "run"))
 
 

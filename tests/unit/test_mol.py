@@ -17,7 +17,7 @@ from replica.kinds import measuring_minutes, training_cost
 from replica.measures.inputs import Inputs
 from replica.measures.tables import measure_table
 from replica.multiobjective import tradeoffs
-from replica.multiobjective.simulation import train_risk_bed
+from replica.multiobjective.simulation import train_synthetic_risks
 from replica.multiobjective.tradeoffs import measure_tradeoffs
 from replica.plan import make_plan, words
 from replica.settings.load import expand, load_studies
@@ -41,8 +41,8 @@ def table(figure, *frames):
     return getattr(mol, f"table_{figure}")(inputs)
 
 
-def rows_of(probe, run, bed, rows, **facts):
-    return pd.DataFrame(rows).assign(probe=probe, run=run, bed=bed, **facts)
+def rows_of(probe, run, problem, rows, **facts):
+    return pd.DataFrame(rows).assign(probe=probe, run=run, problem=problem, **facts)
 
 
 def first_seeds(share):
@@ -53,11 +53,11 @@ def first_seeds(share):
 # ----------------------------------------------------------------- claims on hand-made tables
 
 
-def uniform(above=0, law=np.log, beds=8, where="groups", seeds=SEEDS):
+def uniform(above=0, law=np.log, problems=8, where="groups", seeds=SEEDS):
     """So many samples of one case of a run are above the bound; n* grows with N by a law."""
 
-    def deviations(run, bed, N, n, objective="all", factor=1.0):
-        return rows_of("deviations", run, bed, [
+    def deviations(run, problem, N, n, objective="all", factor=1.0):
+        return rows_of("deviations", run, problem, [
             {"objective": objective, "n": n, "n_obj": N, "seed": seed, "hypotheses": 400,
              "max_dev": 0.1 * factor, "bound": 0.2, "bound_vc": 0.3, "bound_rademacher": 0.4,
              "violated": float(run == where and n in (SIZES[1], 1000) and seed < above)}
@@ -71,9 +71,9 @@ def uniform(above=0, law=np.log, beds=8, where="groups", seeds=SEEDS):
         parts.append(deviations("random_many", "random", N, 1000, factor=factor))
     parts[-1]["bound"] = 0.24
     stream = np.random.default_rng(0)
-    sizes = [{"n_obj": N, "needed": round(300 + 40 * law(N) + stream.normal()), "n": 0, "seed": bed,
+    sizes = [{"n_obj": N, "needed": round(300 + 40 * law(N) + stream.normal()), "n": 0, "seed": problem,
               "hypotheses": 400, "tolerance": 0.1}
-             for bed in range(beds) for N in (1, 2, 5, 10, 20, 50)]  # fmt: skip
+             for problem in range(problems) for N in (1, 2, 5, 10, 20, 50)]  # fmt: skip
     parts.append(rows_of("sample_size", "random_many", "random", sizes))
     return {"rec_b1_uniform": table("rec_b1_uniform", *parts)}
 
@@ -124,8 +124,8 @@ def test_c9():
         sizes = tables["rec_b1_uniform"].query("panel == 'sizes' and seed == 0")
         assert mol._line_fit(np.log(sizes["n_obj"]), sizes["needed"])[2] > 0.75
         assert mol.claim_c9(tables).verdict == FAILS, name
-    # Four beds are too few for any order of signs to be rarer than 5 %.
-    assert mol.claim_c9(uniform(beds=4)).verdict == UNDECIDABLE
+    # Four problems are too few for any order of signs to be rarer than 5 %.
+    assert mol.claim_c9(uniform(problems=4)).verdict == UNDECIDABLE
     # What does not grow, or only by noise, is no growth like log N.
     assert mol.claim_c9(uniform(law=lambda N: -np.log(N))).verdict == FAILS
     assert mol.claim_c9(uniform(law=lambda N: 0 * N)).verdict != HOLDS
@@ -202,10 +202,10 @@ def test_c3():
 def minimised(above=0, one=False, outside=True):
     """One weight, or all, is above the bound in so many samples of one n, outside of R1 or not."""
     parts, bounds = [], []
-    for run, bed in (("random_class", "random"), ("groups", "gaussian")):
+    for run, problem in (("random_class", "random"), ("groups", "gaussian")):
         rows, deviations = [], []
         for n, seed in itertools.product(SIZES, SEEDS):
-            here = n == 1024 and seed < above and bed == "gaussian"
+            here = n == 1024 and seed < above and problem == "gaussian"
             head = {"n": n, "seed": seed, "n_obj": 3, "hypotheses": 400}
             deviations.append({**head, "objective": "all", "max_dev": 0.1, "bound": 0.2,
                                "violated": float(here and outside)})  # fmt: skip
@@ -214,8 +214,8 @@ def minimised(above=0, one=False, outside=True):
                 bad = here and (w == 0 or not one)
                 rows.append({**head, "family": family, "weight_id": w, "excess": excess,
                              "bound": 0.9 * excess if bad else 2.0})  # fmt: skip
-        parts.append(rows_of("excess", run, bed, rows))
-        bounds.append(rows_of("deviations", run, bed, deviations))
+        parts.append(rows_of("excess", run, problem, rows))
+        bounds.append(rows_of("deviations", run, problem, deviations))
     others = rows_of("deviations", "random_many", "random", deviations)
     sizes = rows_of("sample_size", "random_many", "random",
                     [{"n_obj": 1, "needed": 9, "n": 0, "seed": 0, "hypotheses": 4}])  # fmt: skip
@@ -249,26 +249,26 @@ FRONTS = [("front_groups", "gaussian", None), ("front_convex", "convex", None),
 
 
 def fronts(p_hat=None, change=None):
-    """Distances as they should be; `change` alters the row of a bed, slope, n and seed."""
+    """Distances as they should be; `change` alters the row of a problem, slope, n and seed."""
     parts = []
-    for run, bed, s in FRONTS:
-        rows, flat = [], bed == "flat" or s == 0
+    for run, problem, s in FRONTS:
+        rows, flat = [], problem == "flat" or s == 0
         for n, seed in itertools.product(SIZES, SEEDS):
             fall = (64 / n) ** 0.5
             row = {"n": n, "seed": seed, "n_obj": 2, "hypotheses": 50, "filtered": 0.0,
-                   "e_fwd": 0.0 if bed == "slope" else 0.2 * fall,
+                   "e_fwd": 0.0 if problem == "slope" else 0.2 * fall,
                    "e_bwd": 0.25 if flat else (0.6 if s == 0.01 else 0.3) * fall, "e_two": 0.3, "weak_violation": 0.0,
                    "two_c": 0.5 * fall, "kept": 3, "event": 1.0}  # fmt: skip
             if change is not None:
-                row |= change(bed, s, n, seed) or {}
+                row |= change(problem, s, n, seed) or {}
             row["violation"] = max(0.0, row["e_fwd"] - row["two_c"])
             # The filtered front decides no claim.
             rows += [row, {**row, "filtered": 1.0, "e_fwd": 1.0, "weak_violation": 1.0}]
         facts = {} if s is None else {"slope": s, "m": 50}
-        parts.append(rows_of("fronts", run, bed, rows, **facts))
+        parts.append(rows_of("fronts", run, problem, rows, **facts))
         points = [{"n": n, "seed": 0, "n_obj": 2, "hypotheses": 50, "kind": kind, "h": 1.0,
                    "l1": 0.2, "l2": 0.3} for n in SIZES for kind in ("true", "found", "estimated")]  # fmt: skip
-        parts.append(rows_of("points", run, bed, points, **facts))
+        parts.append(rows_of("points", run, problem, points, **facts))
     bad = []
     for m, n in itertools.product((1, 5, 50), (100, 10**6)):
         limit = m / (m + 1)
@@ -284,10 +284,10 @@ def fronts(p_hat=None, change=None):
 
 
 def changed(own, share=1.0, **values):
-    """Values, numbers or functions of n, of the rows of one bed (and slope)."""
+    """Values, numbers or functions of n, of the rows of one problem (and slope)."""
 
-    def change(bed, s, n, seed):
-        if own in (bed, (bed, s)) and seed < first_seeds(share):
+    def change(problem, s, n, seed):
+        if own in (problem, (problem, s)) and seed < first_seeds(share):
             return {key: v(n) if callable(v) else v for key, v in values.items()}
         return None
 
@@ -305,13 +305,13 @@ def test_c5():
     assert (
         "0 throughout on G3 slopes, s = 0, G3 slopes, s = 0.01, G3 slopes, s = 0.1;" in found.detail
     )
-    for bed in ("gaussian", "convex", "flat"):
+    for problem in ("gaussian", "convex", "flat"):
         # Outside of R1, at one n; of 24 cases it takes eight of 40.
         for share, verdict in ((0.175, HOLDS), (0.2, FAILS)):
-            above = fronts(change=at_256(changed(bed, share=share, two_c=1e-4, event=0.0)))
-            assert mol.claim_c5(above).verdict == verdict, bed
+            above = fronts(change=at_256(changed(problem, share=share, two_c=1e-4, event=0.0)))
+            assert mol.claim_c5(above).verdict == verdict, problem
         # Within C a single one is a mistake.
-        within = fronts(change=at_256(changed(bed, share=0.025, two_c=1e-4)))
+        within = fronts(change=at_256(changed(problem, share=0.025, two_c=1e-4)))
         found = mol.claim_c5(within)
         assert found.verdict == FAILS and "in 1 of the 960 samples" in found.detail
 
@@ -340,7 +340,7 @@ def test_c6():
         # A bound that is not yet below what e← stays at tells nothing.
         with pytest.raises(Undecided, match=r"2C is 0\.30"):
             mol.claim_c6(fronts(change=changed(own, two_c=0.3)))
-    # What happens on beds without a flat part is no part of it.
+    # What happens on problems without a flat part is no part of it.
     assert mol.claim_c6(fronts(change=changed("convex", e_bwd=power(2)))).verdict == HOLDS
     far = fronts()
     exact = far["rec_b6_counterexample"]
@@ -387,14 +387,14 @@ def test_c8():
 
 def at_256(change):
     """The same at n = 256 alone."""
-    return lambda bed, s, n, seed: change(bed, s, n, seed) if n == 256 else None
+    return lambda problem, s, n, seed: change(problem, s, n, seed) if n == 256 else None
 
 
 def noise(own):
-    """e← of a bed is that of one sample in ten, times ten at some n: a slope that is not known."""
+    """e← of a problem is that of one sample in ten, times ten at some n: a slope that is not known."""
 
-    def change(bed, s, n, seed):
-        if bed != own:
+    def change(problem, s, n, seed):
+        if problem != own:
             return None
         return {"e_bwd": 0.3 * (64 / n) ** 0.3 * (10.0 if (seed + n // 64) % 20 == 0 else 0.01)}
 
@@ -402,12 +402,16 @@ def noise(own):
 
 
 @pytest.mark.slow
-def test_a_bed_that_is_missing_decides_nothing():
-    for claim, bed in ((mol.claim_c8, "convex"), (mol.claim_c6, "flat"), (mol.claim_c5, "slope")):
+def test_a_problem_that_is_missing_decides_nothing():
+    for claim, problem in (
+        (mol.claim_c8, "convex"),
+        (mol.claim_c6, "flat"),
+        (mol.claim_c5, "slope"),
+    ):
         tables = fronts()
         frame = tables["rec_b5_fronts"]
-        left = tables | {"rec_b5_fronts": frame[frame["bed"] != bed]}
-        with pytest.raises(Undecided, match="no fronts of " + mol.BEDS[bed]):
+        left = tables | {"rec_b5_fronts": frame[frame["problem"] != problem]}
+        with pytest.raises(Undecided, match="no fronts of " + mol.PROBLEMS[problem]):
             claim(left)
     # Without the rung s = 0 the ladder has no flat part.
     tables = fronts()
@@ -434,7 +438,7 @@ def runs_at(root, scale):
 def trained(spec, run, seeds=None):
     seeds = tuple(range(spec.seeds)) if seeds is None else seeds
     job = Job("mol", run, seeds, Checkpoint(None), torch.device("cpu"), 1)
-    result = train_risk_bed(spec, job)
+    result = train_synthetic_risks(spec, job)
     states = {name: value.numpy() for name, value in result.states.items()}
     assert result.history.empty
     return measure_table(spec, states, run=run, threads=1, card=None)
@@ -457,9 +461,9 @@ def test_an_interrupted_run_ends_as_the_undisturbed_one(root, tmp_path):
         "mol", "front_groups", tuple(range(spec.seeds)), Stopped(path), torch.device("cpu"), 1
     )
     with pytest.raises(SystemExit):
-        train_risk_bed(spec, job)
+        train_synthetic_risks(spec, job)
     again = dataclasses.replace(job, checkpoint=Checkpoint(path))
-    states = {name: v.numpy() for name, v in train_risk_bed(spec, again).states.items()}
+    states = {name: v.numpy() for name, v in train_synthetic_risks(spec, again).states.items()}
     found = measure_table(spec, states, run="front_groups", threads=1, card=None)
     pd.testing.assert_frame_equal(found, whole)
 
@@ -471,12 +475,14 @@ def test_more_samples_than_images_are_refused():
 
 @pytest.fixture(scope="module")
 def smoke(root):
-    """The tables of all beds of the smoke scale, through the states of their jobs."""
+    """The tables of all problems of the smoke scale, through the states of their jobs."""
     specs = runs_at(root, "smoke")
-    return {run: trained(spec, run) for run, spec in specs.items() if spec.kind == "risk_bed"}
+    return {
+        run: trained(spec, run) for run, spec in specs.items() if spec.kind == "synthetic_risks"
+    }
 
 
-def test_every_bed_gives_the_rows_of_its_probes(smoke, root):
+def test_every_problem_gives_the_rows_of_its_probes(smoke, root):
     for run, spec in runs_at(root, "smoke").items():
         if run not in smoke:
             continue
@@ -485,7 +491,7 @@ def test_every_bed_gives_the_rows_of_its_probes(smoke, root):
         for probe in set(spec.probes) - {"bad", "sample_size"}:
             own = rows[rows["probe"] == probe]
             assert set(own["n"]) == set(spec.n) and set(own["seed"]) == set(range(spec.seeds)), run
-        assert (rows["bed"] == spec.bed.kind).all() and (rows["delta"] == spec.delta).all()
+        assert (rows["problem"] == spec.problem.kind).all() and (rows["delta"] == spec.delta).all()
         deviations = rows[rows["probe"] == "deviations"]
         if len(deviations):
             violated = deviations["max_dev"] > deviations["bound"]
@@ -506,7 +512,7 @@ def test_the_row_of_all_objectives_is_the_worst_of_them(smoke):
         assert (rows[column].notna() == (rows["objective"] == "error")).all()
 
 
-# Which settings of a bed are cheap enough to be run twice here.
+# Which settings of a problem are cheap enough to be run twice here.
 SMALL = {
     "random": {"kind": "random", "hypotheses": 10, "objectives": [1, 2], "scale": 0.05},
     "gaussian": {"kind": "gaussian", "shares": [0.5, 0.02], "objectives": ["error", "dp_gap"],
@@ -519,19 +525,19 @@ SMALL = {
 PROBES = ["deviations", "scalarizations", "excess", "fronts"]
 
 
-def bed_spec(kind, **changes):
-    values = {"kind": "risk_bed", "bed": SMALL[kind], "n": [10, 40], "delta": 0.05,
+def synthetic(kind, **changes):
+    values = {"kind": "synthetic_risks", "problem": SMALL[kind], "n": [10, 40], "delta": 0.05,
               "probes": PROBES, "scalarizations": 20, "minimised": 3, "seeds": 2}  # fmt: skip
     return validate_run(values | changes, "a run")
 
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_more_seeds_change_no_row_of_those_before(kind):
-    few, more = (trained(bed_spec(kind, seeds=seeds), "run") for seeds in (2, 4))
+    few, more = (trained(synthetic(kind, seeds=seeds), "run") for seeds in (2, 4))
     both = more[more["seed"] < 2].reset_index(drop=True)
     pd.testing.assert_frame_equal(few, both)
     assert set(more["seed"]) == set(range(4))
-    later = trained(bed_spec(kind, seeds=2), "run", seeds=(2, 3))
+    later = trained(synthetic(kind, seeds=2), "run", seeds=(2, 3))
     rest = more[(more["seed"] >= 2)].reset_index(drop=True)
     later = later[later["probe"] != "points"].reset_index(drop=True)
     pd.testing.assert_frame_equal(later[rest.columns], rest, check_dtype=False)
@@ -541,7 +547,7 @@ def test_more_seeds_change_no_row_of_those_before(kind):
 
 
 def test_samples_of_a_size_do_not_depend_on_the_other_sizes():
-    one, two = (trained(bed_spec("gaussian", n=n), "run") for n in ([10], [10, 40]))
+    one, two = (trained(synthetic("gaussian", n=n), "run") for n in ([10], [10, 40]))
     for probe in ("deviations", "fronts", "excess"):
         rows = [
             t[(t["probe"] == probe) & (t["n"] == 10)].reset_index(drop=True) for t in (one, two)
@@ -608,42 +614,42 @@ def test_every_run_asks_for_something_sensible(root, scale):
 
 GAUSSIAN = SMALL["gaussian"]
 WRONG = [
-    ({"bed": {**GAUSSIAN, "objectives": ["errors"]}}, "errors"),
-    ({"bed": {**GAUSSIAN, "shares": [0.0]}}, "shares"),
-    ({"bed": {**GAUSSIAN, "shares": []}}, "shares"),
-    ({"bed": {**GAUSSIAN, "offsets": 1}}, "offsets"),
-    ({"bed": {**GAUSSIAN, "tail": 0}}, "tail"),
-    ({"bed": {**GAUSSIAN, "kind": "gauss"}}, "gauss"),
-    ({"bed": {**SMALL["random"], "hypothesis": 3}}, "did you mean hypotheses"),
-    ({"bed": {**SMALL["slope"], "ladders": [{"s": -1, "m": 3}]}}, "s = -1"),
-    ({"bed": {**SMALL["counterexample"], "m": [0]}}, "m"),
+    ({"problem": {**GAUSSIAN, "objectives": ["errors"]}}, "errors"),
+    ({"problem": {**GAUSSIAN, "shares": [0.0]}}, "shares"),
+    ({"problem": {**GAUSSIAN, "shares": []}}, "shares"),
+    ({"problem": {**GAUSSIAN, "offsets": 1}}, "offsets"),
+    ({"problem": {**GAUSSIAN, "tail": 0}}, "tail"),
+    ({"problem": {**GAUSSIAN, "kind": "gauss"}}, "gauss"),
+    ({"problem": {**SMALL["random"], "hypothesis": 3}}, "did you mean hypotheses"),
+    ({"problem": {**SMALL["slope"], "ladders": [{"s": -1, "m": 3}]}}, "s = -1"),
+    ({"problem": {**SMALL["counterexample"], "m": [0]}}, "m"),
     ({"n": [0]}, "n"),
     ({"delta": 1}, "delta"),
     ({"probes": []}, "probes"),
     ({"probes": ["front"]}, "front"),
     # Combinations that no code computes.
-    ({"bed": {**GAUSSIAN, "by_group": True}}, "angles"),
-    ({"bed": {**GAUSSIAN, "angles": 1, "by_group": True, "objectives": ["cvar"]}}, "cvar"),
+    ({"problem": {**GAUSSIAN, "by_group": True}}, "angles"),
+    ({"problem": {**GAUSSIAN, "angles": 1, "by_group": True, "objectives": ["cvar"]}}, "cvar"),
     ({"probes": ["bad"]}, "bad"),
     ({"probes": ["sample_size"]}, "sample_size"),
-    ({"bed": SMALL["random"], "signs": 3, "probes": ["deviations"]}, "signs"),
-    ({"bed": {**GAUSSIAN, "objectives": ["error", "error"]}}, "objectives"),
+    ({"problem": SMALL["random"], "signs": 3, "probes": ["deviations"]}, "signs"),
+    ({"problem": {**GAUSSIAN, "objectives": ["error", "error"]}}, "objectives"),
 ]
 
 
 @pytest.mark.parametrize(("change", "word"), WRONG)
 def test_wrong_settings_are_one_sentence(change, word):
     with pytest.raises(ConfigError) as caught:
-        bed_spec("gaussian", **change)
+        synthetic("gaussian", **change)
     message = str(caught.value)
     assert message.startswith("a run") and "\n" not in message and word in message, message
 
 
 def test_settings_that_make_sense_together_are_accepted():
-    bed_spec("gaussian", bed={**GAUSSIAN, "angles": 1, "by_group": True})
-    bed_spec("gaussian", bed={**GAUSSIAN, "objectives": ["cvar"]}, signs=3)
-    bed_spec("counterexample", probes=["bad", "fronts"])
-    bed_spec("random", probes=["sample_size"])
+    synthetic("gaussian", problem={**GAUSSIAN, "angles": 1, "by_group": True})
+    synthetic("gaussian", problem={**GAUSSIAN, "objectives": ["cvar"]}, signs=3)
+    synthetic("counterexample", probes=["bad", "fronts"])
+    synthetic("random", probes=["sample_size"])
 
 
 # --------------------------------------------------------------------------- trade-offs

@@ -811,7 +811,7 @@ def test_what_a_data_set_does_not_hold_is_said(tmp_path):
 def test_runs_say_that_a_data_set_is_of_another_kind(tmp_path, root):
     from replica.data import words
     from replica.data.splits import labelled, standardised
-    from replica.models.networks import training_samples
+    from replica.models.headed_networks import training_samples
 
     texts = prepared(tmp_path, "text_table", labelled_texts([0, 1, 1, 0]), classes=2)
     digits = load_registry(root / "config/datasets.yaml")["digits"]

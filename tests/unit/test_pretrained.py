@@ -18,7 +18,7 @@ from replica.attention.pretrained import (
     observe,
     texts_as_tokens,
 )
-from replica.attention.probing import train_pretrained
+from replica.attention.pretrained_runs import train_pretrained
 from replica.data.prepare import prepare_dataset
 from replica.data.registry import DatasetEntry
 from replica.measures import patterns

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from replica.attention import beds, probes
+from replica.attention import head_probes, synthetic
 from replica.attention.measures import (
     at_step,
     explained,
@@ -84,7 +84,7 @@ def row(table, **values):
 
 def test_tokens_are_of_their_kind(text):
     _, model = model_of(spec_of(), text)
-    natural, drawn, repeated = (model.tokens(kind, 12, 5) for kind in probes.INPUTS)
+    natural, drawn, repeated = (model.tokens(kind, 12, 5) for kind in head_probes.INPUTS)
     assert all(
         x.shape == (5, 12) and (x[:, 0] == text.bos).all() for x in (natural, drawn, repeated)
     )
@@ -100,13 +100,13 @@ def test_tokens_are_of_their_kind(text):
 def test_rates_count_texts_above_the_thresholds(text):
     spec = spec_of(attention="relu")
     params, model = model_of(spec, text)
-    table = probes.rates(model, Rates(texts=30, lengths=[6, 12]))
+    table = head_probes.rates(model, Rates(texts=30, lengths=[6, 12]))
     assert len(table) == 3 * 2 * 5 * 2 * 3 * 2
     A = maps(params, spec, model.tokens("random", 12, 30))[1].A[1, :, 0]
     A = A / A.sum(-1, keepdim=True).clamp(min=1e-300)
     alpha = torch.stack([sum(A[:, t, 0] for t in range(12)) / 12]).squeeze(0)
     delta = torch.stack([A[:, t, t] for t in range(1, 12)]).mean(0)
-    for epsilon in probes.EPSILONS:
+    for epsilon in head_probes.EPSILONS:
         found = row(table, input="random", T=12, layer=2, head=1, seed=1, eps=epsilon)
         assert found["alpha1"] == pytest.approx(alpha.mean().item())
         assert found["sink_rate"] == pytest.approx((alpha > epsilon).double().mean().item())
@@ -116,7 +116,7 @@ def test_rates_count_texts_above_the_thresholds(text):
 def test_switches_are_norms_of_outputs(text):
     spec = spec_of()
     params, model = model_of(spec, text)
-    table = probes.switches(model, 12, 5)
+    table = head_probes.switches(model, 12, 5)
     seen = maps(params, spec, model.tokens("natural", 12, 5))[2]
     # Output of head 2 by its own rows of W_O.
     own = params["O"][:, 2, 4:]
@@ -133,7 +133,7 @@ def test_switches_are_norms_of_outputs(text):
 def test_interventions_change_one_head_or_a_layer(text):
     spec = spec_of()
     params, model = model_of(spec, text)
-    table = probes.interventions(model, 12, 4)
+    table = head_probes.interventions(model, 12, 4)
     assert len(table) == 3 * 3 * 4 * 2
     tokens = model.tokens("natural", 12, 4)
 
@@ -152,7 +152,7 @@ def test_interventions_change_one_head_or_a_layer(text):
     assert found == pytest.approx(wanted, abs=1e-12)
     # All four, for a head of a layer and for the whole of it, by the weights that they say.
     for head, chosen in [(2, [1]), (0, [0, 1])]:
-        for kind in probes.CHANGES:
+        for kind in head_probes.CHANGES:
 
             def edit(number, A, kind=kind, chosen=chosen):
                 A = A.clone()
@@ -184,7 +184,7 @@ def test_interventions_change_one_head_or_a_layer(text):
 def test_alignment_is_that_of_each_text(text):
     spec = spec_of()
     params, model = model_of(spec, text)
-    table = probes.alignment(model, 12, 4)
+    table = head_probes.alignment(model, 12, 4)
     tokens = model.tokens("natural", 12, 4)
     seen = maps(params, spec, tokens)[1]
     found = row(table, seed=1, layer=2, head=2, text=3)
@@ -212,13 +212,13 @@ def test_alignment_is_that_of_each_text(text):
 
 def test_rotated_queries_are_not_linear_and_have_no_projected_margin(text):
     _, model = model_of(spec_of(positions="rotary"), text)
-    assert "margin_projected" not in probes.alignment(model, 12, 2)
+    assert "margin_projected" not in head_probes.alignment(model, 12, 2)
 
 
 def test_smoothing_variants(text):
     spec = spec_of()
     params, model = model_of(spec, text)
-    table = probes.smoothing(model, 12, 3)
+    table = head_probes.smoothing(model, 12, 3)
     assert len(table) == 11 * 2 * 3 * 2 * 3
     seen = maps(params, spec, model.tokens("natural", 12, 3))[0]
     A, V, x = seen.A[1, 1, 1].numpy(), seen.values[1, 1, 1].numpy(), seen.residual[1, 1].numpy()
@@ -245,7 +245,7 @@ def test_smoothing_variants(text):
 def test_costs_are_those_of_the_tokens_that_a_layer_reads(text):
     spec = spec_of()
     params, model = model_of(spec, text)
-    table = probes.costs(model, Costs(texts=2, n=[3, 5]))
+    table = head_probes.costs(model, Costs(texts=2, n=[3, 5]))
     assert len(table) == 2 * 3 * 2 * 2 * 2
     X = maps(params, spec, model.tokens("natural", 5, 2))[2].inputs[0, 1].numpy()
     for n, pattern in itertools.product((3, 5), ("sink", "diagonal")):
@@ -258,7 +258,7 @@ def test_costs_are_those_of_the_tokens_that_a_layer_reads(text):
 
 def test_a_changed_token_reaches_only_what_comes_after(text):
     _, model = model_of(spec_of(), text)
-    table = probes.spread(model, 12, 8)
+    table = head_probes.spread(model, 12, 8)
     assert set(table["ablation"]) == {"none", "no_bos", "sinks"}
     before = table[table["position"] <= 3]
     assert (before["delta_norm"] == 0).all()
@@ -271,14 +271,14 @@ def test_a_changed_token_reaches_only_what_comes_after(text):
 def test_without_bos_there_is_no_text_to_take_it_from(text):
     _, model = model_of(spec_of(task={"kind": "text", "bos": False}), text)
     assert model.plain is None
-    assert set(probes.spread(model, 12, 4)["ablation"]) == {"none", "sinks"}
+    assert set(head_probes.spread(model, 12, 4)["ablation"]) == {"none", "sinks"}
 
 
 def test_the_ablation_of_sinks_switches_those_heads_off(text):
     spec = spec_of()
     params, model = model_of(spec, text)
     tokens = model.tokens("natural", 12, 8)
-    chosen = probes.strongest_sinks(model, tokens)
+    chosen = head_probes.strongest_sinks(model, tokens)
     changed = {name: value.clone() for name, value in params.items()}
     for s, l, h in chosen.nonzero().tolist():
         changed["O"][s, l, 4 * h : 4 * h + 4] = 0
@@ -288,7 +288,7 @@ def test_the_ablation_of_sinks_switches_those_heads_off(text):
     streams = [maps(changed, spec, x[different])[2].residual for x in (tokens, other)]
     moved = (streams[0] - streams[1]).norm(dim=-1)
     moved = (moved / streams[0].norm(dim=-1).mean(-1, keepdim=True)).mean(1)
-    table = probes.spread(model, 12, 8)
+    table = head_probes.spread(model, 12, 8)
     found = table[(table["ablation"] == "sinks") & (table["layer"] == 3) & (table["seed"] == 1)]
     assert found["delta_norm"].tolist() == pytest.approx(moved[1].tolist())
 
@@ -296,7 +296,7 @@ def test_the_ablation_of_sinks_switches_those_heads_off(text):
 def test_likeness_of_layers_is_that_of_the_residual_stream(text):
     spec = spec_of()
     params, model = model_of(spec, text)
-    table = probes.layers(model, 12, 4)
+    table = head_probes.layers(model, 12, 4)
     X = maps(params, spec, model.tokens("natural", 12, 4))[2].residual[0, 3].numpy()
     found = row(table, seed=0, layer=3, text=4)
     centred = X - X.mean(0)
@@ -311,7 +311,7 @@ def test_the_strongest_sinks_are_those_of_each_member(text):
     spec = spec_of()
     params, model = model_of(spec, text)
     tokens = model.tokens("natural", 12, 4)
-    chosen = probes.strongest_sinks(model, tokens)
+    chosen = head_probes.strongest_sinks(model, tokens)
     seen = maps(params, spec, tokens)
     alpha = torch.stack([patterns.importance(seen[l].A)[..., 0].mean(1) for l in range(3)], 1)
     assert chosen.shape == (2, 3, 2) and (chosen.sum((1, 2)) == 2).all()
@@ -320,9 +320,9 @@ def test_the_strongest_sinks_are_those_of_each_member(text):
 
 def test_texts_are_probed_in_parts_without_a_difference(text, monkeypatch):
     _, model = model_of(spec_of(), text)
-    whole = probes.rates(model, Rates(texts=7, lengths=[12]))
-    monkeypatch.setattr(probes, "CHUNK", 3)
-    parts = probes.rates(model, Rates(texts=7, lengths=[12]))
+    whole = head_probes.rates(model, Rates(texts=7, lengths=[12]))
+    monkeypatch.setattr(head_probes, "CHUNK", 3)
+    parts = head_probes.rates(model, Rates(texts=7, lengths=[12]))
     pd.testing.assert_frame_equal(whole, parts)
 
 
@@ -551,7 +551,7 @@ def test_a_table_survives_as_states():
     assert (again["run"] == "r").all()
 
 
-def job(run="bed"):
+def job(run="tokens"):
     return Job("sinks", run, (0, 1, 2), Checkpoint(None), torch.device("cpu"), 1)
 
 
@@ -559,9 +559,9 @@ def arrays(result):
     return unpacked({name: value.numpy() for name, value in result.states.items()})
 
 
-def test_beds_stand_beside_their_closed_forms():
-    spec = validate_run({"kind": "beds", "bed": "orthonormal", "n": [2, 4], "m": [0, 1], "seeds": 1}, "o")  # fmt: skip
-    table = arrays(beds.train_beds(spec, job()))
+def test_synthetic_tokens_stand_beside_their_closed_forms():
+    spec = validate_run({"kind": "synthetic_tokens", "tokens": "orthonormal", "n": [2, 4], "m": [0, 1], "seeds": 1}, "o")  # fmt: skip
+    table = arrays(synthetic.train_synthetic_tokens(spec, job()))
     assert len(table) == 2 * 2 * 2 + 2 * 2 and table["feasible"].all()
     assert np.allclose(table["frobenius"], table["theory_frobenius"], atol=1e-6)
     there = table["theory_nuclear"].notna()
@@ -570,16 +570,16 @@ def test_beds_stand_beside_their_closed_forms():
 
 
 def test_drawn_sets_fulfil_the_condition_exactly_where_a_sink_is_possible():
-    spec = validate_run({"kind": "beds", "bed": "sets", "n": [7], "d": [3], "m": [2], "seeds": 3}, "s")  # fmt: skip
+    spec = validate_run({"kind": "synthetic_tokens", "tokens": "sets", "n": [7], "d": [3], "m": [2], "seeds": 3}, "s")  # fmt: skip
     many = Job("sinks", "sets", tuple(range(60)), Checkpoint(None), torch.device("cpu"), 1)
-    table = arrays(beds.train_beds(spec, many))
+    table = arrays(synthetic.train_synthetic_tokens(spec, many))
     assert len(table) == 120 and (table["condition"] == table["feasible"]).all()
     assert 0.2 < table["feasible"].mean() < 0.95 and table["n"].max() <= 7
 
 
 def test_random_networks_smooth_as_their_patterns_must():
     spec = validate_run({"kind": "random_attention", "depth": 6, "width": 16, "tokens": 8, "window": 1, "seeds": 3}, "r")  # fmt: skip
-    table = arrays(beds.train_random_attention(spec, job()))
+    table = arrays(synthetic.train_random_attention(spec, job()))
     assert len(table) == (16 + 10) * 3 * 7
     end = table[table["layer"] == 6].groupby(["net", "pattern"])["relmu"].mean()
     start = table[table["layer"] == 0].groupby("seed")["relmu"].first()
@@ -611,8 +611,8 @@ def test_random_networks_smooth_as_their_patterns_must():
 
 def test_masks_of_random_networks():
     n = 6
-    assert beds.visible("complete", n, 1).all()
-    assert torch.equal(beds.visible("causal", n, 1), attention.allowed(n))
-    window, shortly = beds.visible("window", n, 2), beds.visible("one-sided", n, 2)
+    assert synthetic.visible("complete", n, 1).all()
+    assert torch.equal(synthetic.visible("causal", n, 1), attention.allowed(n))
+    window, shortly = synthetic.visible("window", n, 2), synthetic.visible("one-sided", n, 2)
     assert all(window[i, j] == (abs(i - j) <= 2) for i in range(n) for j in range(n))
     assert all(shortly[i, j] == (0 <= i - j <= 2) for i in range(n) for j in range(n))

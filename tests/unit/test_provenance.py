@@ -213,7 +213,7 @@ def test_a_definition_of_the_project_may_move(root, tmp_path, monkeypatch):
     library = tmp_path / "replica"
     shutil.copytree(root / "workflow/replica", library)
     monkeypatch.setattr(provenance, "LIBRARY", library)
-    entries = ["replica.measures.runs:measure_dufm", "replica.studies.dufm:table_rec_depth"]
+    entries = ["replica.measures.dufm:measure_dufm", "replica.studies.dufm:table_rec_depth"]
 
     def all_digests():
         forget_digests()

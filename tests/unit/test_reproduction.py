@@ -64,7 +64,7 @@ def test_processes_are_told_apart(reproduction):
     """A server of imports with a fork that computes: the fork is a job, the server is not."""
     code = (
         "import os, sys, tempfile\n"
-        "from replica.starter import Starter\n"
+        "from replica.fork_server import Starter\n"
         "path = os.path.join(tempfile.mkdtemp(), 'job.py')\n"
         "open(path, 'w').write('import time\\nwhile time.process_time() < 3: pass\\n')\n"
         "Starter([]).start(path, {}, 1)[1]()\n"

@@ -184,7 +184,7 @@ def test_c3():
     assert sinks.claim_c3(switches(seeds=range(4))).verdict == UNDECIDABLE
     found = sinks.claim_c3(switches(sinks_in=0.0))
     assert found.verdict == UNDECIDABLE and found.detail.startswith(sinks.NO_SINKS)
-    # Rows of TC are a bed made for it, and decide nothing.
+    # Rows of TC are a task made for it, and decide nothing.
     found = sinks.claim_c3(switches(switched=0.9))
     assert found.verdict == HOLDS and "switched 90.0 %" in found.detail
     for power in (0.9, 1.1):
@@ -198,14 +198,14 @@ def costs(error=0.0, above=2.0, growth=2.0, models=FIVE, rise=1, sinks_in=0.5):
     from replica.theory import sinks as theory
 
     rows = []
-    for run, causal in [("bed_o", False), ("bed_r", True)]:
+    for run, causal in [("tokens_o", False), ("tokens_r", True)]:
         for n in (4, 7):
             for m in (0.0, 0.5, 1.0, 2.0):
                 sink, diagonal = theory.sink_cost(n, m, 1.0), theory.diagonal_cost(n, 1.0)
                 for pattern, cost in [("sink", sink), ("diagonal", diagonal)]:
-                    known = cost if run == "bed_o" else (np.nan, np.nan)
+                    known = cost if run == "tokens_o" else (np.nan, np.nan)
                     size = cost[0] + error
-                    if run == "bed_r" and pattern == "sink":
+                    if run == "tokens_r" and pattern == "sink":
                         size **= rise
                     rows.append({"run": run, "n": n, "d": n + 1, "m": m, "seed": 0, "causal": causal,
                                  "pattern": pattern, "frobenius": size,
@@ -265,7 +265,7 @@ def test_what_is_missing_decides_nothing_of_the_cost():
     found = costs()
     synth = found["rec_c5_cost_synth"]
     synth.loc[(synth["panel"] == "R") & (synth["pattern"] == "sink"), "frobenius"] = np.nan
-    with pytest.raises(Undecided, match="draw of bed R"):
+    with pytest.raises(Undecided, match="draw of tokens R"):
         sinks.claim_c4(found)
     # A single draw that is impossible for one m is left out for all of them; one draw is no trend.
     found = costs()
@@ -273,7 +273,7 @@ def test_what_is_missing_decides_nothing_of_the_cost():
     one = (synth["panel"] == "R") & (synth["n"] == 7) & (synth["m"] == 0)
     synth.loc[one & (synth["pattern"] == "sink"), "frobenius"] = np.nan
     verdict = sinks.claim_c4(found)
-    assert verdict.verdict == UNDECIDABLE and "1 draws of bed R" in verdict.detail
+    assert verdict.verdict == UNDECIDABLE and "1 draws of tokens R" in verdict.detail
     found = costs()
     real = found["rec_c5_cost_real"]
     found["rec_c5_cost_real"] = real[real["layer"] == 1]

@@ -108,7 +108,7 @@ def same_settings(one, other, name) -> bool:
     """Also of the run that it starts from."""
     a, b = one.parts[name], other.parts[name]
     while a and b and (a.spec, a.seeds) == (b.spec, b.seeds):
-        a, b = a.base, b.base
+        a, b = a.starts_from, b.starts_from
     return a is b is None
 
 

@@ -14,17 +14,18 @@ from project import claim_spec
 from replica import drawing, provenance, report
 from replica.data.prepare import load, prepare_dataset
 from replica.data.registry import load_registry
-from replica.measures import runs as measures
+from replica.measures import dufm as measures
 from replica.measures.inputs import Inputs
 from replica.measures.outcomes import outcomes
-from replica.models import networks
+from replica.models import headed_networks
 from replica.settings.load import expand, load_studies
 from replica.settings.user import Config
 from replica.settings.validation import validate_run
 from replica.studies import dufm, low_rank
 from replica.theory.dnc import dnc_matrices, dnc_optimum
 from replica.theory.srg import srg0_matrices, srg0_optimum
-from replica.training import devices, runs
+from replica.training import devices
+from replica.training import dufm as training
 from replica.training.checkpoint import Checkpoint
 from replica.training.jobs import Job
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided
@@ -224,7 +225,7 @@ def test_the_head_of_a_network_is_measured_as_the_theory_says(root, digits):
     study = load_studies(root / "config/studies")["dufm"]
     spec = expand(study, "rec_backbone", Config(scale="smoke"))["rec_backbone"]
     job = Job("dufm", "rec_backbone", (0, 1), Checkpoint(None), torch.device("cpu"), 1, digits)
-    result = runs.train_network_head(spec, job)
+    result = training.train_network_head(spec, job)
     table = measures.measure_network_head(
         spec, result.states, run="rec_backbone", threads=1, card=digits
     )
@@ -247,8 +248,8 @@ def test_minibatches_of_a_stack_are_those_of_one_plain_loop_a_seed(root, digits)
     config = Config(scale="smoke", overrides={"dufm": {"rec_backbone": changes}})
     spec = expand(study, "rec_backbone", config)["rec_backbone"]
     job = Job("dufm", "rec_backbone", (0, 1), Checkpoint(None), torch.device("cpu"), 1, digits)
-    result = runs.train_network_head(spec, job)
-    samples = networks.training_samples(
+    result = training.train_network_head(spec, job)
+    samples = headed_networks.training_samples(
         load(digits), spec.classes, spec.per_class, dtype=torch.float64
     )
     N, x, y = len(samples.labels), samples.inputs.flatten(1), samples.one_hot()
@@ -311,7 +312,7 @@ def test_the_paper_path_runs_on_cifar10_images(root, real_data, tmp_path):
     config = Config(scale="paper", overrides={"low_rank": {"fig2_bottom": changes}})
     spec = expand(study, "fig2_bottom", config)["fig2_bottom"]
     job = Job("low_rank", "fig2_bottom", (0,), Checkpoint(None), torch.device("cpu"), 1, card)
-    result = runs.train_network_head(spec, job)
+    result = training.train_network_head(spec, job)
     loss = result.history[result.history["metric"] == "loss"]["value"]
     assert len(loss) == 2 and loss.iloc[-1] < loss.iloc[0]
     table = measures.measure_network_head(
@@ -325,7 +326,7 @@ def test_the_paper_path_runs_on_cifar10_images(root, real_data, tmp_path):
 
 def test_missing_classes_are_named(digits):
     from replica.data.prepare import DataError
-    from replica.models.networks import training_samples
+    from replica.models.headed_networks import training_samples
 
     with pytest.raises(DataError, match="class 0 has 178 samples, 200 were asked for"):
         training_samples(load(digits), [0, 1], 200)

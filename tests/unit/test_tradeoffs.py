@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import load_registry
-from replica.multiobjective import networks
-from replica.multiobjective.networks import (
+from replica.multiobjective import tradeoff_training
+from replica.multiobjective.tradeoff_training import (
     attacked,
     logits,
     outcomes,
@@ -277,7 +277,7 @@ def test_the_result_says_what_the_networks_do(trained, card):
         assert not states["W2"][:, g, :, width:].any()
     assert states["seed"].tolist() == [0, 1] and (states["diverged_at"] == -1).all()
     history = result.history
-    assert history.columns.tolist() == networks.HISTORY and set(history["seed"]) == {0, 1}
+    assert history.columns.tolist() == tradeoff_training.HISTORY and set(history["seed"]) == {0, 1}
     for _, own in history.groupby("seed"):
         assert own["value"].iloc[-1] < own["value"].iloc[0]
         assert own["step"].iloc[-1] == spec.epochs * 4
@@ -330,14 +330,14 @@ def test_an_interrupted_training_ends_as_the_undisturbed_one(trained, card, tmp_
 
 
 def test_a_network_that_diverges_is_named_and_the_others_go_on(card, monkeypatch):
-    begin = networks.start
+    begin = tradeoff_training.start
 
     def broken(*arguments):
         params = begin(*arguments)
         params["b2"][3] = torch.nan
         return params
 
-    monkeypatch.setattr(networks, "start", broken)
+    monkeypatch.setattr(tradeoff_training, "start", broken)
     spec = spec_of()
     result = train_tradeoffs(spec, job_of(spec, card))
     assert result.states["diverged_at"].flatten().tolist() == [-1] * 3 + [0] + [-1] * 28

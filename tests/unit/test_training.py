@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replica.kinds.features import NetworkHeadSpec
-from replica.models import dufm, networks
+from replica.models import dufm, headed_networks
 from replica.theory import dnc
 from replica.training import ensemble, loop, precision
 from replica.training.checkpoint import Checkpoint
@@ -275,7 +275,7 @@ SPEC = NetworkHeadSpec(
 
 def test_resnet20_has_the_published_size():
     """269,722 parameters with option A shortcuts and a ten-way layer (He et al. 2016: 0.27 M)."""
-    count = sum(p.numel() for p in networks.ResNet20().parameters())
+    count = sum(p.numel() for p in headed_networks.ResNet20().parameters())
     assert count - (64 * 64 + 64) + (64 * 10 + 10) == 269_722
 
 
@@ -284,14 +284,14 @@ def test_a_batch_of_everything_is_the_full_objective():
     torch.manual_seed(0)
     H, Ws = torch.randn(5, 12).double(), [torch.randn(5, 5).double(), torch.randn(3, 5).double()]
     Y = torch.eye(3).double().repeat_interleave(4, 1)
-    layers = networks.head_layers(H, Ws)
-    fit, penalty = networks.fit_and_penalty(layers, Ws, Y, 0.1, 0.2, 12)
+    layers = headed_networks.head_layers(H, Ws)
+    fit, penalty = headed_networks.fit_and_penalty(layers, Ws, Y, 0.1, 0.2, 12)
     expected = dnc.dufm_objective(H.numpy(), [W.numpy() for W in Ws], 0.2, [0.1, 0.1])
     assert (fit.item(), penalty.item()) == pytest.approx((expected.fit, expected.penalty))
     halves = []
     for i in (0, 6):
         half = [h[:, i : i + 6] for h in layers]
-        halves.append(networks.fit_and_penalty(half, Ws, Y[:, i : i + 6], 0.1, 0.2, 12))
+        halves.append(headed_networks.fit_and_penalty(half, Ws, Y[:, i : i + 6], 0.1, 0.2, 12))
     assert sum(p for _, p in halves) / 2 == pytest.approx(penalty.item())
     assert sum(f for f, _ in halves) / 2 == pytest.approx(fit.item())
 
@@ -315,7 +315,7 @@ def small(seed=0):
 @pytest.mark.slow
 def test_resnet20_learns_sixteen_images():
     x, y = images()
-    model = networks.resnet20_with_head(SPEC, 2, seed=0, channels=3)
+    model = headed_networks.resnet20_with_head(SPEC, 2, seed=0, channels=3)
     recipe = loop.Recipe(lr=0.01, epochs=12, batch=16, optimiser="adam")
     run = loop.train(model, x, y, objective, recipe, seed=0, snapshot_epochs=[0], checkpoint=NONE)
     losses = [value for _, _, value in run.history]
@@ -484,9 +484,9 @@ def test_weights_that_die_end_as_with_denormals():
 
 
 def test_no_convolution_skips_pixels_of_single_points():
-    """With stride 2 their gradients write beyond their memory; see `networks.projected`."""
+    """With stride 2 their gradients write beyond their memory; see `headed_networks.projected`."""
     from replica.models.backbones import Bottleneck
-    from replica.models.networks import BasicBlock
+    from replica.models.headed_networks import BasicBlock
 
     for block in (BasicBlock(4, 8, 2, projection=True), Bottleneck(4, 2, 2)):
         points = [m for m in block.modules() if isinstance(m, torch.nn.Conv2d)

@@ -8,7 +8,7 @@ from replica import artifacts
 from replica.evidence import read_scorecard
 from replica.plan import make_plan, size_of
 
-# With trained networks, closed forms, published numbers and test beds; all of them take minutes.
+# With trained networks, closed forms, published numbers and synthetic problems; all of them take minutes.
 STUDIES = ("dufm", "low_rank", "mol")
 
 

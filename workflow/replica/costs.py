@@ -13,7 +13,7 @@ from typing import Literal
 # Seconds of one unit of work of each kind; on one core unless it says that it is on a GPU. Those on
 # a core were measured on a virtual machine with the runs of the laptop scale, those on a GPU are
 # guesses; `make bench` measures them on another machine (see replica.estimates).
-SECONDS = {
+SECONDS_PER_UNIT = {
     # Operations of matrix products of a few dozen columns, of kernel matrices and factorisations.
     # No laptop run has stacks in float64 or kernels in float32: half and twice the other precision.
     "stack in float32": 1 / 8e10,
@@ -47,7 +47,7 @@ SECONDS = {
     # A token through a layer of width 64 of a decoder and back.
     "token": 4.5e-6,
     "token on a GPU": 3e-8,
-    # The program of 32 tokens that finds a bed's weights; half of the programs have fewer.
+    # The program of 32 tokens that finds the weights of a pattern; half of the programs have fewer.
     "program": 2e-3,
     # A layer of width 64 of a random network of 64 tokens.
     "random layer": 1e-3,
@@ -87,7 +87,7 @@ class Work:
     """What a job computes.
 
     Attributes:
-        kind: a key of `SECONDS`.
+        kind: a key of `SECONDS_PER_UNIT`.
         amount: units of it.
     """
 
@@ -97,7 +97,7 @@ class Work:
     @property
     def seconds(self) -> float:
         """The time that it takes at the stated rate, without the start of the job."""
-        return self.amount * SECONDS[self.kind]
+        return self.amount * SECONDS_PER_UNIT[self.kind]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from replica.artifacts import read_stamp, read_table
-from replica.costs import SECONDS, Work
+from replica.costs import SECONDS_PER_UNIT, Work
 from replica.data.registry import card_path
 from replica.kinds import measuring_work
 from replica.plan import Plan, size_of, supply, whole_plan, words
@@ -21,7 +21,7 @@ from replica.settings.study import OFF_BY_DEFAULT, SCALES
 from replica.verdicts import UNDECIDABLE
 
 BENCHMARKS = "results/benchmarks.parquet"
-# The rows of the table of benchmarks that are read here; their cases are keys of `SECONDS`.
+# The rows of benchmarks that are read here; their cases are keys of `SECONDS_PER_UNIT`.
 UNIT_OF_WORK = "time of a unit of work"
 # Jobs that several studies need.
 SHARED = "shared"
@@ -54,8 +54,8 @@ class Rates:
 
     def hours(self, work: Work) -> float:
         """The time of a job, with its start."""
-        each = self.measured.get(work.kind, SECONDS[work.kind])
-        return (work.amount * each + SECONDS["start"]) / 3600
+        each = self.measured.get(work.kind, SECONDS_PER_UNIT[work.kind])
+        return (work.amount * each + SECONDS_PER_UNIT["start"]) / 3600
 
 
 def rates_of(root: Path) -> Rates:
@@ -68,7 +68,7 @@ def rates_of(root: Path) -> Rates:
     if not path.exists():
         return Rates()
     rows = read_table(path)
-    rows = rows[(rows["quantity"] == UNIT_OF_WORK) & rows["case"].isin(list(SECONDS))]
+    rows = rows[(rows["quantity"] == UNIT_OF_WORK) & rows["case"].isin(list(SECONDS_PER_UNIT))]
     return Rates(dict(zip(rows["case"], rows["value"], strict=True)), read_stamp(path)["device"])
 
 
@@ -169,7 +169,7 @@ def _stems(plan: Plan, study: str, figures: Sequence[str]) -> set[str]:
     while todo:
         part = todo.pop()
         stems.add(part.stem)
-        todo += [other for other in (part.base, part.before) if other is not None]
+        todo += [other for other in (part.starts_from, part.previous_stage) if other is not None]
     return stems
 
 

@@ -33,12 +33,12 @@ from replica import (
     artifacts,
     disk,
     estimates,
+    fork_server,
     last_words,
     provenance,
     refusals,
     report,
     rulebook,
-    starter,
 )
 from replica.data import at_hand
 from replica.data.fetch import FetchError, fetch_dataset
@@ -561,7 +561,7 @@ def _stop_leftover_processes(root: Path) -> None:
         process
         for process in _own_processes()
         if any(word.startswith(f"{here}/.snakemake/scripts/") for word in _words(process))
-        or (starter.__name__ in _words(process)[:3] and process.info["cwd"] == here)
+        or (fork_server.__name__ in _words(process)[:3] and process.info["cwd"] == here)
     ]
     if left:
         print("Stopping the jobs that an earlier run left.", file=sys.stderr)

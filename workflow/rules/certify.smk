@@ -4,7 +4,7 @@
 rule certify:
     input:
         cards=cards_of_states,
-        base=base_of,
+        starts_from=start_of,
     output:
         counts="results/{scale}/{study}/counts/{run}/{part}.safetensors",
     log:
@@ -19,7 +19,7 @@ rule certify:
     resources:
         mem_mb=asks_growing("mem_mb"),
         runtime=asks_growing("runtime"),
-        share=asks("share"),
+        gpu_percent=asks("gpu_percent"),
         gres=asks("gres"),
         slurm_partition=asks("slurm_partition"),
         slurm_account=plan.config.cluster.account,
@@ -30,7 +30,9 @@ rule certify:
         spec=lambda wildcards: part_of(wildcards).spec.model_dump(mode="json"),
         seeds=lambda wildcards: list(part_of(wildcards).seeds),
         datasets=lambda wildcards: plan.dataset_keys(part_of(wildcards)),
-        base=lambda wildcards: part_of(wildcards).base.spec.model_dump(mode="json"),
+        base=lambda wildcards: part_of(wildcards).starts_from.spec.model_dump(
+            mode="json"
+        ),
         slice=lambda wildcards: part_of(wildcards).slice,
         # Counts outlive the job: more draws continue from fewer.
         checkpoint=lambda wildcards: f"results/counts/{keys.counts_key(plan, part_of(wildcards))}.safetensors",

@@ -11,7 +11,7 @@ from replica.last_words import listen
 from replica.plan import keys, make_plan, words
 from replica.plan.servers import server_modules, server_of
 from replica.configuration import ConfigError
-from replica.starter import fork_scripts
+from replica.fork_server import fork_scripts
 from replica.targets import asked_for, unknown_target
 
 # Snakemake's own `configfile:` takes the last of two equal keys, ends in tracebacks, and leaves the
@@ -63,16 +63,16 @@ def cards_of_measures(wildcards):
     return plan.cards_for([part], plan.measures(part))
 
 
-def base_of(wildcards):
+def start_of(wildcards):
     """States of the job that this one starts from; none where it starts at random."""
-    base = part_of(wildcards).base
-    return [] if base is None else [plan.states(base)]
+    start = part_of(wildcards).starts_from
+    return [] if start is None else [plan.states(start)]
 
 
 def labelled_of(wildcards):
     """The labelled sets that the stage before chose; none for the first stage."""
-    before = part_of(wildcards).before
-    return [] if before is None else [plan.labelled(before)]
+    previous = part_of(wildcards).previous_stage
+    return [] if previous is None else [plan.labelled(previous)]
 
 
 def key(stage):

@@ -19,7 +19,7 @@ rule measure_run:
     resources:
         mem_mb=asks_growing("mem_mb"),
         runtime=asks_growing("measuring"),
-        share=asks("share"),
+        gpu_percent=asks("gpu_percent"),
         gres=asks("gres"),
         slurm_partition=asks("slurm_partition"),
         slurm_account=plan.config.cluster.account,

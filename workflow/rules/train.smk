@@ -5,7 +5,7 @@
 rule train_run:
     input:
         cards=cards_of_states,
-        base=base_of,
+        starts_from=start_of,
     output:
         states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
         history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
@@ -23,7 +23,7 @@ rule train_run:
     resources:
         mem_mb=asks_growing("mem_mb"),
         runtime=asks_growing("runtime"),
-        share=asks("share"),
+        gpu_percent=asks("gpu_percent"),
         gres=asks("gres"),
         slurm_partition=asks("slurm_partition"),
         slurm_account=plan.config.cluster.account,
@@ -43,7 +43,7 @@ rule train_run:
 rule train_round:
     input:
         cards=cards_of_states,
-        base=base_of,
+        starts_from=start_of,
         labelled=labelled_of,
     output:
         states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
@@ -63,7 +63,7 @@ rule train_round:
     resources:
         mem_mb=asks_growing("mem_mb"),
         runtime=asks_growing("runtime"),
-        share=asks("share"),
+        gpu_percent=asks("gpu_percent"),
         gres=asks("gres"),
         slurm_partition=asks("slurm_partition"),
         slurm_account=plan.config.cluster.account,

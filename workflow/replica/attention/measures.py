@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from replica.attention.probes import CHANGES, CHUNK, Model, only, probe
+from replica.attention.head_probes import CHANGES, CHUNK, Model, only, probe
 from replica.attention.tasks import Batch, Corpus, corpus, evenly, windows
 from replica.attention.training import SEQUENCES, losses
 from replica.data.prepare import load
@@ -46,7 +46,7 @@ def measure_decoder(
     Returns:
         `course`: a row each measured step and seed, for each kind of rows of a small task, of
         language models with `train_loss`, the loss on as many windows of what trains; of the last
-        step `rows` for small tasks, and the tables of `replica.attention.probes` for language
+        step `rows` for small tasks, and the tables of `replica.attention.head_probes` for language
         models; of the random start, as the null model, `rows_at_start`, `smoothing_at_start` and
         `costs_at_start`. A member that diverged has one row, `diverged`.
     """
@@ -365,7 +365,7 @@ def _alignment(seen: Observed, s: int, chosen: Tensor, shift: int) -> dict[str, 
 def language_model(
     params: decoder.State, spec: DecoderSpec, found: Corpus, seeds: list[int]
 ) -> Model:
-    """A stack of decoders as `replica.attention.probes` sees it; texts are held-out windows."""
+    """A stack of decoders as the probes of `head_probes` see it; texts are held-out windows."""
 
     def tokens(kind: str, T: int, count: int) -> Tensor:
         cut = spec.model_copy(update={"context": T})

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from replica.artifacts import read_tensors
-from replica.generalization.networks import trained_networks
+from replica.generalization.trained_networks import trained_networks
 from replica.measures.generalization import MEASURES, OUTCOMES, measure, parameter_count
 from replica.measures.trends import spearman
 from replica.progress import progress

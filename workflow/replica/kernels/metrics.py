@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replica.kinds.kernels import DeepHeadSpec, DeepRfmSpec
+from replica.kinds.kernels import DeepRfmSpec, ObservedNetworkSpec
 
 RFM = [
     *["run", "dataset", "activation", "kernel", "ridge", "agop", "agop_norm", "width", "images"],
@@ -138,14 +138,14 @@ def measure_deep_rfm(
     return table.reindex(columns=RFM)
 
 
-def measure_deep_head(
-    spec: DeepHeadSpec, states: dict[str, np.ndarray], *, run: str, threads: int, card: Path
+def measure_observed_network(
+    spec: ObservedNetworkSpec, states: dict[str, np.ndarray], *, run: str, threads: int, card: Path
 ) -> pd.DataFrame:
     """Collapse of each layer, and the neural feature ansatz, by epoch.
 
     Args:
         spec: the run.
-        states: what `kernels.deep_heads.train_deep_head` kept.
+        states: what `kernels.observed_networks.train_observed_network` kept.
         run: full name of the run.
         threads, card: not needed.
 

@@ -17,12 +17,17 @@ from replica.kinds import (
     residual,
     smoothing,
 )
-from replica.kinds.attention import BedsSpec, DecoderSpec, PretrainedSpec, RandomAttentionSpec
+from replica.kinds.attention import (
+    DecoderSpec,
+    PretrainedSpec,
+    RandomAttentionSpec,
+    SyntheticTokensSpec,
+)
 from replica.kinds.base import Kind
 from replica.kinds.features import DufmSpec, NetworkHeadSpec
-from replica.kinds.kernels import DeepHeadSpec, DeepRfmSpec
+from replica.kinds.kernels import DeepRfmSpec, ObservedNetworkSpec
 from replica.kinds.low_data import LowDataSpec
-from replica.kinds.multiobjective import RiskBedSpec, TradeoffSpec
+from replica.kinds.multiobjective import SyntheticRisksSpec, TradeoffSpec
 from replica.kinds.residual import ResidualSpec
 from replica.kinds.smoothing import CertificationSpec, NoisyClassifierSpec
 
@@ -33,13 +38,13 @@ RunSpec = (
     | CertificationSpec
     | LowDataSpec
     | DeepRfmSpec
-    | DeepHeadSpec
+    | ObservedNetworkSpec
     | ResidualSpec
     | DecoderSpec
-    | BedsSpec
+    | SyntheticTokensSpec
     | RandomAttentionSpec
     | PretrainedSpec
-    | RiskBedSpec
+    | SyntheticRisksSpec
     | TradeoffSpec
 )
 KINDS: dict[str, Kind] = {

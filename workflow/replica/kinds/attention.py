@@ -173,15 +173,15 @@ class DecoderSpec(Strict):
         return self.attention in ("softmax", "sink_token", "gated") and self.forbid == "none"
 
 
-class BedsSpec(Strict):
+class SyntheticTokensSpec(Strict):
     """Minimum-norm query-key matrices on synthetic tokens, and the sets on which they exist.
 
     `orthonormal`: x_i = e_i + m e_0. `random`: unit Gaussian directions + a common one of length
     m, causal. `sets`: small point sets; m is the largest shift, n and d the largest sizes.
     """
 
-    kind: Literal["beds"]
-    bed: Literal["orthonormal", "random", "sets"]
+    kind: Literal["synthetic_tokens"]
+    tokens: Literal["orthonormal", "random", "sets"]
     n: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
         description="tokens"
     )
@@ -192,8 +192,8 @@ class BedsSpec(Strict):
     seeds: PositiveInt = Field(description="draws")
 
     @model_validator(mode="after")
-    def _has_dimensions(self) -> "BedsSpec":
-        if (self.bed == "orthonormal") != (not self.d):
+    def _has_dimensions(self) -> "SyntheticTokensSpec":
+        if (self.tokens == "orthonormal") != (not self.d):
             raise ValueError("orthonormal has its own dimension, the other test cases need d")
         return self
 
@@ -246,7 +246,7 @@ def _decoder_cost(spec: DecoderSpec, seeds: int) -> Cost:
     return small(Work("token", spec.steps * each_step), memory)
 
 
-def _beds_cost(spec: BedsSpec, seeds: int) -> Cost:
+def _synthetic_tokens_cost(spec: SyntheticTokensSpec, seeds: int) -> Cost:
     return small(Work("program", 2 * len(spec.n) * len(spec.m) * max(1, len(spec.d)) * seeds))
 
 
@@ -279,8 +279,8 @@ def _decoder_states(spec: DecoderSpec, seeds: int) -> float:
     return seeds * (4 * weights * (spec.steps // spec.every + 1) + held_out)
 
 
-def _beds_states(spec: BedsSpec, seeds: int) -> float:
-    """A table: a row for each pattern of a bed."""
+def _synthetic_tokens_states(spec: SyntheticTokensSpec, seeds: int) -> float:
+    """A table: a row for each pattern of a set of tokens."""
     return 8 * COLUMNS * seeds * 2 * len(spec.n) * max(1, len(spec.d)) * len(spec.m)
 
 
@@ -315,18 +315,18 @@ KINDS = {
         seeds_apart=False,
         measuring=_measuring,
     ),
-    "beds": Kind(
-        spec=BedsSpec,
-        train="replica.attention.beds:train_beds",
+    "synthetic_tokens": Kind(
+        spec=SyntheticTokensSpec,
+        train="replica.attention.synthetic:train_synthetic_tokens",
         measure="replica.measures.tables:measure_table",
-        cost=_beds_cost,
-        states=_beds_states,
+        cost=_synthetic_tokens_cost,
+        states=_synthetic_tokens_states,
         keeps_networks=never,
         arrays=True,
     ),
     "random_attention": Kind(
         spec=RandomAttentionSpec,
-        train="replica.attention.beds:train_random_attention",
+        train="replica.attention.synthetic:train_random_attention",
         measure="replica.measures.tables:measure_table",
         cost=_random_attention_cost,
         states=_random_attention_states,
@@ -335,7 +335,7 @@ KINDS = {
     ),
     "pretrained": Kind(
         spec=PretrainedSpec,
-        train="replica.attention.probing:train_pretrained",
+        train="replica.attention.pretrained_runs:train_pretrained",
         measure="replica.measures.tables:measure_table",
         cost=_pretrained_cost,
         states=_pretrained_states,

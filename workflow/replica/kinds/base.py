@@ -78,7 +78,7 @@ class Kind:
         states: (spec, seeds) -> the size of the states of so many seeds in bytes, from their shapes
             (about: a few small ones are left out); the arguments are those of `cost`.
         keeps_networks: whether the states of a run hold whole networks for which there are test
-            samples; see `replica.generalization.networks` for what is left out, and why.
+            samples; see `replica.generalization.trained_networks` for what is left out, and why.
         is_large: whether one seed of a run is worth a GPU, or a part of one.
         seeds_apart: whether each seed of a large run is a job of its own.
         measured_alone: whether generalization of a large run's networks is a job of its own.

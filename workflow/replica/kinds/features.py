@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from replica.costs import (
     BASE_MB,
     IMAGES,
-    SECONDS,
+    SECONDS_PER_UNIT,
     Cost,
     Work,
     asked,
@@ -167,7 +167,7 @@ def _stack_cost(
     crowded = OPERATIONS_PER_NUMBER * state if state > CACHED else 0
     operations = (6 * products + crowded + OPERATIONS_PER_STEP[kind]) * steps
     # Stacks side by side, each on a thread, do more than one on several.
-    threads = 1 if operations * SECONDS[kind] < 3600 * ALONE_HOURS else 8
+    threads = 1 if operations * SECONDS_PER_UNIT[kind] < 3600 * ALONE_HOURS else 8
     # Eight threads are worth four.
     work = Work(kind, operations / (1 if threads == 1 else threads / 2))
     # The measures hold a state and its activations in float64, the run every snapshot.
@@ -199,16 +199,16 @@ def _is_large(spec: NetworkHeadSpec) -> bool:
 KINDS = {
     "dufm": Kind(
         spec=DufmSpec,
-        train="replica.training.runs:train_dufm",
-        measure="replica.measures.runs:measure_dufm",
+        train="replica.training.dufm:train_dufm",
+        measure="replica.measures.dufm:measure_dufm",
         cost=_dufm_cost,
         states=_dufm_states,
         keeps_networks=never,
     ),
     "network_head": Kind(
         spec=NetworkHeadSpec,
-        train="replica.training.runs:train_network_head",
-        measure="replica.measures.runs:measure_network_head",
+        train="replica.training.dufm:train_network_head",
+        measure="replica.measures.dufm:measure_network_head",
         cost=_network_head_cost,
         states=_network_head_states,
         keeps_networks=lambda spec: True,

@@ -72,10 +72,10 @@ class TorchvisionBody(Strict):
     name: Literal["resnet18", "vgg11"]
 
 
-class DeepHeadSpec(Strict):
+class ObservedNetworkSpec(Strict):
     """Fully connected layers without bias, with ReLU, behind a body; squared loss on 1 and -1."""
 
-    kind: Literal["deep_head"]
+    kind: Literal["observed_network"]
     dataset: Name = Field(description="a key of config/datasets.yaml")
     images: PositiveInt = Field(description="the first training samples")
     body: (
@@ -110,7 +110,7 @@ class DeepHeadSpec(Strict):
     seeds: PositiveInt
 
     @model_validator(mode="after")
-    def _ends_with_a_measurement(self) -> "DeepHeadSpec":
+    def _ends_with_a_measurement(self) -> "ObservedNetworkSpec":
         if self.epochs % self.every:
             raise ValueError(f"epochs = {self.epochs} is not a multiple of every = {self.every}")
         return self
@@ -130,7 +130,7 @@ def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
     return small(Work(f"kernel in {spec.precision}", operations), memory)
 
 
-def _deep_head_cost(spec: DeepHeadSpec, seeds: int) -> Cost:
+def _observed_network_cost(spec: ObservedNetworkSpec, seeds: int) -> Cost:
     passes = seeds * (spec.epochs + 1) * spec.images
     if isinstance(spec.body, TorchvisionBody):
         on_cores = small(Work("convolution", passes * OPERATIONS[spec.body.name]), more_mb=1500)
@@ -143,7 +143,7 @@ def _deep_head_cost(spec: DeepHeadSpec, seeds: int) -> Cost:
     return replace(several_on_a_gpu(Work("image on a GPU", passes)), on_cores=on_cores)
 
 
-def _mlp_cost(spec: DeepHeadSpec, seeds: int, steps: float) -> Cost:
+def _mlp_cost(spec: ObservedNetworkSpec, seeds: int, steps: float) -> Cost:
     values, w, L = SAMPLES.get(spec.dataset, CIFAR10).values, spec.width, spec.layers
     operations = 6 * spec.batch * w * (values + (L - 1) * w)
     # A measurement: the gradients of ten outputs in each layer, and their outer products.
@@ -161,7 +161,7 @@ def _deep_rfm_states(spec: DeepRfmSpec, seeds: int) -> float:
     return means + kept * 4 * (spec.drawn * K) ** 2
 
 
-def _deep_head_states(spec: DeepHeadSpec, seeds: int) -> float:
+def _observed_network_states(spec: ObservedNetworkSpec, seeds: int) -> float:
     """Two matrices of each layer in float32 at each measured epoch, and class means in float64."""
     measured, data = spec.epochs // spec.every + 2, SAMPLES.get(spec.dataset, CIFAR10)
     first = data.values if spec.body is None else BODY_VALUES
@@ -173,7 +173,7 @@ def _is_large_rfm(spec: DeepRfmSpec) -> bool:
     return spec.images > MANY_POINTS
 
 
-def _is_large_head(spec: DeepHeadSpec) -> bool:
+def _is_large_head(spec: ObservedNetworkSpec) -> bool:
     return isinstance(spec.body, TorchvisionBody) or spec.images > MANY_POINTS
 
 
@@ -188,12 +188,12 @@ KINDS = {
         is_large=_is_large_rfm,
         arrays=True,
     ),
-    "deep_head": Kind(
-        spec=DeepHeadSpec,
-        train="replica.kernels.deep_heads:train_deep_head",
-        measure="replica.kernels.metrics:measure_deep_head",
-        cost=_deep_head_cost,
-        states=_deep_head_states,
+    "observed_network": Kind(
+        spec=ObservedNetworkSpec,
+        train="replica.kernels.observed_networks:train_observed_network",
+        measure="replica.kernels.metrics:measure_observed_network",
+        cost=_observed_network_cost,
+        states=_observed_network_states,
         keeps_networks=never,
         is_large=_is_large_head,
         arrays=True,

@@ -14,7 +14,7 @@ SCALARIZATIONS_PER_PROJECTION = 5
 # networks are worth a GPU.
 MANY_PASSES = 5e9
 # Of scalarized risks five families are looked at, of minimisers two; the points of all fronts that
-# are kept, about; columns of the table of a bed, of many probes and of few.
+# are kept, about; columns of the table of a problem, of many probes and of few.
 FAMILIES, MINIMISED, POINTS, MANY_COLUMNS, FEW_COLUMNS = 5, 2, 300, 21, 14
 Objective = Literal["error", "robust_error", "dp_gap", "eo_gap", "cvar"]
 
@@ -106,14 +106,14 @@ class Counterexample(Strict):
     m: Annotated[list[PositiveInt], *Distinct]
 
 
-Bed = RandomRisks | GaussianGroups | FlatFront | SlopedFront | ConvexFront | Counterexample
+ProblemSpec = RandomRisks | GaussianGroups | FlatFront | SlopedFront | ConvexFront | Counterexample
 
 
-class RiskBedSpec(Strict):
+class SyntheticRisksSpec(Strict):
     """Hypotheses with exact risks in several objectives, estimated from n samples many times."""
 
-    kind: Literal["risk_bed"]
-    bed: Annotated[Bed, Field(discriminator="kind")]
+    kind: Literal["synthetic_risks"]
+    problem: Annotated[ProblemSpec, Field(discriminator="kind")]
     n: Annotated[list[PositiveInt], *Distinct] = Field(description="sample sizes")
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="probability with which a bound may fail"
@@ -131,8 +131,8 @@ class RiskBedSpec(Strict):
     tolerance: PositiveFloat = Field(
         default=0.1, description="deviation up to which sample_size counts samples"
     )
-    beds: PositiveInt = Field(
-        default=1, description="draws of the bed for which sample_size counts samples"
+    draws: PositiveInt = Field(
+        default=1, description="draws of the problem for which sample_size counts samples"
     )
     signs: Annotated[int, Field(ge=0)] = Field(
         default=0, description="draws of signs of the empirical Rademacher complexity of the error"
@@ -140,14 +140,14 @@ class RiskBedSpec(Strict):
     seeds: PositiveInt = Field(description="repetitions")
 
     @model_validator(mode="after")
-    def _bed_has_what_is_measured(self) -> "RiskBedSpec":
-        for what, wanted, beds in [
+    def _problem_has_what_is_measured(self) -> "SyntheticRisksSpec":
+        for what, wanted, kinds in [
             ("probe bad", "bad" in self.probes, ["counterexample"]),
             ("probe sample_size", "sample_size" in self.probes, ["random"]),
             ("signs", self.signs > 0, ["gaussian", "flat"]),
         ]:
-            if wanted and self.bed.kind not in beds:
-                raise ValueError(f"{what} needs a problem of kind {' or '.join(beds)}")
+            if wanted and self.problem.kind not in kinds:
+                raise ValueError(f"{what} needs a problem of kind {' or '.join(kinds)}")
         return self
 
 
@@ -198,14 +198,14 @@ class TradeoffSpec(Strict):
         return list(itertools.product(*lists))
 
 
-def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
-    bed = spec.bed
-    angles, shares = getattr(bed, "angles", 1), len(getattr(bed, "shares", [1]))
-    hypotheses = getattr(bed, "hypotheses", angles * getattr(bed, "offsets", 200))
+def _synthetic_risks_cost(spec: SyntheticRisksSpec, seeds: int) -> Cost:
+    problem = spec.problem
+    angles, shares = getattr(problem, "angles", 1), len(getattr(problem, "shares", [1]))
+    hypotheses = getattr(problem, "hypotheses", angles * getattr(problem, "offsets", 200))
     # Elsewhere a count is drawn at once.
-    sampled = bed.kind in ("gaussian", "flat")
+    sampled = problem.kind in ("gaussian", "flat")
     # Scores that are sorted count twice.
-    passes = 2 + spec.signs + 2 * ("cvar" in getattr(bed, "objectives", []))
+    passes = 2 + spec.signs + 2 * ("cvar" in getattr(problem, "objectives", []))
     projections = angles * passes * sum(spec.n) if sampled else 0
     scalarized = hypotheses * (5 * spec.scalarizations + 2 * spec.minimised) * len(spec.n)
     projected = SCALARIZATIONS_PER_PROJECTION * projections
@@ -214,13 +214,13 @@ def _risk_bed_cost(spec: RiskBedSpec, seeds: int) -> Cost:
     return small(work, 40 * angles * max(spec.n) // 2**20 if sampled else 0)
 
 
-def _risk_bed_states(spec: RiskBedSpec, seeds: int) -> float:
+def _synthetic_risks_states(spec: SyntheticRisksSpec, seeds: int) -> float:
     """A table: a row for each thing that is measured of each sample."""
-    bed = spec.bed
-    objectives = getattr(bed, "objectives", [1, 1])
+    problem = spec.problem
+    objectives = getattr(problem, "objectives", [1, 1])
     # A number is a problem of its own, a name is an objective of the same problem.
     numbers = not isinstance(objectives[0], str)
-    shares, sizes = len(getattr(bed, "shares", [1])), len(objectives) if numbers else 1
+    shares, sizes = len(getattr(problem, "shares", [1])), len(objectives) if numbers else 1
     rows = 0
     if "deviations" in spec.probes:
         rows += 1 if numbers else 1 + len(objectives)
@@ -232,12 +232,12 @@ def _risk_bed_states(spec: RiskBedSpec, seeds: int) -> float:
     fronts = "fronts" in spec.probes
     if fronts:
         rows += 2
-    problems = shares * sizes
-    if bed.kind in ("slope", "counterexample"):
-        problems = len(getattr(bed, "ladders", getattr(bed, "m", [])))
-    elif bed.kind in ("flat", "convex"):
-        problems = 1
-    samples = problems * len(spec.n) * seeds
+    instances = shares * sizes
+    if problem.kind in ("slope", "counterexample"):
+        instances = len(getattr(problem, "ladders", getattr(problem, "m", [])))
+    elif problem.kind in ("flat", "convex"):
+        instances = 1
+    samples = instances * len(spec.n) * seeds
     columns = MANY_COLUMNS if fronts or len(spec.probes) > 2 else FEW_COLUMNS
     return 8 * columns * (samples * rows + POINTS * fronts)
 
@@ -270,18 +270,18 @@ def _is_large(spec: TradeoffSpec) -> bool:
 
 
 KINDS = {
-    "risk_bed": Kind(
-        spec=RiskBedSpec,
-        train="replica.multiobjective.simulation:train_risk_bed",
+    "synthetic_risks": Kind(
+        spec=SyntheticRisksSpec,
+        train="replica.multiobjective.simulation:train_synthetic_risks",
         measure="replica.measures.tables:measure_table",
-        cost=_risk_bed_cost,
-        states=_risk_bed_states,
+        cost=_synthetic_risks_cost,
+        states=_synthetic_risks_states,
         keeps_networks=never,
         arrays=True,
     ),
     "tradeoffs": Kind(
         spec=TradeoffSpec,
-        train="replica.multiobjective.networks:train_tradeoffs",
+        train="replica.multiobjective.tradeoff_training:train_tradeoffs",
         measure="replica.multiobjective.tradeoffs:measure_tradeoffs",
         cost=_tradeoff_cost,
         states=_tradeoff_states,

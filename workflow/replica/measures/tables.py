@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from replica.kinds.attention import BedsSpec, PretrainedSpec, RandomAttentionSpec
-from replica.kinds.multiobjective import RiskBedSpec
+from replica.kinds.attention import PretrainedSpec, RandomAttentionSpec, SyntheticTokensSpec
+from replica.kinds.multiobjective import SyntheticRisksSpec
 from replica.tables import unpacked
 
 
 def measure_table(
-    spec: BedsSpec | RandomAttentionSpec | PretrainedSpec | RiskBedSpec,
+    spec: SyntheticTokensSpec | RandomAttentionSpec | PretrainedSpec | SyntheticRisksSpec,
     states: Mapping[str, np.ndarray],
     *,
     run: str,

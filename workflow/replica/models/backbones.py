@@ -16,7 +16,7 @@ from replica.kinds.low_data import (
     VitBackbone,
 )
 from replica.models.classifiers import Normalise
-from replica.models.networks import BasicBlock, projected
+from replica.models.headed_networks import BasicBlock, projected
 from replica.models.refiner import FeatureRefiner, TwoHeaded
 
 BackboneSpec = (

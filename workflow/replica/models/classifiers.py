@@ -12,7 +12,7 @@ from replica.kinds.smoothing import (
     NoisyClassifierSpec,
     ResNetClassifier,
 )
-from replica.models.networks import BasicBlock
+from replica.models.headed_networks import BasicBlock
 
 
 class Normalise(nn.Module):

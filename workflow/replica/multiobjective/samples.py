@@ -70,7 +70,7 @@ def estimate_risks(
     Args:
         objectives: names as in `replica.theory.gaussian_groups.risks`.
         shift, tail: of robust_error and cvar.
-        delta, signs: see `replica.multiobjective.beds.problems`.
+        delta, signs: see `replica.multiobjective.problems.problems`.
     """
     samples = drawn_samples(cells, n, generator)
     accepted = Accepted(samples, classifiers)

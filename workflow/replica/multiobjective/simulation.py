@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from replica.kinds.multiobjective import RiskBedSpec
+from replica.kinds.multiobjective import SyntheticRisksSpec
 from replica.multiobjective import probes
-from replica.multiobjective.beds import Problem, problems
+from replica.multiobjective.problems import Problem, problems
 from replica.multiobjective.samples import Estimates
 from replica.progress import progress
 from replica.provenance import stream_seed
@@ -23,8 +23,8 @@ from replica.training.jobs import Job, Result, table_result
 SIZES = np.arange(5, 5001, 5)
 
 
-def train_risk_bed(spec: RiskBedSpec, job: Job) -> Result:
-    """Estimate the risks of a bed from n samples, once a seed; the states are a table.
+def train_synthetic_risks(spec: SyntheticRisksSpec, job: Job) -> Result:
+    """Estimate the risks of a problem from n samples, once a seed; the states are a table.
 
     Rows of the probe deviations: `max_dev`, `bound`, `violated` and `n_min_group` by objective,
     `bound_vc` and `bound_rademacher` of the error. sample_size: `needed` samples for the first
@@ -33,7 +33,7 @@ def train_risk_bed(spec: RiskBedSpec, job: Job) -> Result:
     Pareto-optimal. Each has the names of its problem (`share`, `slope`, `m`), `n` and `seed`.
     """
     fixed = np.random.default_rng(stream_seed(job.study, job.run, 0, "bed"))
-    found = problems(spec.bed, spec.delta, spec.signs, fixed)
+    found = problems(spec.problem, spec.delta, spec.signs, fixed)
     most = max(spec.scalarizations, spec.minimised)
     tasks = []
     for problem in found:
@@ -53,13 +53,13 @@ def train_risk_bed(spec: RiskBedSpec, job: Job) -> Result:
     return table_result(pd.DataFrame(rows).assign(delta=spec.delta))
 
 
-def _head(spec: RiskBedSpec, problem: Problem) -> dict:
+def _head(spec: SyntheticRisksSpec, problem: Problem) -> dict:
     """The columns that identify a problem."""
     H, N = problem.risks.shape
-    return {"bed": spec.bed.kind, **problem.names, "n_obj": N, "hypotheses": H}
+    return {"problem": spec.problem.kind, **problem.names, "n_obj": N, "hypotheses": H}
 
 
-def _sampled(spec: RiskBedSpec, job: Job, tasks: list[tuple]) -> list[dict]:
+def _sampled(spec: SyntheticRisksSpec, job: Job, tasks: list[tuple]) -> list[dict]:
     """The rows of all samples; finished ones are saved on the way, and resumed from."""
     rows: list[dict] = []
     done = 0
@@ -84,19 +84,19 @@ def _sampled(spec: RiskBedSpec, job: Job, tasks: list[tuple]) -> list[dict]:
     return rows
 
 
-def _sample_size(spec: RiskBedSpec, job: Job) -> list[dict]:
-    """The samples that the first N objectives need, exact, of several draws of the bed.
+def _sample_size(spec: SyntheticRisksSpec, job: Job) -> list[dict]:
+    """The samples that the first N objectives need, exact, of several draws of the problem.
 
-    The first draw (seed 0) is the bed of all other probes.
+    The first draw (seed 0) is the problem of all other probes.
     """
     rows = []
-    for bed in range(spec.beds):
-        generator = np.random.default_rng(stream_seed(job.study, job.run, bed, "bed"))
-        found = problems(spec.bed, spec.delta, spec.signs, generator)
+    for draw in range(spec.draws):
+        generator = np.random.default_rng(stream_seed(job.study, job.run, draw, "bed"))
+        found = problems(spec.problem, spec.delta, spec.signs, generator)
         largest = max(found, key=lambda problem: len(problem.objectives))
         needed = deviations.samples_needed(largest.risks, spec.tolerance, spec.delta, SIZES)
         rows += [
-            {"probe": "sample_size", **_head(spec, problem), "n": 0, "seed": bed,
+            {"probe": "sample_size", **_head(spec, problem), "n": 0, "seed": draw,
              "tolerance": spec.tolerance, "needed": needed[len(problem.objectives) - 1]}
             for problem in found
         ]  # fmt: skip
@@ -104,7 +104,7 @@ def _sample_size(spec: RiskBedSpec, job: Job) -> list[dict]:
 
 
 def _measured(
-    spec: RiskBedSpec,
+    spec: SyntheticRisksSpec,
     problem: Problem,
     weights: NDArray[np.float64],
     optimal: NDArray[np.bool_],
@@ -143,7 +143,7 @@ def _measured(
     return rows
 
 
-def _bounds_of_error(spec: RiskBedSpec, problem: Problem, n: int, found: Estimates) -> dict:
+def _bounds_of_error(spec: SyntheticRisksSpec, problem: Problem, n: int, found: Estimates) -> dict:
     """Bounds of the error that do not count hypotheses."""
     bounds, N = {}, len(problem.objectives)
     if problem.vc:
@@ -154,7 +154,7 @@ def _bounds_of_error(spec: RiskBedSpec, problem: Problem, n: int, found: Estimat
     return bounds
 
 
-def _bad(spec: RiskBedSpec, problem: Problem, job: Job) -> list[dict]:
+def _bad(spec: SyntheticRisksSpec, problem: Problem, job: Job) -> list[dict]:
     """P(bad) of the counterexample, observed in one go for all seeds, and exact (R5)."""
     m, repeats, rows = problem.names["m"], len(job.seeds), []
     for n in spec.n:

@@ -74,7 +74,7 @@ def _train(plan: "Plan", study: str, run: str, job: str) -> dict[str, Any]:
     if KINDS[part.spec.kind].of_user:
         folder = plan.root / str(plan.config.pretrained_dir)
         facts["model"] = _files(folder / getattr(part.spec, "model"))  # noqa: B009
-    for link in ("base", "before"):
+    for link in ("starts_from", "previous_stage"):
         if (other := getattr(part, link)) is not None:
             facts[link] = plan.key("train", other.study, other.run, other.part)
     return facts

@@ -255,7 +255,7 @@ class Plan:
     def resources(self, part: Part) -> dict[str, int | str]:
         """What the jobs of a part request, by the names that Snakemake and its Slurm plugin use.
 
-        `share` is the part of an allocation, in percent, that a job takes in a group of jobs.
+        `gpu_percent` is the part of an allocation, in percent, that a job takes in a group of jobs.
         """
         cost, cluster = self.cost(part), self.config.cluster
         on_gpu = cost.gpu_slots > 0
@@ -265,7 +265,7 @@ class Plan:
             "runtime": cost.minutes,
             "measuring": measuring_minutes(part.spec),
             "threads": cost.threads,
-            "share": 100 * min(cost.gpu_slots, slots) // slots if on_gpu else 100,
+            "gpu_percent": 100 * min(cost.gpu_slots, slots) // slots if on_gpu else 100,
             "gres": cluster.gpu if on_gpu else "",
             "slurm_partition": cluster.gpu_partition if on_gpu else cluster.partition,
         }
@@ -281,4 +281,4 @@ class Plan:
             return f"round{part.stage}_{group}"
         if part.rule == "certify":
             return f"certify_{group}"
-        return group if part.base is None else f"tuned_{group}"
+        return group if part.starts_from is None else f"tuned_{group}"

@@ -16,10 +16,10 @@ class Part:
     """One training or certification job: some or all seeds of one run.
 
     Attributes:
-        base: the job whose states this one starts from: the training whose classifiers a
+        starts_from: the job whose states this one starts from: the training whose classifiers a
             certification is about, a pretraining, or where active learning goes on from its
             weights, the stage before.
-        before: the stage before of active learning, which chose the labels.
+        previous_stage: the one before of active learning, which chose the labels.
         slice: which of the slices of the certified images.
         stage: which stage of active learning, from 0.
     """
@@ -29,8 +29,8 @@ class Part:
     part: str
     spec: RunSpec
     seeds: tuple[int, ...]
-    base: "Part | None" = None
-    before: "Part | None" = None
+    starts_from: "Part | None" = None
+    previous_stage: "Part | None" = None
     slice: int = 0
     stage: int = 0
 
@@ -58,9 +58,9 @@ class Part:
     @property
     def classifier(self) -> NoisyClassifierSpec | None:
         """The classifier that a certification is about; None for other jobs."""
-        if self.rule != "certify" or self.base is None:
+        if self.rule != "certify" or self.starts_from is None:
             return None
-        return cast(NoisyClassifierSpec, self.base.spec)
+        return cast(NoisyClassifierSpec, self.starts_from.spec)
 
 
 def cost_of(part: Part) -> Cost:
@@ -86,23 +86,23 @@ def starts_from_a_run(spec: RunSpec) -> bool:
     return bool(KINDS[spec.kind].base or getattr(spec, "pretrained", None))
 
 
-def split(study: str, run: str, spec: RunSpec, base: Part | None) -> list[Part]:
+def split(study: str, run: str, spec: RunSpec, starts_from: Part | None) -> list[Part]:
     """One job for all seeds of a small model, one per seed of a large one; a chain of stages."""
     everyone = tuple(range(spec.seeds))
     members = {f"seed{s}": (s,) for s in everyone} if is_split(spec) else {"all": everyone}
     found = []
     for name, seeds in members.items():
         if not isinstance(spec, LowDataSpec) or spec.active is None:
-            found.append(Part(study, run, name, spec, seeds, base))
+            found.append(Part(study, run, name, spec, seeds, starts_from))
             continue
-        before: Part | None = None
+        previous: Part | None = None
         for stage in range(len(spec.n)):
-            start = before if spec.active.continued and before else base
+            start = previous if spec.active.continued and previous else starts_from
             part = f"{name}-stage{stage}"
             # This stage labels for the next one; later stages do not concern it.
             own = spec.model_copy(update={"n": spec.n[: stage + 2]})
-            before = Part(study, run, part, own, seeds, start, before, stage=stage)
-            found.append(before)
+            previous = Part(study, run, part, own, seeds, start, previous, stage=stage)
+            found.append(previous)
     return found
 
 

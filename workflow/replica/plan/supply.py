@@ -115,7 +115,7 @@ def with_data(plan: Plan) -> Plan:
 
 def _starts(part: Part) -> Iterator[Part]:
     """The jobs that a job starts from, directly or through others."""
-    for start in (part.base, part.before):
+    for start in (part.starts_from, part.previous_stage):
         if start is not None:
             yield start
             yield from _starts(start)

@@ -10,7 +10,7 @@ from replica.data import words
 from replica.data.prepare import DataError, Dataset
 from replica.data.splits import first_rows
 from replica.kinds.residual import PatchTransformer, ResidualSpec, TokenTransformer
-from replica.models.networks import training_samples
+from replica.models.headed_networks import training_samples
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ Tables = Mapping[str, pd.DataFrame]
 
 OURS = "reconstructed from the abstract; not a figure of the paper"
 WHOLE = ("n", "seed", "n_obj", "hypotheses", "m", "S", "weight_id", "repeats", "draw", "h", "kept")
-BEDS = {
+PROBLEMS = {
     "random": "G1 random class",
     "gaussian": "G2 Gaussian groups",
     "flat": "G2f flat front",
@@ -90,7 +90,7 @@ LAWS = {
     "N": lambda N: N,
 }
 ZERO, NO_SLOPE = "0 throughout", "no slope"
-CASE = ["bed", "n_obj", "n"]
+CASE = ["problem", "n_obj", "n"]
 
 
 # ======================================================================================
@@ -104,12 +104,14 @@ def table_rec_b1_uniform(inputs: Inputs) -> pd.DataFrame:
     # Of G2 the error alone has bounds that do not count hypotheses.
     chosen = rows[~many & rows["objective"].isin(["all", "error"])]
     needed = _probe(inputs, "sample_size")
-    names = chosen["bed"].map(BEDS) + chosen["objective"].map({"all": "", "error": ", error"})
+    names = chosen["problem"].map(PROBLEMS) + chosen["objective"].map(
+        {"all": "", "error": ", error"}
+    )
     return _panels(
         inputs,
         samples=(chosen, names),
-        objectives=(rows[many], rows.loc[many, "bed"].map(BEDS)),
-        sizes=(needed, needed["bed"].map(BEDS)),
+        objectives=(rows[many], rows.loc[many, "problem"].map(PROBLEMS)),
+        sizes=(needed, needed["problem"].map(PROBLEMS)),
     )
 
 
@@ -118,17 +120,17 @@ def draw_rec_b1_uniform(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(2, 2, figsize=(8, 6.6))
     axes = grid.ravel()
     samples = table[table["panel"] == "samples"]
-    for ax, bed, objective in [(axes[0], "random", "all"), (axes[1], "gaussian", "error")]:
-        rows = samples[(samples["bed"] == bed) & (samples["objective"] == objective)]
+    for ax, problem, objective in [(axes[0], "random", "all"), (axes[1], "gaussian", "error")]:
+        rows = samples[(samples["problem"] == problem) & (samples["objective"] == objective)]
         _deviation(ax, rows, "n")
         _bound(ax, rows, "n", "bound", "Hoeffding, |H| hypotheses")
-        if bed == "gaussian":
+        if problem == "gaussian":
             _bound(ax, rows, "n", "bound_vc", "VC, half-planes", "-.")
             _bound(ax, rows, "n", "bound_rademacher", "empirical Rademacher", ":")
         N = rows["n_obj"].max()
         ax.set(
             xscale="log", yscale="log", xlabel="samples n",
-            title=f"{BEDS[bed]}{': error' if objective == 'error' else ''}\n"
+            title=f"{PROBLEMS[problem]}{': error' if objective == 'error' else ''}\n"
             f"|H| = {rows['hypotheses'].max()}, N = {N}",
             ylabel=DEVIATION,
         )  # fmt: skip
@@ -172,7 +174,7 @@ def _laws(ax: Axes, sizes: pd.DataFrame) -> None:
         xscale="log", xlabel="objectives N",
         ylabel="samples n",
         title=f"{DEVIATION} ≤ {sizes['tolerance'].max():g} with probability "
-        f"{100 * (1 - sizes['delta'].max()):g} %;\ndraws of the bed: {sizes['seed'].nunique()}",
+        f"{100 * (1 - sizes['delta'].max()):g} %;\ndraws of the problem: {sizes['seed'].nunique()}",
     )  # fmt: skip
     if len(mean):
         # The legend stands above the points.
@@ -230,7 +232,7 @@ def draw_rec_b2_estimators(table: pd.DataFrame, published: pd.DataFrame) -> Figu
 
 
 def table_rec_b3_scalarizations(inputs: Inputs) -> pd.DataFrame:
-    """Largest gap of the first S scalarizations; panel by bed, series by family."""
+    """Largest gap of the first S scalarizations; panel by problem, series by family."""
     rows = _probe(inputs, "scalarizations")
     names = rows["family"].map({**FAMILY_NAMES, "any": "all scalarizations, exact"})
     return tidy(inputs, "ratios", rows, names)
@@ -238,10 +240,10 @@ def table_rec_b3_scalarizations(inputs: Inputs) -> pd.DataFrame:
 
 def draw_rec_b3_scalarizations(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """The gap over the bound, by the number of scalarizations and by n."""
-    beds = [bed for bed in ("random", "gaussian") if bed in set(table["bed"])]
-    figure, axes, below = _with_legend(len(beds), 2, figsize=(8, 3.2 * len(beds) + 0.6))
-    for row, bed in enumerate(beds):
-        rows = table[table["bed"] == bed]
+    problems = [problem for problem in ("random", "gaussian") if problem in set(table["problem"])]
+    figure, axes, below = _with_legend(len(problems), 2, figsize=(8, 3.2 * len(problems) + 0.6))
+    for row, problem in enumerate(problems):
+        rows = table[table["problem"] == problem]
         middle = _middle(rows["n"])
         largest = rows["S"].max()
         for ax, x, chosen in [
@@ -265,7 +267,7 @@ def draw_rec_b3_scalarizations(table: pd.DataFrame, published: pd.DataFrame) -> 
                 ax.plot(mean.index, mean, color="black", linestyle=":")
             ax.axhline(1, color="black", linewidth=1, label="bound")
             what = f"n = {middle}" if x == "S" else f"S = {largest}"
-            ax.set(xscale="log", title=f"{BEDS[bed]}, {what}", ylim=(0, 1.05))
+            ax.set(xscale="log", title=f"{PROBLEMS[problem]}, {what}", ylim=(0, 1.05))
             ax.set(xlabel="scalarizations S" if x == "S" else "samples n")
         axes[row, 0].set(ylabel=r"largest $|U(L) - U(\hat L)|$ / U(C)")
     below(axes[0, 0], 4)
@@ -278,21 +280,21 @@ def draw_rec_b3_scalarizations(table: pd.DataFrame, published: pd.DataFrame) -> 
 
 
 def table_rec_b4_excess(inputs: Inputs) -> pd.DataFrame:
-    """Excess of the minimiser of each weight; panel by bed, series by family."""
+    """Excess of the minimiser of each weight; panel by problem, series by family."""
     rows = _probe(inputs, "excess")
     frames = [
-        tidy(inputs, bed, own, own["family"].map(FAMILY_NAMES))
-        for bed, own in rows.groupby("bed", sort=False)
+        tidy(inputs, problem, own, own["family"].map(FAMILY_NAMES))
+        for problem, own in rows.groupby("problem", sort=False)
     ]
     return pd.concat(frames, ignore_index=True)
 
 
 def draw_rec_b4_excess(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Mean and 95 % quantile with the bound by n; boxes over weights."""
-    beds = list(dict.fromkeys(table["panel"]))
-    figure, axes, below = _with_legend(len(beds), 2, figsize=(8, 3.2 * len(beds) + 0.5))
-    for row, bed in enumerate(beds):
-        ax, rows = axes[row, 0], table[table["panel"] == bed]
+    problems = list(dict.fromkeys(table["panel"]))
+    figure, axes, below = _with_legend(len(problems), 2, figsize=(8, 3.2 * len(problems) + 0.5))
+    for row, problem in enumerate(problems):
+        ax, rows = axes[row, 0], table[table["panel"] == problem]
         slopes = []
         for family, own in rows.groupby("family", sort=False):
             colour, name = FAMILY_COLOURS[family], FAMILY_NAMES[family]
@@ -308,7 +310,7 @@ def draw_rec_b4_excess(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
         for dash, label in [(":", "mean"), ("--", "mean of the bound 2U(C)")]:
             ax.plot([], [], color="0.4", linestyle=dash, label=label)
         ax.set(xscale="log", yscale="log", xlabel="samples n")
-        ax.set(title=f"{BEDS[bed]}; slopes of the quantile:\n{', '.join(slopes)}")
+        ax.set(title=f"{PROBLEMS[problem]}; slopes of the quantile:\n{', '.join(slopes)}")
         ax.set(ylabel=r"excess $U(L(\hat h)) - \min_h U(L(h))$")
         boxes = axes[row, 1]
         sizes = np.sort(rows["n"].unique())
@@ -332,7 +334,7 @@ def draw_rec_b4_excess(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
 
 
 def table_rec_b5_fronts(inputs: Inputs) -> pd.DataFrame:
-    """Panels distances (by bed, slope, n, repetition) and points (of one sample)."""
+    """Panels distances (by problem, slope, n, repetition) and points (of one sample)."""
     rows = _probe(inputs, "fronts")
     rows = rows[rows["filtered"] == 0].drop(columns="filtered")
     points = _probe(inputs, "points")
@@ -343,46 +345,46 @@ def table_rec_b5_fronts(inputs: Inputs) -> pd.DataFrame:
 
 
 def draw_rec_b5_fronts(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Distances by n on each bed; true and empirical front of one sample."""
+    """Distances by n on each problem; true and empirical front of one sample."""
     figure, axes, below = _with_legend(4, 2, figsize=(8, 12), height=0.16)
     distances = table[table["panel"] == "distances"]
     points = table[table["panel"] == "points"]
-    for row, bed in enumerate(["gaussian", "convex", "flat", "slope"]):
-        rows = distances[distances["bed"] == bed]
+    for row, problem in enumerate(["gaussian", "convex", "flat", "slope"]):
+        rows = distances[distances["problem"] == problem]
         ax = axes[row, 0]
-        if bed == "slope":
+        if problem == "slope":
             _slopes(ax, rows)
             _reference(ax, published, "G3 slope 0: mean backward error", "mean at s = 0")
         else:
             _both_distances(ax, rows)
-        if bed == "flat":
+        if problem == "flat":
             _reference(ax, published, "G2f: stalled backward error", "gap of the mirror pair")
         _bound(ax, rows, "n", "two_c", "2C")
         violations = int((rows["weak_violation"] > ROUNDING).sum())
         ax.set(
             xscale="log", yscale="log", ylabel="distance of the fronts",
-            title=f"{BEDS[bed]}; R6 violated in {violations} of {len(rows)} samples",
+            title=f"{PROBLEMS[problem]}; R6 violated in {violations} of {len(rows)} samples",
         )  # fmt: skip
-        if bed in ("flat", "slope"):
+        if problem in ("flat", "slope"):
             # These have lines of their own.
-            drawing.room_below(ax, 8 if bed == "flat" else 30)
+            drawing.room_below(ax, 8 if problem == "flat" else 30)
             lines = [own for own in zip(*ax.get_legend_handles_labels(), strict=True)
-                     if bed == "slope" or "derived" in own[1]]  # fmt: skip
+                     if problem == "slope" or "derived" in own[1]]  # fmt: skip
             ax.legend(*zip(*lines, strict=True), loc="lower left", fontsize=6.5)
-        own = points[points["bed"] == bed]
-        if bed == "slope":
+        own = points[points["problem"] == problem]
+        if problem == "slope":
             own = own[own["slope"] == 0]
         _scatter(axes[row, 1], own)
-        title = f"n = {own['n'].max()}" + (", s = 0" if bed == "slope" else "")
+        title = f"n = {own['n'].max()}" + (", s = 0" if problem == "slope" else "")
         axes[row, 1].set(title=title)
         words = (
-            ("error", OBJECTIVES["dp_gap"]) if bed in ("gaussian", "flat")
+            ("error", OBJECTIVES["dp_gap"]) if problem in ("gaussian", "flat")
             else ("first objective", "second objective")
         )  # fmt: skip
         axes[row, 1].set(xlabel=words[0], ylabel=words[1])
     axes[-1, 0].set(xlabel="samples n")
     below([axes[0, 0], axes[0, 1]], 2)
-    _setting(figure, distances, f"; {BANDS}; e→ is 0 on {BEDS['slope']}")
+    _setting(figure, distances, f"; {BANDS}; e→ is 0 on {PROBLEMS['slope']}")
     return figure
 
 
@@ -446,7 +448,7 @@ def table_rec_b7_fairness(inputs: Inputs) -> pd.DataFrame:
     return _panels(
         inputs,
         points=(points, "n = " + points["n"].astype(str)),
-        distances=(rows, rows["bed"].map(BEDS)),
+        distances=(rows, rows["problem"].map(PROBLEMS)),
     )
 
 
@@ -559,22 +561,22 @@ def draw_rec_b8_robust_mnist(table: pd.DataFrame, published: pd.DataFrame) -> Fi
 
 
 def table_rec_b9_filter(inputs: Inputs) -> pd.DataFrame:
-    """Distances by bed, n and repetition, without and with the ε-Pareto filter."""
+    """Distances by problem, n and repetition, without and with the ε-Pareto filter."""
     rows = _probe(inputs, "fronts")
     words = rows["filtered"].map({0.0: "as it is", 1.0: "filtered"})
     return tidy(inputs, "distances", rows, _front_name(rows) + ", " + words)
 
 
 def draw_rec_b9_filter(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Distances without and with the filter on each bed."""
-    beds = ["counterexample", "flat", "slope", "gaussian"]
+    """Distances without and with the filter on each problem."""
+    problems = ["counterexample", "flat", "slope", "gaussian"]
     figure, grid, below = _with_legend(2, 2, figsize=(8, 7), height=0.14)
-    for ax, bed in zip(grid.ravel(), beds, strict=True):
-        rows = table[table["bed"] == bed]
-        what = BEDS[bed]
+    for ax, problem in zip(grid.ravel(), problems, strict=True):
+        rows = table[table["problem"] == problem]
+        what = PROBLEMS[problem]
         for column, variant in [("m", "m"), ("slope", "s")]:
             # The case in which the empirical front is worst.
-            if bed == {"m": "counterexample", "slope": "slope"}[column]:
+            if problem == {"m": "counterexample", "slope": "slope"}[column]:
                 worst = rows[column].max() if column == "m" else rows[column].min()
                 rows = rows[rows[column] == worst]
                 what += f", {variant} = {worst:g}"
@@ -640,7 +642,7 @@ def claim_c3(tables: Tables) -> Verdict:
     _known(table, "max_ratio")
     some(table[table["max_ratio"] > 0], "gap above 0")
     # A sample is violated where any of its scalarizations is.
-    keys = ["bed", "n", "seed", "delta"]
+    keys = ["problem", "n", "seed", "delta"]
     drawn = table[table["family"] != "any"]
     rows = table[table["family"] == "any"].set_index(keys)["max_ratio"].to_frame("exact")
     rows = finite(rows.join(drawn.groupby(keys)["max_ratio"].max()), "gap of a sample")
@@ -652,7 +654,7 @@ def claim_c3(tables: Tables) -> Verdict:
         f"largest |U(L) - U(L̂)| / U(C) of the first S of a family: {listed}, and of all (exact) "
         f"{_used(rows['exact'])}; above that of all in {above} of {len(rows)} samples"
     )
-    return _bound_verdict({"": rows.reset_index()}, ["bed", "n"], detail, impossible=above)
+    return _bound_verdict({"": rows.reset_index()}, ["problem", "n"], detail, impossible=above)
 
 
 def claim_c4(tables: Tables) -> Verdict:
@@ -661,14 +663,14 @@ def claim_c4(tables: Tables) -> Verdict:
     _known(table, "excess", bound="bound")
     above = table.assign(violated=(table["excess"] > table["bound"] + ROUNDING).astype(float))
     # Of a sample all weights and families hold together.
-    keys = ["bed", "n", "seed"]
+    keys = ["problem", "n", "seed"]
     rows = above.groupby([*keys, "delta"], as_index=False)["violated"].max()
     # Whether all deviations of the same sample are within C: then none may be violated.
     bounds = tables["rec_b1_uniform"].query("panel == 'samples' and objective == 'all'")
     event = bounds.rename(columns={"violated": "outside"})[[*keys, "outside"]]
     rows = rows.merge(event, on=keys, how="left")
     finite(rows["outside"], "deviation of the same sample")
-    names = table["bed"].map(BEDS) + " " + table["series"]
+    names = table["problem"].map(PROBLEMS) + " " + table["series"]
     slopes, others = _slopes_of(
         table.assign(series=names).groupby(["series", "n"], sort=False)["excess"].quantile(QUANTILE)
     )
@@ -679,7 +681,7 @@ def claim_c4(tables: Tables) -> Verdict:
         f"95 % quantile with n: {_listed(slopes, others)}; above 2U(C) in {impossible} of the "
         f"{len(within)} samples with all deviations within C"
     )
-    return _bound_verdict({"": rows}, ["bed", "n"], detail, impossible=impossible)
+    return _bound_verdict({"": rows}, ["problem", "n"], detail, impossible=impossible)
 
 
 def claim_c5(tables: Tables) -> Verdict:
@@ -712,7 +714,7 @@ def claim_c6(tables: Tables) -> Verdict:
     rest = (last["p_exact"] - last["m"] / (last["m"] + 1)).abs().max()
     listed = ", ".join(f"{row.p_hat:.4f} for m = {row.m:.0f}" for row in last.itertuples())
     rows = _front_distances(tables)
-    flat = rows[(rows["bed"] == "flat") | (rows["slope"] == 0)]
+    flat = rows[(rows["problem"] == "flat") | (rows["slope"] == 0)]
     _known(flat, "e_fwd", "e_bwd", bound="two_c")
     far, near, words = [], [], []
     for series, own in flat.groupby("series", sort=False):
@@ -737,8 +739,8 @@ def claim_c6(tables: Tables) -> Verdict:
         f"counts as far from exact with {off:.2g}; " + "; ".join(words)
     )
     value = float(last["p_hat"].max())
-    if {"flat", "slope"} - set(flat["bed"]) or observed["repeats"].min() < FEWEST_SHARE:
-        return undecidable(f"too few flat beds or repetitions; {detail}", value=value)
+    if {"flat", "slope"} - set(flat["problem"]) or observed["repeats"].min() < FEWEST_SHARE:
+        return undecidable(f"too few flat problems or repetitions; {detail}", value=value)
     if off < CHANCE or rest > 0.03:
         return decide(False, value=value, detail=detail)
     return by_chance(max(far), len(near) * min(near), value=value, detail=detail)
@@ -763,13 +765,13 @@ def claim_c8(tables: Tables) -> Verdict:
     rows = _front_distances(tables)
     if (fewest := rows.groupby(["series", "n"]).size().min()) < FEWEST:
         raise Undecided(f"{fewest} samples of a case are too few for an interval")
-    ladder = rows[rows["bed"] == "slope"]
+    ladder = rows[rows["problem"] == "slope"]
     parts = {
-        BEDS["convex"]: (rows[rows["bed"] == "convex"], -np.inf, -0.25),
-        f"{BEDS['slope']}, s = 0.1, n ≥ 1024": (
+        PROBLEMS["convex"]: (rows[rows["problem"] == "convex"], -np.inf, -0.25),
+        f"{PROBLEMS['slope']}, s = 0.1, n ≥ 1024": (
             ladder[(ladder["slope"] == 0.1) & (ladder["n"] >= 2**10)], -np.inf, -0.4,
         ),
-        f"{BEDS['slope']}, s = 0": (ladder[ladder["slope"] == 0], -0.05, np.inf),
+        f"{PROBLEMS['slope']}, s = 0": (ladder[ladder["slope"] == 0], -0.05, np.inf),
     }  # fmt: skip
     inside, outside, listed, slopes = [], [], [], []
     for name, (own, least, most) in parts.items():
@@ -816,7 +818,7 @@ def claim_c9(tables: Tables) -> Verdict:
     bound = np.log(2 * first["hypotheses"] * N / first["delta"]) / (2 * first["tolerance"] ** 2)
     listed = ", ".join(f"{value:.0f} for N = {n:.0f}" for n, value in mean.items())
     detail = (
-        f"n* = {listed} (means of {len(needed)} draws of the bed; exact, in steps of 5); "
+        f"n* = {listed} (means of {len(needed)} draws of the problem; exact, in steps of 5); "
         f"{slope:.0f} samples more a unit of log N; the bound asks for {bound[0]:.0f} to "
         f"{bound[-1]:.0f}, {1 / (2 * first['tolerance'] ** 2):.0f} a unit; R² of a line in {fits}"
     )
@@ -833,12 +835,14 @@ def _front_distances(tables: Tables) -> pd.DataFrame:
     """Distances of fronts, a row a sample.
 
     Raises:
-        Undecided: a bed is missing.
+        Undecided: a problem is missing.
     """
     table = tables["rec_b5_fronts"]
     rows = table[table["panel"] == "distances"]
-    if absent := {"gaussian", "convex", "flat", "slope"} - set(rows["bed"]):
-        raise Undecided("no fronts of " + ", ".join(BEDS[bed] for bed in sorted(absent)))
+    if absent := {"gaussian", "convex", "flat", "slope"} - set(rows["problem"]):
+        raise Undecided(
+            "no fronts of " + ", ".join(PROBLEMS[problem] for problem in sorted(absent))
+        )
     return rows
 
 
@@ -903,7 +907,7 @@ def _slope_interval(rows: pd.DataFrame, column: str) -> tuple[float, float, floa
 
 
 def _law_errors(needed: pd.DataFrame) -> pd.DataFrame:
-    """Σ of squares that a line in each law of N leaves of the sample sizes, a row a bed."""
+    """Σ of squares that a line in each law of N leaves of the sample sizes, a row a problem."""
     N = needed.columns.to_numpy(float)
     found = {}
     for law, growth in LAWS.items():
@@ -936,12 +940,12 @@ def _panels(inputs: Inputs, **parts: tuple[pd.DataFrame, pd.Series]) -> pd.DataF
 
 
 def _front_name(rows: pd.DataFrame) -> pd.Series:
-    """Name of a bed with its slope or number of ties."""
-    names = rows["bed"].map(BEDS)
-    for column, bed, letter in [("slope", "slope", "s"), ("m", "counterexample", "m")]:
+    """Name of a problem with its slope or number of ties."""
+    names = rows["problem"].map(PROBLEMS)
+    for column, problem, letter in [("slope", "slope", "s"), ("m", "counterexample", "m")]:
         if column in rows:
             words = f", {letter} = " + rows[column].map("{:g}".format)
-            names = names.where(rows["bed"] != bed, names + words)
+            names = names.where(rows["problem"] != problem, names + words)
     return names
 
 
@@ -1099,7 +1103,7 @@ def _setting(figure: Figure, table: pd.DataFrame, more: str = "") -> None:
     """Repetitions and δ above the panels, and more words."""
     repeats = "repeats" if "repeats" in table and table["repeats"].notna().any() else "seed"
     own = table[repeats].max() if repeats == "repeats" else None
-    counts = table.groupby("bed")["seed"].nunique() if own is None else pd.Series([own])
+    counts = table.groupby("problem")["seed"].nunique() if own is None else pd.Series([own])
     shown = sorted({f"{count:.0f}" for count in counts}, key=float)
     drawing.settings_line(
         figure,

@@ -400,11 +400,12 @@ def _gain_of_dense(rows: pd.DataFrame) -> pd.Series:
 def table_rec_c5_cost_synth(inputs: Inputs) -> pd.DataFrame:
     """A pattern on a set of tokens a row, panels O and R; margin 1; NaN where it is impossible."""
     rows = inputs.measures
-    rows = rows.assign(bed=rows["run"].map({"bed_o": "O", "bed_r": "R"}))
+    rows = rows.assign(tokens=rows["run"].map({"tokens_o": "O", "tokens_r": "R"}))
     return _panels(
         inputs,
         **{
-            bed: (own.dropna(axis=1, how="all"), own["pattern"]) for bed, own in rows.groupby("bed")
+            tokens: (own.dropna(axis=1, how="all"), own["pattern"])
+            for tokens, own in rows.groupby("tokens")
         },
     )
 
@@ -416,29 +417,29 @@ def draw_rec_c5_cost_synth(table: pd.DataFrame, published: pd.DataFrame) -> Figu
     R = table[table["panel"] == "R"]
     d = R["d"].min()
     n, n_drawn = O["n"].max(), R["n"].max()
-    beds = f"n = {n} of bed O, {n_drawn} of bed R"
+    sizes = f"n = {n} of tokens O, {n_drawn} of tokens R"
     m_label = "length m of the common direction"
     for ax, norm in [(axes[0], "frobenius"), (axes[1], "nuclear")]:
         for pattern in PATTERNS:
             rows = O[(O["n"] == n) & (O["pattern"] == pattern)].sort_values("m")
-            _cost_line(ax, rows, "m", norm, pattern, f"{pattern}, bed O")
+            _cost_line(ax, rows, "m", norm, pattern, f"{pattern}, tokens O")
             ax.plot(rows["m"], rows[f"theory_{norm}"], "k:", linewidth=1)
             drawn = R[(R["n"] == n_drawn) & (R["d"] == d) & (R["pattern"] == pattern)]
-            _cost_line(ax, drawn, "m", norm, pattern, f"{pattern}, bed R", drawn=True)
+            _cost_line(ax, drawn, "m", norm, pattern, f"{pattern}, tokens R", drawn=True)
         ax.plot([], [], "k:", label="closed form (D7)")
-        ax.set(xlabel=m_label, ylabel=f"{norm.title()} norm at margin 1", title=beds, yscale="log")
+        ax.set(xlabel=m_label, ylabel=f"{norm.title()} norm at margin 1", title=sizes, yscale="log")
         _legend(ax)
     lengths = sorted(O["m"].unique())
     m = lengths[len(lengths) // 2] if lengths else np.nan
     for pattern in PATTERNS:
         rows = O[(O["m"] == m) & (O["pattern"] == pattern)].sort_values("n")
-        _cost_line(axes[2], rows, "n", "frobenius", pattern, f"{pattern}, bed O")
+        _cost_line(axes[2], rows, "n", "frobenius", pattern, f"{pattern}, tokens O")
         axes[2].plot(rows["n"], rows["theory_frobenius"], "k:", linewidth=1)
     axes[2].set(xlabel="tokens n", ylabel="Frobenius norm at margin 1", title=f"m = {m:g}")
     _legend(axes[2])
     for ax, norm in [(axes[3], "frobenius"), (axes[4], "nuclear")]:
         exact = _ratios(O[O["n"] == n], norm).sort_values("m")
-        ax.plot(exact["m"], exact["ratio"], "k-", marker="s", label=f"bed O, n = {n} (exact)")
+        ax.plot(exact["m"], exact["ratio"], "k-", marker="s", label=f"tokens O, n = {n} (exact)")
         drawn = _ratios(R[R["d"] == d], norm)
         sizes = sorted(drawn["n"].unique())
         for position, size in enumerate(sizes):
@@ -448,7 +449,7 @@ def draw_rec_c5_cost_synth(table: pd.DataFrame, published: pd.DataFrame) -> Figu
             ax.plot(
                 rows["m"] + shift, rows["ratio"], linestyle="none", alpha=0.7,
                 color=drawing.ordered_colours(len(sizes) + 1)[position],
-                marker=drawing.MARKERS[2 + position], label=f"bed R, n = {size}, draws",
+                marker=drawing.MARKERS[2 + position], label=f"tokens R, n = {size}, draws",
             )  # fmt: skip
         ax.axhline(1, color="black", linestyle=":")
         ax.set(xlabel=m_label, ylabel=f"diagonal / sink, {norm.title()}", yscale="log")
@@ -459,12 +460,14 @@ def draw_rec_c5_cost_synth(table: pd.DataFrame, published: pd.DataFrame) -> Figu
     for pattern in PATTERNS:
         rows = R[(R["pattern"] == pattern) & (R["n"] == n_drawn) & (R["d"] == d)]
         _cost_line(axes[5], rows, "m", "participation_rank", pattern, pattern, drawn=True)
-    axes[5].set(xlabel=m_label, ylabel="participation rank, bed R", title=f"n = {n_drawn}, d = {d}")
+    axes[5].set(
+        xlabel=m_label, ylabel="participation rank, tokens R", title=f"n = {n_drawn}, d = {d}"
+    )
     _legend(axes[5])
     drawing.settings_line(
         figure,
-        f"{OURS}; margin 1; bands: standard deviation over {R['seed'].nunique()} draws of bed R; "
-        "ratios of draws on which both patterns are possible for every m",
+        f"{OURS}; margin 1; bands: standard deviation over {R['seed'].nunique()} draws of tokens "
+        "R; ratios of draws on which both patterns are possible for every m",
     )
     return figure
 
@@ -932,13 +935,13 @@ def _identity_d5(generator: np.random.Generator) -> pd.DataFrame:
 
 
 def _identity_d7() -> pd.DataFrame:
-    """Frobenius cost of the diagonal over that of the sink on bed O, from explicit constraints."""
+    """Frobenius cost of the diagonal over that of the sink on tokens O, by its constraints."""
     from replica.theory.margins import minimum_norm
 
     rows = []
     for n in (4, 7):
         for m in (0.0, 0.25, 0.5, 1.0, 2.0):
-            X = theory.orthonormal_bed(n, m)
+            X = theory.orthonormal_tokens(n, m)
             found = {p: minimum_norm(X, p, causal=False).frobenius for p in PATTERNS}
             rows.append({"pattern": f"n = {n}", "n": n, "x": m,
                          "value": found["diagonal"] / found["sink"],
@@ -1108,7 +1111,7 @@ def claim_c3(tables: Tables) -> Verdict:
     heads = table[table["panel"] == "heads"]
     detail = (
         f"exact: |o| is at most {above:.3f} of the bound from above and at least {below:.3f} times "
-        f"that from below; plain rows of TC, a bed made for it, which decide nothing, "
+        f"that from below; plain rows of TC, a task made for it, which decide nothing, "
         f"{rows['seed'].nunique()} seeds: {listed}"
     )
     if not (above <= 1 + 1e-9 and below >= 1 - 1e-9):
@@ -1166,13 +1169,13 @@ def claim_c4(tables: Tables) -> Verdict:
     detail = f"exact: closed forms to {error.max():.0e}, conditions of optimality to {kkt:.0e}"
     if wrong:
         return decide(False, value=wrong, detail=f"{wrong} cells are no closed form; {detail}")
-    ratios = some(_ratios(drawn, "frobenius"), "draw of bed R on which both are possible")
+    ratios = some(_ratios(drawn, "frobenius"), "draw of tokens R on which both are possible")
     by_draw = ratios.pivot(index=["n", "d", "seed"], columns="m", values="ratio")
     means = ", ".join(f"{by_draw[m].mean():.2f} at m = {m:g}" for m in by_draw)
     rises = trend(by_draw, falls=False)
     detail += (
-        f"; evidence: mean diagonal/sink on {len(by_draw)} draws of bed R {means}, chance level of "
-        f"the rise {rises:.2g}"
+        f"; evidence: mean diagonal/sink on {len(by_draw)} draws of tokens R {means}, chance level "
+        f"of the rise {rises:.2g}"
     )
     real = real[real["panel"] == "costs"]
     medians = _log_ratios(some(real, "cost on embeddings"))

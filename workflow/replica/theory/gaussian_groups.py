@@ -47,14 +47,14 @@ class Classifiers:
 
 
 def groups(share: float) -> Cells:
-    """Bed G2: P(a=1) = share, P(y=1|a=1) = 0.6, P(y=1|a=0) = 0.4, μ_ya = (2y-1, 2a-1)."""
+    """Problem G2: P(a=1) = share, P(y=1|a=1) = 0.6, P(y=1|a=0) = 0.4, μ_ya = (2y-1, 2a-1)."""
     prior = np.array([[(1 - share) * 0.6, share * 0.4], [(1 - share) * 0.4, share * 0.6]])
     mean = np.array([[[2 * y - 1, 2 * a - 1] for a in (0, 1)] for y in (0, 1)], dtype=float)
     return Cells(prior, mean, np.array([[0.0, 1.0], [0.0, 1.0]]))
 
 
 def flat(spread: float, separation: float) -> Cells:
-    """Bed G2f: y and z = ±1 uniform and independent, x | (y, z) ~ N((s(2y-1), y z c), I).
+    """Problem G2f: y and z = ±1 uniform and independent, x | (y, z) ~ N((s(2y-1), y z c), I).
 
     P(a=1 | y=0, z) = 0.3, P(a=1 | y=1, z=-1) = 0.4, P(a=1 | y=1, z=+1) = 0.9. The components z
     stand in the place of a; mirrored classifiers have the same error.

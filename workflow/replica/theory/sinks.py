@@ -118,20 +118,20 @@ def causal_uniform_diagonal(T: int) -> float:
     return (harmonic(T) - 1) / (T - 1)
 
 
-def orthonormal_bed(n: int, m: float) -> np.ndarray:
-    """Bed O: tokens (n, n+1), x_i = e_i + m·e_0, with e_0 the first coordinate."""
+def orthonormal_tokens(n: int, m: float) -> np.ndarray:
+    """Tokens O (n, n+1): x_i = e_i + m·e_0, with e_0 the first coordinate."""
     return np.hstack([np.full((n, 1), m), np.eye(n)])
 
 
-def random_bed(n: int, d: int, m: float, generator: np.random.Generator) -> np.ndarray:
-    """Bed R: tokens (n, d), random directions of length 1 plus a common one of length m."""
+def random_tokens(n: int, d: int, m: float, generator: np.random.Generator) -> np.ndarray:
+    """Tokens R (n, d): random directions of length 1 plus a common one of length m."""
     directions = generator.standard_normal((n + 1, d))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     return directions[:n] + m * directions[n]
 
 
 def sink_cost(n: int, m: float, margin: float) -> tuple[float, float]:
-    """The smallest |W|_F and |W|_* of a bidirectional sink on bed O: Δ√((n-1)/(1+nm²)) (D7).
+    """The smallest |W|_F and |W|_* of a bidirectional sink on tokens O: Δ√((n-1)/(1+nm²)) (D7).
 
     They are equal, as one W of rank 1 has both.
     """
@@ -140,7 +140,7 @@ def sink_cost(n: int, m: float, margin: float) -> tuple[float, float]:
 
 
 def diagonal_cost(n: int, margin: float) -> tuple[float, float]:
-    """The smallest |W|_F and |W|_* of a bidirectional diagonal on bed O: Δ√(n-1) and Δ(n-1) (D7).
+    """Smallest |W|_F and |W|_* of a bidirectional diagonal on tokens O: Δ√(n-1) and Δ(n-1) (D7).
 
     W = Δ(I - 11ᵀ/n) on e_1..e_n has both, whatever m.
     """
@@ -148,13 +148,13 @@ def diagonal_cost(n: int, margin: float) -> tuple[float, float]:
 
 
 def cost_ratio(n: int, m: float) -> tuple[float, float]:
-    """Diagonal over sink on bed O: √(1+nm²) for |W|_F, √((n-1)(1+nm²)) for |W|_* (D7)."""
+    """Diagonal over sink on tokens O: √(1+nm²) for |W|_F, √((n-1)(1+nm²)) for |W|_* (D7)."""
     frobenius = float(np.sqrt(1 + n * m**2))
     return frobenius, float(np.sqrt(n - 1)) * frobenius
 
 
 def causal_cost(n: int, margin: float) -> float:
-    """The smallest |W|_F on bed O without a common direction, causal: Δ√(n-H_n) (D7).
+    """The smallest |W|_F on tokens O without a common direction, causal: Δ√(n-H_n) (D7).
 
     It is the same for the sink and the diagonal.
     """

@@ -92,7 +92,7 @@ def open_job(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.S
     with device_for(config["device"], gpu_slots, config["jobs_per_gpu"]) as device:
         stamp = provenance.begin_job(params, in_words(device))
         cards = cards_with(params.datasets, config["data_dir"])
-        base = next(iter(snakemake.input.base), None)
+        start = next(iter(snakemake.input.starts_from), None)
         job = Job(
             study=names.study,
             run=names.run,
@@ -103,7 +103,7 @@ def open_job(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.S
             card=next(iter(cards.values()), None),
             cards=cards,
             pretrained=config["pretrained_dir"] and Path(config["pretrained_dir"]),
-            start=artifacts.read_tensors(base)[0] if base else None,
+            start=artifacts.read_tensors(start)[0] if start else None,
         )
         keep_freed_memory()
         with without_denormals():

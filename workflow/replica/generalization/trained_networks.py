@@ -13,9 +13,9 @@ text are no random choice: a gap there is also a change of what the samples are 
 
 Left out: the DUFM, which has no data; deep RFM, a kernel machine; networks with a deep head, of
 which only products of matrices are kept; runs with few labels that keep no weights; decoders on
-drawn sequences, whose data are fresh in every step, so that there is no gap; test beds, networks
-that nothing has trained, and pretrained models, which are trained elsewhere. Certifications and
-kernels without networks train nothing. Members that diverged have no row.
+drawn sequences, whose data are fresh in every step, so that there is no gap; synthetic problems,
+networks that nothing has trained, and pretrained models, which are trained elsewhere.
+Certifications and kernels without networks train nothing. Members that diverged have no row.
 """
 
 import warnings
@@ -43,10 +43,10 @@ from replica.kinds.smoothing import NoisyClassifierSpec
 from replica.lowdata.methods import unit
 from replica.lowdata.training import pool_of
 from replica.measures.generalization import Forward, Params, Trained
-from replica.models import decoder, networks, residual
+from replica.models import decoder, headed_networks, residual
 from replica.models.backbones import build_network
 from replica.models.classifiers import Normalise
-from replica.multiobjective import networks as tradeoffs
+from replica.multiobjective import tradeoff_training as tradeoffs
 from replica.provenance import stream_seed
 from replica.residual.samples import patches
 from replica.smoothing.classifiers import trained_classifier
@@ -162,7 +162,7 @@ def first_and_other_rows(
 def standardised_images(
     dataset: Dataset, classes: list[int] | None, per_class: int | None
 ) -> tuple[Pairs, Pairs]:
-    """Images and labels as `networks.training_samples` makes them, to train and to test.
+    """Images and labels as `headed_networks.training_samples` makes them, to train and to test.
 
     Both are standardised with the means and deviations of all samples that train the network.
     """
@@ -233,7 +233,7 @@ def _network_heads(spec: NetworkHeadSpec, states: States, dataset: Dataset) -> I
     last = _last(states)
 
     def forward(p: Params, x: Tensor) -> Tensor:
-        return networks.forward_mlp(_alone(p), x)[-1][0].mT
+        return headed_networks.forward_mlp(_alone(p), x)[-1][0].mT
 
     for s, diverged_at in enumerate(states["diverged_at"].tolist()):
         params, paths = {name: value[s] for name, value in last.items()}, None
@@ -241,7 +241,7 @@ def _network_heads(spec: NetworkHeadSpec, states: States, dataset: Dataset) -> I
             logits, paths = forward, forward
             matrices = [w for name, w in params.items() if name[0] in "AW"]
         else:
-            model = networks.resnet20_with_head(spec, K, 0, train[0].shape[1])
+            model = headed_networks.resnet20_with_head(spec, K, 0, train[0].shape[1])
             model.load_state_dict(params)
             logits, params, matrices = of_module(model)
         network = Trained(logits, params, matrices, train, test, "mse", paths)

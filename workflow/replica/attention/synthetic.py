@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from replica.attention.probes import cost_of, likeness
-from replica.kinds.attention import BedsSpec, RandomAttentionSpec
+from replica.attention.head_probes import cost_of, likeness
+from replica.kinds.attention import RandomAttentionSpec, SyntheticTokensSpec
 from replica.models import attention
 from replica.models.residual import layer_norm
 from replica.provenance import stream_seed
@@ -35,30 +35,31 @@ FORCED = {
 DTYPE = torch.float64
 
 
-def train_beds(spec: BedsSpec, job: Job) -> Result:
+def train_synthetic_tokens(spec: SyntheticTokensSpec, job: Job) -> Result:
     """Solve the programs of synthetic tokens; the states are the columns of the table.
 
-    Rows of beds: pattern of n tokens with a common direction of length m; costs are NaN where there
-    is no W, `theory_frobenius` and `theory_nuclear` where there is no closed form (D7). Rows of
-    sets: whether D2's condition says that a sink is possible, and whether a linear program does.
+    Rows of orthonormal and random tokens: a pattern of n tokens with a common direction of length
+    m; costs are NaN where there is no W, `theory_frobenius` and `theory_nuclear` where there is no
+    closed form (D7). Rows of sets: whether D2's condition says that a sink is possible, and whether
+    a linear program does.
     """
     torch.set_num_threads(job.threads)
-    if spec.bed == "sets":
+    if spec.tokens == "sets":
         rows = [_set(spec, job, seed, causal) for seed in job.seeds for causal in (True, False)]
-    elif spec.bed == "orthonormal":
+    elif spec.tokens == "orthonormal":
         rows = _orthonormal(spec)
     else:
         rows = _random(spec, job)
     return table_result(pd.DataFrame(rows))
 
 
-def _orthonormal(spec: BedsSpec) -> list[dict]:
+def _orthonormal(spec: SyntheticTokensSpec) -> list[dict]:
     rows = []
     for n, m, causal in itertools.product(spec.n, spec.m, (False, True)):
         if causal and m:
             # Only without a common direction is there a closed form of the causal cost.
             continue
-        X = sinks.orthonormal_bed(n, m)
+        X = sinks.orthonormal_tokens(n, m)
         for pattern in PATTERNS:
             if causal:
                 theory = sinks.causal_cost(n, 1.0), np.nan
@@ -74,12 +75,12 @@ def _orthonormal(spec: BedsSpec) -> list[dict]:
     return rows
 
 
-def _random(spec: BedsSpec, job: Job) -> list[dict]:
+def _random(spec: SyntheticTokensSpec, job: Job) -> list[dict]:
     rows = []
     for n, d, m, seed in itertools.product(spec.n, spec.d, spec.m, job.seeds):
         # The same directions for all m: only the length of the common one is different.
         generator = np.random.default_rng(stream_seed(job.study, job.run, seed, f"{n} {d}"))
-        X = sinks.random_bed(n, d, m, generator)
+        X = sinks.random_tokens(n, d, m, generator)
         for pattern in PATTERNS:
             rows.append(
                 {"n": n, "d": d, "m": m, "seed": seed, "causal": True, "pattern": pattern,
@@ -89,7 +90,7 @@ def _random(spec: BedsSpec, job: Job) -> list[dict]:
     return rows
 
 
-def _set(spec: BedsSpec, job: Job, seed: int, causal: bool) -> dict:
+def _set(spec: SyntheticTokensSpec, job: Job, seed: int, causal: bool) -> dict:
     generator = np.random.default_rng(stream_seed(job.study, job.run, seed, "set"))
     n = int(generator.integers(3, max(spec.n) + 1))
     d = int(generator.integers(1, max(spec.d) + 1))

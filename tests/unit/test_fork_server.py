@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
+from replica.fork_server import Starter, StarterEnded, fork_scripts, is_as_known
 from replica.kinds import KINDS
 from replica.plan.servers import WITH_TORCH, server_modules, server_of
-from replica.starter import Starter, StarterEnded, fork_scripts, is_as_known
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
 
@@ -118,7 +118,7 @@ def test_a_dead_server_is_said_and_the_next_script_gets_a_new_one(script):
     starter = Starter([])
     pid, end = starter.start(script("import time; time.sleep(60)"), {}, 1)
     server = psutil.Process(pid).parent()
-    assert server.cmdline()[1:3] == ["-m", "replica.starter"]
+    assert server.cmdline()[1:3] == ["-m", "replica.fork_server"]
     threading.Timer(0.1, server.kill).start()
     with pytest.raises(StarterEnded, match="killed, or is memory short"):
         end()
@@ -139,7 +139,7 @@ def test_scripts_end_with_the_process_that_asked_for_them(script, tmp_path):
         "os.rename('{here}/pid.tmp', '{here}/pid')\n"
         "time.sleep(60)\n"
     )
-    asks = f"from replica.starter import Starter; Starter([]).start({job!r}, {{}}, 1)[1]()"
+    asks = f"from replica.fork_server import Starter; Starter([]).start({job!r}, {{}}, 1)[1]()"
     asking = subprocess.Popen([sys.executable, "-c", asks])
     _until((tmp_path / "pid").exists)
     processes = [psutil.Process(int((tmp_path / "pid").read_text()))]
@@ -155,7 +155,7 @@ def test_signals_to_the_group_end_jobs_and_leave_the_server(script, tmp_path):
     job = script("open('{here}/runs', 'w').close()\nimport time; time.sleep(60)")
     asks = (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "from replica.starter import Starter\n"
+        "from replica.fork_server import Starter\n"
         f"print(Starter([]).start({job!r}, {{}}, 1)[1]()[0])"
     )
     command = [sys.executable, "-c", asks]

@@ -6,9 +6,13 @@ from torch.nn import functional as F
 
 from replica.data.splits import Labelled, standardised
 from replica.kernels.metrics import START
-from replica.kinds.kernels import DeepHeadSpec
+from replica.kinds.kernels import ObservedNetworkSpec
 from replica.measures.moments import ClassMoments
-from replica.models.deep_heads import DeepHead, build_deep_head, gradients_before_relu
+from replica.models.observed_networks import (
+    ObservedNetwork,
+    build_observed_network,
+    gradients_before_relu,
+)
 from replica.training import loop
 from replica.training.jobs import Job, Result
 
@@ -16,7 +20,7 @@ HISTORY = ["run", "seed", "steps", "step", "metric", "value"]
 _BATCH = 1000
 
 
-def train_deep_head(spec: DeepHeadSpec, job: Job) -> Result:
+def train_observed_network(spec: ObservedNetworkSpec, job: Job) -> Result:
     """Stochastic gradient descent on the squared loss, observed after each `spec.every` epochs.
 
     As in the official code the first observation of a training is after one epoch and counts as
@@ -47,7 +51,7 @@ def train_deep_head(spec: DeepHeadSpec, job: Job) -> Result:
     shape = tuple(inputs.shape[1:])
     runs, history = loop.train_seeds(
         job,
-        lambda seed: build_deep_head(spec, shape, data.K, seed),
+        lambda seed: build_observed_network(spec, shape, data.K, seed),
         inputs,
         labels,
         objective,
@@ -70,10 +74,10 @@ def targets(labels: Tensor, K: int) -> Tensor:
 
 
 @torch.no_grad()
-def observe(network: DeepHead, data: Labelled) -> dict[str, Tensor]:
+def observe(network: ObservedNetwork, data: Labelled) -> dict[str, Tensor]:
     """What the metrics of a network are computed from, over all training samples.
 
-    With the notation of `replica.models.deep_heads`, on the CPU: `means/phi<l>` (K, d) and
+    With the notation of `replica.models.observed_networks`, on the CPU: `means/phi<l>` (K, d) and
     `trace/phi<l>` for l = 0..L, the same of `z<l>` for l = 1..L, in float64; `gram/<l>` = W_l W_lᵀ,
     `sums/<l>` = W_l 1, and `gradients/<l>` = Σ over samples and outputs of g gᵀ, g = ∂f_k/∂z_l,
     over N; `inputs/<l>`, the number of inputs of layer l; `loss` and `accuracy`.

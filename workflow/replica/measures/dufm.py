@@ -17,7 +17,7 @@ from replica.data.prepare import load
 from replica.kinds.features import DufmSpec, NetworkHeadSpec
 from replica.measures import collapse, spectra
 from replica.measures.moments import stream_moments
-from replica.models import dufm, networks
+from replica.models import dufm, headed_networks
 
 MEASURE = [
     *["run", "seed", "K", "L", "n", "width", "lambda_w", "lambda_h", "lr", "steps", "diverged_at"],
@@ -36,7 +36,7 @@ def measure_dufm(
 
     Args:
         spec: the run.
-        states: what `replica.training.runs.train_dufm` kept.
+        states: what `replica.training.dufm.train_dufm` kept.
         run: full name of the run.
         threads: CPU threads.
         card: unused; a DUFM has no data.
@@ -67,7 +67,7 @@ def measure_network_head(
     A ResNet is put into evaluation mode, and its class moments are streamed in one pass.
     """
     torch.set_num_threads(threads)
-    samples = networks.training_samples(load(card), spec.classes, spec.per_class)
+    samples = headed_networks.training_samples(load(card), spec.classes, spec.per_class)
     shape = {"K": samples.K, "n": samples.n, "steps": _last_step(states)}
     table = _Table(states, run, spec, shape, dataset=spec.dataset)
     for step in table.steps:
@@ -80,9 +80,9 @@ def measure_network_head(
 
 
 def _mlp_moments(
-    spec: NetworkHeadSpec, params: dict[str, Tensor], samples: networks.Samples
+    spec: NetworkHeadSpec, params: dict[str, Tensor], samples: headed_networks.Samples
 ) -> tuple[Moments, list[Tensor], Tensor]:
-    layers = networks.forward_mlp(params, samples.inputs.double())
+    layers = headed_networks.forward_mlp(params, samples.inputs.double())
     by_class = [
         h[..., : samples.K * samples.n].unflatten(-1, (samples.K, samples.n)) for h in layers
     ]
@@ -91,10 +91,10 @@ def _mlp_moments(
 
 
 def _resnet_moments(
-    spec: NetworkHeadSpec, params: dict[str, Tensor], samples: networks.Samples
+    spec: NetworkHeadSpec, params: dict[str, Tensor], samples: headed_networks.Samples
 ) -> tuple[Moments, list[Tensor], Tensor]:
     channels = samples.inputs.shape[1]
-    model = networks.resnet20_with_head(spec, samples.K, 0, channels).double()
+    model = headed_networks.resnet20_with_head(spec, samples.K, 0, channels).double()
     # One seed a job: the stack has one member.
     model.load_state_dict({name: value[0] for name, value in params.items()})
     model.eval()

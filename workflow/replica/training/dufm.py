@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from replica.kinds.features import DufmSpec, NetworkHeadSpec
-from replica.models import dufm, networks
+from replica.models import dufm, headed_networks
 from replica.theory.dnc import equal_lambda_threshold
 from replica.training import ensemble, loop
 from replica.training.jobs import Job, Result
@@ -66,15 +66,15 @@ def train_network_head(spec: NetworkHeadSpec, job: Job) -> Result:
     """A backbone and a DUFM head, jointly, with penalties on the head and on the features H_1."""
     torch.set_num_threads(job.threads)
     dtype = dtype_of(spec.precision)
-    samples = networks.training_samples(job.data(), spec.classes, spec.per_class, dtype)
+    samples = headed_networks.training_samples(job.data(), spec.classes, spec.per_class, dtype)
     train = _train_mlp if spec.backbone.kind == "mlp" else _train_resnet
     return train(spec, job, samples)
 
 
-def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Result:
+def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: headed_networks.Samples) -> Result:
     N = len(samples.labels)
     inputs, targets = samples.inputs.to(job.device), samples.one_hot().to(job.device)
-    params = networks.initialise_mlp(
+    params = headed_networks.initialise_mlp(
         widths=spec.backbone.widths,
         gain=spec.backbone.gain,
         K=samples.K,
@@ -91,8 +91,10 @@ def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Re
 
     def parts(p: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         weights = [p[f"W{l}"] for l in range(1, spec.L + 1)]
-        layers = networks.forward_mlp(p, x)
-        return networks.fit_and_penalty(layers, weights, y.mT, spec.lambda_w, spec.lambda_h, N)
+        layers = headed_networks.forward_mlp(p, x)
+        return headed_networks.fit_and_penalty(
+            layers, weights, y.mT, spec.lambda_w, spec.lambda_h, N
+        )
 
     rows_of = ensemble.shuffled(job, N, batch)
 
@@ -121,7 +123,7 @@ def _train_mlp(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Re
     return _result(trained, _members(spec, job), _shape(spec, samples, steps), job.run)
 
 
-def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) -> Result:
+def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: headed_networks.Samples) -> Result:
     N = len(samples.labels)
     inputs, labels = samples.inputs.to(job.device), samples.labels.to(job.device)
 
@@ -130,7 +132,7 @@ def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) ->
         target = torch.nn.functional.one_hot(y, samples.K).mT
         layers = [H1.mT.float(), model.head(H1).mT.float()]
         weights = model.head.weights
-        fit, penalty = networks.fit_and_penalty(
+        fit, penalty = headed_networks.fit_and_penalty(
             layers, weights, target, spec.lambda_w, spec.lambda_h, N
         )
         return {"fit": fit, "penalty": penalty}
@@ -146,7 +148,7 @@ def _train_resnet(spec: NetworkHeadSpec, job: Job, samples: networks.Samples) ->
     kept = ensemble.log_spaced(spec.epochs, spec.snapshots)
     (run,), _ = loop.train_seeds(
         job,
-        lambda seed: networks.resnet20_with_head(spec, samples.K, seed, inputs.shape[1]),
+        lambda seed: headed_networks.resnet20_with_head(spec, samples.K, seed, inputs.shape[1]),
         inputs,
         labels,
         objective,
@@ -183,7 +185,7 @@ def _members(spec: NetworkHeadSpec, job: Job) -> dict[str, Tensor]:
     }
 
 
-def _shape(spec: NetworkHeadSpec, samples: networks.Samples, steps: int) -> dict[str, int]:
+def _shape(spec: NetworkHeadSpec, samples: headed_networks.Samples, steps: int) -> dict[str, int]:
     return {"K": samples.K, "L": spec.L, "n": samples.n, "width": spec.width, "steps": steps}
 
 

@@ -11,12 +11,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from replica.kinds.kernels import ConvBody, DeepHeadSpec
+from replica.kinds.kernels import ConvBody, ObservedNetworkSpec
 from replica.kinds.low_data import StagedBackbone
 from replica.models.backbones import build_backbone
 
 
-class DeepHead(nn.Module):
+class ObservedNetwork(nn.Module):
     """A body and a head; see the top of this module.
 
     Attributes:
@@ -49,7 +49,7 @@ class DeepHead(nn.Module):
         return self.readout(self.activations(x)[0][-1])
 
 
-def gradients_before_relu(network: DeepHead, features: list[Tensor]) -> list[Tensor]:
+def gradients_before_relu(network: ObservedNetwork, features: list[Tensor]) -> list[Tensor]:
     """∂f_k/∂z_l of each sample and output k, for l = 1..L: (b, K, width), by the chain rule.
 
     The gradient with respect to the input of layer l is W_lᵀ times that. Batch normalisation is
@@ -71,7 +71,9 @@ def gradients_before_relu(network: DeepHead, features: list[Tensor]) -> list[Ten
     return found[::-1]
 
 
-def build_deep_head(spec: DeepHeadSpec, shape: tuple[int, ...], K: int, seed: int) -> DeepHead:
+def build_observed_network(
+    spec: ObservedNetworkSpec, shape: tuple[int, ...], K: int, seed: int
+) -> ObservedNetwork:
     """The network of a run with its weights at the start.
 
     Args:
@@ -89,7 +91,7 @@ def build_deep_head(spec: DeepHeadSpec, shape: tuple[int, ...], K: int, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body, d = _body(spec, shape)
-        network = DeepHead(body, d, spec.layers, spec.width, K, spec.batch_norm)
+        network = ObservedNetwork(body, d, spec.layers, spec.width, K, spec.batch_norm)
         # Behind a body the first layer, and the read-out everywhere, start as torch starts them.
         if spec.gain is not None:
             for layer in network.layers[spec.body is not None :]:
@@ -97,7 +99,7 @@ def build_deep_head(spec: DeepHeadSpec, shape: tuple[int, ...], K: int, seed: in
     return network
 
 
-def _body(spec: DeepHeadSpec, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+def _body(spec: ObservedNetworkSpec, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
     """The body and the number of its features."""
     if spec.body is None:
         return nn.Flatten(), math.prod(shape)

@@ -4,8 +4,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from replica.attention.head_probes import Model, probe
 from replica.attention.pretrained import load_model, observe, texts_as_tokens
-from replica.attention.probes import Model, probe
 from replica.data import words
 from replica.data.prepare import load, verify
 from replica.kinds.attention import PretrainedSpec
