@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -239,11 +240,12 @@ def _decoder_cost(spec: DecoderSpec, seeds: int) -> Cost:
     memory = 4 * tokens * spec.depth * each // 2**20
     weights = 4 * seeds * spec.depth * (4 + 2 * spec.mlp) * spec.width**2 // 2**20
     memory += weights * (6 + spec.steps // spec.every)
-    if _is_large(spec):
-        return on_gpu(Work("token on a GPU", spec.steps * each_step), 8000 + weights, slots=2)
-    if spec.of_tokens:
-        each_step *= OF_TEXT
-    return small(Work("token", spec.steps * each_step), memory)
+    slower = OF_TEXT if spec.of_tokens else 1
+    on_cores = small(Work("token", spec.steps * each_step * slower), memory)
+    if not _is_large(spec):
+        return on_cores
+    whole = on_gpu(Work("token on a GPU", spec.steps * each_step), 8000 + weights, slots=2)
+    return replace(whole, on_cores=on_cores)
 
 
 def _synthetic_tokens_cost(spec: SyntheticTokensSpec, seeds: int) -> Cost:

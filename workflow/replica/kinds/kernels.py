@@ -124,10 +124,12 @@ def _deep_rfm_cost(spec: DeepRfmSpec, seeds: int) -> Cost:
     # The first layer reads the data, the others features.
     layers = [own, *(spec.depth - 1) * [spec.width]]
     operations = seeds * sum(2 * N**3 + 4 * N**2 * d + 20 * d**3 for d in layers)
-    if _is_large_rfm(spec):
-        # The matrix lies there, not here.
-        return on_gpu(Work("kernel on a GPU", operations), 16_000, slots=4, group="alone")
-    return small(Work(f"kernel in {spec.precision}", operations), memory)
+    on_cores = small(Work(f"kernel in {spec.precision}", operations), memory)
+    if not _is_large_rfm(spec):
+        return on_cores
+    # The matrix lies there, not here.
+    whole = on_gpu(Work("kernel on a GPU", operations), 16_000, slots=4, group="alone")
+    return replace(whole, on_cores=on_cores)
 
 
 def _observed_network_cost(spec: ObservedNetworkSpec, seeds: int) -> Cost:

@@ -1,6 +1,7 @@
 """Several objectives: hypotheses with exact risks, and trade-offs of networks (study `mol`)."""
 
 import itertools
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
@@ -252,11 +253,13 @@ def _tradeoff_states(spec: TradeoffSpec, seeds: int) -> float:
 
 def _tradeoff_cost(spec: TradeoffSpec, seeds: int) -> Cost:
     amount = _passes(spec, seeds)
-    if _is_large(spec):
-        return on_gpu(Work("trade-off on a GPU", amount), 8000, slots=4, group="alone")
     # Digits of 8x8 pixels are divided by less.
     of_mnist = spec.pixel_max == 255
-    return small(Work("trade-off of 784 pixels" if of_mnist else "trade-off", amount), 1400)
+    on_cores = small(Work("trade-off of 784 pixels" if of_mnist else "trade-off", amount), 1400)
+    if not _is_large(spec):
+        return on_cores
+    whole = on_gpu(Work("trade-off on a GPU", amount), 8000, slots=4, group="alone")
+    return replace(whole, on_cores=on_cores)
 
 
 def _passes(spec: TradeoffSpec, seeds: int) -> float:

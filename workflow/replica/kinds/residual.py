@@ -1,6 +1,7 @@
 """Regularised residual networks and transformers (study `depth`)."""
 
 import math
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -129,16 +130,17 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     rows = seeds * batch * positions
     embedding = pixels / positions / 64 / 2
     wide = (spec.width / 64) ** 2
-    if _is_large(spec):
-        amount = rows * (matrices + embedding) * wide + matrices * POSITIONS_PER_MATRIX
-        return on_gpu(Work("position on a GPU", steps * amount), 8000, slots=2)
     slower = BEYOND_CACHE if rows * spec.width > CACHED else 1
     amount = rows * (slower * matrices + embedding) * wide
     # A dozen arrays of the size of the features are kept for the gradient; at the end in float64,
     # of one member.
     each = max(4 if spec.precision == "float32" else 8, 8 / seeds)
     memory = int(12 * each * rows * spec.width * matrices) // 2**20
-    return small(Work("position", steps * amount), memory)
+    on_cores = small(Work("position", steps * amount), memory)
+    if not _is_large(spec):
+        return on_cores
+    amount = rows * (matrices + embedding) * wide + matrices * POSITIONS_PER_MATRIX
+    return replace(on_gpu(Work("position on a GPU", steps * amount), 8000, 2), on_cores=on_cores)
 
 
 def _residual_states(spec: ResidualSpec, seeds: int) -> float:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -149,24 +150,26 @@ MEASURED_IMAGES = 2 * (IMAGES + 10_000)
 
 
 def _classifier_cost(spec: NoisyClassifierSpec, seeds: int) -> Cost:
-    if _wants_gpu(spec):
-        return several_on_a_gpu(Work("image on a GPU", seeds * spec.epochs * IMAGES))
-    if isinstance(spec.network, ResNetClassifier):
-        images = seeds * spec.epochs * IMAGES * spec.network.depth / 20
-        return small(Work("residual image", images), PHOTOGRAPHS_MB)
-    return small(Work("noisy step", seeds * spec.epochs * 2000 / spec.batch), _images_mb(spec))
+    if not isinstance(spec.network, ResNetClassifier):
+        return small(Work("noisy step", seeds * spec.epochs * 2000 / spec.batch), _images_mb(spec))
+    images = seeds * spec.epochs * IMAGES
+    on_cores = small(Work("residual image", images * spec.network.depth / 20), PHOTOGRAPHS_MB)
+    if not _wants_gpu(spec):
+        return on_cores
+    return replace(several_on_a_gpu(Work("image on a GPU", images)), on_cores=on_cores)
 
 
 def _certification_cost(spec: CertificationSpec, seeds: int, base: NoisyClassifierSpec) -> Cost:
     """The cost of certifying one slice of the images for `seeds` classifiers in one job."""
     draws = math.ceil(spec.images / spec.slices) * (spec.n + spec.n0)
-    if _wants_gpu(base):
-        depth = base.network.depth  # type: ignore[union-attr]
-        return on_gpu(Work("noisy pass on a GPU", draws * depth / 110), 8000)
-    if isinstance(base.network, ResNetClassifier):
-        passes = seeds * draws * base.network.depth / 20
-        return small(Work("residual pass", passes), PHOTOGRAPHS_MB)
-    return small(Work("noisy pass", seeds * draws), _images_mb(base))
+    if not isinstance(base.network, ResNetClassifier):
+        return small(Work("noisy pass", seeds * draws), _images_mb(base))
+    depth = base.network.depth
+    on_cores = small(Work("residual pass", seeds * draws * depth / 20), PHOTOGRAPHS_MB)
+    if not _wants_gpu(base):
+        return on_cores
+    passes = Work("noisy pass on a GPU", draws * depth / 110)
+    return replace(on_gpu(passes, 8000), on_cores=on_cores)
 
 
 def _classifier_measuring(spec: NoisyClassifierSpec) -> Work:
