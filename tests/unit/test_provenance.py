@@ -73,15 +73,42 @@ class A:
             "in if"
         elif y:
             "in elif"; import d
+            warnings.warn("dropped", stacklevel=2)
+            raise errors.Bad(f"dropped {x}") from y
+        raise Undecided("kept")
+class B:
+    size: int = Field(1, gt=0, description="dropped")
+    also: Annotated[int, Field(description="dropped" + x, ge=0)]
 """
 
 
-class WithoutStrings(ast.NodeTransformer):
+class WithoutWords(ast.NodeTransformer):
     """The same by visiting every node."""
+
+    def visit_Raise(self, node):
+        if isinstance(node.exc, ast.Call) and getattr(node.exc.func, "id", "") != "Undecided":
+            node.exc = node.exc.func
+        return node
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if getattr(node.func, "attr", "") == "warn":
+            node.args = []
+        if getattr(node.func, "id", "") == "Field":
+            node.keywords = [word for word in node.keywords if word.arg != "description"]
+        return node
 
     def visit_Expr(self, node):
         is_string = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if is_string else self.generic_visit(node)
+
+
+def test_what_errors_warnings_and_descriptions_say_is_no_part_of_a_syntax_tree():
+    left = ast.unparse(provenance._syntax_tree(BLOCKS))
+    assert "dropped" not in left and left.count("kept") == 4
+    assert "raise errors.Bad from y" in left and "raise Undecided('kept')" in left
+    assert "warnings.warn(stacklevel=2)" in left and "Field(1, gt=0)" in left
+    assert "Annotated[int, Field(ge=0)]" in left
 
 
 @pytest.fixture
@@ -140,7 +167,7 @@ def test_comments_docstrings_and_white_space_do_not_count(package):
 def test_statements_are_found_without_looking_at_expressions():
     for text in [BLOCKS, *(path.read_text() for path in provenance.LIBRARY.rglob("*.py"))]:
         tree = provenance._syntax_tree(text)
-        assert ast.dump(tree) == ast.dump(WithoutStrings().visit(ast.parse(text)))
+        assert ast.dump(tree) == ast.dump(WithoutWords().visit(ast.parse(text)))
         found = set(provenance._statements(tree))
         assert {node for node in ast.walk(tree) if isinstance(node, ast.stmt)} <= found
 

@@ -56,13 +56,34 @@ class _Module:
     effects: list[ast.stmt] = field(default_factory=list)
 
 
+# The exception whose words are a result: the reason of a verdict.
+ITS_WORDS_COUNT = "Undecided"
+
+
 def _syntax_tree(text: str) -> ast.Module:
-    """Without docstrings and other bare strings; comments never reach the syntax tree."""
+    """Without words: docstrings, other bare strings, what errors and warnings say, descriptions.
+
+    Comments never reach the syntax tree.
+    """
     tree = ast.parse(text)
     for node in [tree, *_statements(tree)]:
         for block in _blocks(node):
             block[:] = [part for part in block if not _is_bare_string(part)]
+        _drop_words(node)
     return tree
+
+
+def _drop_words(node: ast.AST) -> None:
+    """Of one statement: the arguments of an error and of a warning, the description of a field."""
+    match node:
+        case ast.Raise(exc=ast.Call(func=error)) if ast.unparse(error) != ITS_WORDS_COUNT:
+            node.exc = error
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="warn")) as warning):
+            warning.args = []
+        case ast.AnnAssign():
+            for part in ast.walk(node):
+                if isinstance(part, ast.Call) and ast.unparse(part.func) == "Field":
+                    part.keywords = [word for word in part.keywords if word.arg != "description"]
 
 
 def _is_bare_string(node: ast.AST) -> bool:
@@ -90,8 +111,9 @@ def code_digest(entry: str, script: Path | str | None = None) -> str:
 
     The walk is over the syntax tree, definition by definition: starting from `entry`, it
     follows each name to the function, class or constant of this package that it stands for.
-    Comments, docstrings, white space and definitions that are never reached do not count; nor
-    does the module that a definition stands in, so that it may move to another.
+    Comments, docstrings, white space, what errors and warnings say, and definitions that are never
+    reached do not count; nor does the module that a definition stands in, so that it may move to
+    another.
 
     Args:
         entry: `package.module` (all of it) or `package.module:name`.
