@@ -113,7 +113,7 @@ def test_snakemake_killed_with_its_jobs(project, finished, tally):
                 subprocess.run(["pkill", "-KILL", "-s", str(process.pid), "-f", name])
         process.wait()
     said = finish(launch(project, "dufm"))
-    assert "its lock is taken away" in said
+    assert "removing its lock" in said
     assert_equal(project, finished, "dufm")
     tally("SIGKILL of Snakemake, with and without its jobs", 2)
 
@@ -163,7 +163,7 @@ def test_a_signal_ends_in_a_line(project, number, tally):
     else:
         process.send_signal(number)
     said = finish(process, status=128 + number)
-    assert said.endswith("Stopped. The same command goes on where this stopped.\n")
+    assert said.endswith("Stopped. Run the same command again to resume.\n")
     assert "Traceback" not in said and "Not made" not in said
     assert list((project / "results/checkpoints").glob("*.safetensors"))
     log = (project / "results/smoke/logs/train_run/low_rank/fig6/all.log").read_text()

@@ -69,7 +69,7 @@ def slurm(tmp_path, monkeypatch):
         ({"squeue": "exit 3"}, "squeue ended with 3"),
         ({"squeue": "echo 7 replica-x-1", "scancel": "exec sleep 60"}, "scancel was given up"),
         ({"squeue": "echo 7 replica-x-1", "scancel": "exit 1"}, "scancel ended with 1"),
-        ({"squeue": "echo 7 replica-x-1", "scancel": ""}, "after 0.1 s still (7)"),
+        ({"squeue": "echo 7 replica-x-1", "scancel": ""}, "after 0.1 s (7)"),
     ],
 )
 def test_a_slurm_that_fails_stops_only_what_needs_it(slurm, capsys, commands, said):

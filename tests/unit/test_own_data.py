@@ -60,8 +60,8 @@ def test_the_words_of_a_name_say_its_split(names, splits):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["train.parquet", "validation.parquet", "test.parquet"], "validation.parquet is a validation"),
-        (["train.parquet", "my_dev.parquet"], "my_dev.parquet is a validation file"),
+        (["train.parquet", "validation.parquet", "test.parquet"], "validation.parquet looks like a validation"),
+        (["train.parquet", "my_dev.parquet"], "my_dev.parquet looks like a validation file"),
         (["a.parquet", "b.parquet"], "the name a.parquet stands for no split"),
         (["train.parquet", "contest.parquet"], "the name contest.parquet stands for no split"),
         (["train_and_test.parquet"], "train_and_test.parquet stands for more than one split"),
@@ -195,7 +195,7 @@ def test_labels_of_any_type_that_is_whole(tmp_path, label, numbers):
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ([0.0, 1.0, 0.9, 1.2], "column label, row 2 (counted from 0): the label 0.9 is no whole number"),
+        ([0.0, 1.0, 0.9, 1.2], "column label, row 2 (counted from 0): the label 0.9 is not a whole number"),
         ([0.0, float("nan"), 1.0, 1.0], "row 1 (counted from 0): the label nan"),
         ([0.0, float("inf"), 1.0, 1.0], "row 1 (counted from 0): the label inf"),
         ([0, 1, None, 1], "column label, row 2 (counted from 0): there is no label"),
@@ -205,7 +205,7 @@ def test_labels_of_any_type_that_is_whole(tmp_path, label, numbers):
         (pa.array([None] * 4), "row 0 (counted from 0): there is no label"),
         ([0, 1, -1, 1], "row 2 (counted from 0): the label -1 is not in 0..1"),
         ([0, 1, 2, 1], "the label 2 is not in 0..1: config/datasets.yaml says 2 classes"),
-        ([[0], [1], [1], [0]], "labels are whole numbers or words, and not of type list"),
+        ([[0], [1], [1], [0]], "labels must be whole numbers or words, not of type list"),
         (pa.array([2**64 - 1, 0, 1, 1], pa.uint64()), "row 0 (counted from 0): the label 18446744073709551615"),
         ([0, 0, 0, 0], "the class 1 has no samples in train"),
         (["a", "b", "c", "a"], "says 2 classes, but train.parquet has 3: 'a', 'b', 'c'"),
@@ -282,8 +282,8 @@ def test_texts_of_a_dictionary(tmp_path):
     [
         (pa.array(["a", None]), "column text, row 1 (counted from 0): there is no text"),
         (pa.array([b"a", b"x\xe4"]), "row 1 (counted from 0): byte 1 (counted from 0) is 0xe4"),
-        (pa.array([1, 2]), "column text: texts are strings, not int64"),
-        (pa.array([["a"], ["b"]]), "column text: texts are strings, not list"),
+        (pa.array([1, 2]), "column text: texts must be strings, not int64"),
+        (pa.array([["a"], ["b"]]), "column text: texts must be strings, not list"),
     ],
 )
 def test_texts_that_are_none(tmp_path, column, words):
@@ -315,9 +315,9 @@ def test_pictures_as_bytes_or_records(tmp_path, column):
         (pa.array([PICTURES[0], None]), "column image, row 1 (counted from 0): there is no image"),
         (pa.array([{"bytes": PICTURES[0]}, None]), "column image, row 1 (counted from 0): there is no image"),
         (pa.array([{"bytes": PICTURES[0]}, {"bytes": None}]), "row 1 (counted from 0): there is no image"),
-        (pa.array([{"path": "a.png"}, {"path": "b.png"}]), "records need a field bytes"),
-        (pa.array(["a.png", "b.png"]), "images are bytes, not string"),
-        (pa.array([[1, 2], [3, 4]]), "images are bytes, not list"),
+        (pa.array([{"path": "a.png"}, {"path": "b.png"}]), "records need a field `bytes`"),
+        (pa.array(["a.png", "b.png"]), "images must be bytes, not string"),
+        (pa.array([[1, 2], [3, 4]]), "images must be bytes, not list"),
         (pa.array([PICTURES[0], b"no image"]), "row 1 (counted from 0) holds an image that cannot be decoded"),
         (pa.array([PICTURES[0], PICTURES[1][:200]]), "row 1 (counted from 0) holds an image that cannot be"),
         (pa.array([PICTURES[0], png(IMAGES[0, :, :9])]), "row 1 (counted from 0) has 32 x 9 pixels"),
@@ -335,7 +335,7 @@ def test_tables_without_rows_or_columns_or_that_are_none(tmp_path, kind, column)
     assert "it has a, b" in refusal(
         tmp_path, kind, {"train.parquet": parquet(a=[1], b=[2])}, classes=2
     )
-    assert "is no Parquet table" in refusal(
+    assert "cannot be read as a Parquet table" in refusal(
         tmp_path, kind, {"train.parquet": b"text,label\n"}, classes=2
     )
 
@@ -614,12 +614,12 @@ BATCH = np.zeros((32, 32, 3, 4), np.uint8)
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (matlab(BATCH.astype(np.float64), [10, 1, 10, 1]), "pixels are bytes (uint8) of the shape (32, 32, 3, any)"),
+        (matlab(BATCH.astype(np.float64), [10, 1, 10, 1]), "pixels must be bytes (uint8) of the shape (32, 32, 3, any)"),
         (matlab(BATCH[:28], [10, 1, 10, 1]), "not uint8 of the shape (28, 32, 3, 4)"),
         (matlab(BATCH, [10, 1, 10, 11]), "row 3 (counted from 0): the label 11 is not in 0..1"),
         (matlab(BATCH, [10, 1.5, 10, 1]), "array y, row 1 (counted from 0): the label 1.5"),
         (matlab(BATCH, [10, 1, 10]), "has 4 images, but 3 labels"),
-        (b"MATLAB 7.3", "is no file of MATLAB that can be read"),
+        (b"MATLAB 7.3", "cannot be read as a MATLAB file"),
     ],
 )  # fmt: skip
 def test_svhn_files_that_are_none(tmp_path, data, words):
@@ -635,7 +635,7 @@ PIXELS = np.zeros((10, 32, 32, 3), np.uint8)
     [
         ({"c/fog.npy": npy(PIXELS / 255.0), "c/labels.npy": npy(np.arange(10) % 2)}, "fog.npy in"),
         ({"c/fog.npy": npy(PIXELS[:5]), "c/labels.npy": npy(np.arange(10) % 2)}, "of the shape (10, any, any, any)"),
-        ({"c/fog.npy": npy(PIXELS), "c/labels.npy": npy(np.arange(10) / 2)}, "the label 0.5 is no whole number"),
+        ({"c/fog.npy": npy(PIXELS), "c/labels.npy": npy(np.arange(10) / 2)}, "the label 0.5 is not a whole number"),
         ({"c/fog.npy": npy(PIXELS), "d/fog.npy": npy(PIXELS), "c/labels.npy": npy(np.arange(10) % 2)}, "fog.npy twice"),
         ({"c/fog.npy": b"no array", "c/labels.npy": npy(np.arange(10) % 2)}, "cannot be read"),
         ({"c/fog.npy": npy(PIXELS[:7]), "c/labels.npy": npy(np.arange(7) % 2)}, "7 labels are not as many for each of the 5 severities"),
@@ -675,13 +675,13 @@ def test_weights_that_are_none_are_named(tmp_path):
     for value, words in [
         (
             {"state_dict": {"a": w}},
-            "state_dict is no tensor but dict: save model.state_dict() alone",
+            "state_dict is not a tensor but dict: save model.state_dict() alone",
         ),
-        ({"a": w, "epoch": 3}, "epoch is no tensor but int"),
+        ({"a": w, "epoch": 3}, "epoch is not a tensor but int"),
         ({"a": w.to_sparse()}, "a is sparse, quantised or complex"),
         ({"a": w.to(torch.complex64)}, "a is sparse, quantised or complex"),
-        ({"../a": w}, "'../a' is no name of a parameter"),
-        ({3: w}, "3 is no name of a parameter"),
+        ({"../a": w}, "'../a' is not the name of a parameter"),
+        ({3: w}, "3 is not the name of a parameter"),
         ([w], "but list: save model.state_dict()"),
         ({}, "but dict: save model.state_dict()"),
     ]:
@@ -798,9 +798,7 @@ def test_what_a_data_set_does_not_hold_is_said(tmp_path):
         lambda: data.inputs("train"),
         lambda: data.K,
     ):
-        with pytest.raises(
-            DataError, match=r"The data set toy holds no train\.\w+, it holds train.text"
-        ):
+        with pytest.raises(DataError, match=r"The data set toy has no train\.\w+, only train.text"):
             wanted()
     with pytest.raises(
         DataError, match=r"The data set prepared is not prepared: there is no .*none.json"
@@ -822,7 +820,7 @@ def test_runs_say_that_a_data_set_is_of_another_kind(tmp_path, root):
         (lambda: standardised(texts, 2), "train.text", "train.images"),
         (lambda: list(words.texts(images, "train")), "train.images", "train.text"),
     ]:
-        with pytest.raises(DataError, match=rf"holds no {missing}, it holds {found}"):
+        with pytest.raises(DataError, match=rf"has no {missing}, only {found}"):
             use()
 
 
@@ -832,7 +830,7 @@ def test_runs_say_that_a_data_set_is_of_another_kind(tmp_path, root):
      ({"kind": "text_table", "held_out": 0.5}, "held_out has no meaning"),
      ({"kind": "imdb", "splits": {"train": ["x"]}}, "splits has no meaning"),
      ({"kind": "weights", "files": {"a": "md5:" + "0" * 32, "b": "md5:" + "0" * 32}}, "is one file, not 2"),
-     ({"classes": [False, True]}, "classes: False is no name; put the names of classes into quotes"),
+     ({"classes": [False, True]}, "classes: False is not a name; put the names of classes into quotes"),
      ({"classes": ["a", "a"]}, "two of the classes have the same name"),
      ({"urls": ["ftp://x/"]}, "only folders, file:// and http")],
 )  # fmt: skip

@@ -84,7 +84,7 @@ def test_a_stand_in_says_what_it_is_found_by(tmp_path):
     for change, words_said in [
         ({"bytes": {}}, "needs the bytes"),
         ({"bytes": {"test.parquet": 5}}, "not in files"),
-        ({"stands_in_for": "nothing"}, "is no data set of this file"),
+        ({"stands_in_for": "nothing"}, "is not a data set in this file"),
         ({"classes": 3}, "another content or other classes"),
     ]:
         table = entry | {"stands_in_for": "sets"} | change

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _main(arguments)
     except KeyboardInterrupt as error:
-        print("Stopped. The same command goes on where this stopped.", file=sys.stderr)
+        print("Stopped. Run the same command again to resume.", file=sys.stderr)
         return getattr(error, "status", 128 + signal.SIGINT)
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python must not flush to it at its end.

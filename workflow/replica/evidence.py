@@ -433,7 +433,7 @@ def in_readme(text: str) -> str:
     """
     found = re.search(f"{re.escape(BEGINS)}\n(.*?)\n{re.escape(ENDS)}", text, re.DOTALL)
     if found is None:
-        raise ValueError(f"{README} does not have the lines {BEGINS} and {ENDS}.")
+        raise ValueError(f"{README} lacks the lines {BEGINS} and {ENDS}.")
     return found[1].strip()
 
 

@@ -65,7 +65,7 @@ class Stopped(KeyboardInterrupt):
         self.status = 128 + number
 
 
-STOPPED = "Stopped. The same command goes on where this stopped."
+STOPPED = "Stopped. Run the same command again to resume."
 # Slurm's own limit for an answer is 10 s (MessageTimeout); a busy one may need more.
 ANSWER_SECONDS = 30
 # Slurm kills a job 30 s after it asked it to end (KillWait); then its node cleans up.
@@ -118,7 +118,7 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if slurm:
             command += ["--profile", "profiles/slurm", "--slurm-jobname-prefix", prefix]
         if any((folder / "locks").glob("*")):
-            print("An earlier run was killed; its lock is taken away.", file=sys.stderr)
+            print("An earlier run was killed; removing its lock.", file=sys.stderr)
             shutil.rmtree(folder / "locks")
         if not (folder / "metadata").exists():
             adoption.adopt(plan)
@@ -257,9 +257,9 @@ def cancel_orphans(prefix: str) -> int:
     while left := left and queued(prefix):
         if time.monotonic() > deadline:
             raise SlurmSilent(
-                f"Jobs of an earlier run were cancelled and are in the queue of Slurm after "
-                f"{LEAVING_SECONDS} s still ({', '.join(left)}): start again when squeue --me "
-                "lists them no more."
+                f"Jobs of an earlier run were cancelled and are still in the queue of Slurm after "
+                f"{LEAVING_SECONDS} s ({', '.join(left)}): start again when squeue --me "
+                "no longer lists them."
             )
         time.sleep(1)
     return len(jobs)
@@ -383,7 +383,7 @@ def build_report(
         _run([*command, *there, *settings], plan.root, {**environment, "REPLICA_MISSING": missing})
     # What an earlier run left is not passed off as the outcome of this one.
     made = [path for path in (page, partial[1]) if path.exists() and path.stat().st_mtime >= began]
-    print(f"What there is: {', '.join(map(str, made))}", file=sys.stderr)
+    print(f"Available: {', '.join(map(str, made))}", file=sys.stderr)
     if page.exists() and page not in made:
         print(f"{page} is of an earlier run.", file=sys.stderr)
 

@@ -16,14 +16,14 @@ REASONS = {
     errno.EISDIR: "this is a folder and not a file: move it away",
     errno.EEXIST: "something else is there already: move it away",
     errno.ENOTEMPTY: "the folder is not empty: empty it",
-    errno.ELOOP: "its links lead round in a circle: delete them",
+    errno.ELOOP: "its links form a loop: delete them",
     errno.ENAMETOOLONG: "the name is too long: choose a folder with a shorter path",
     errno.EXDEV: "this leads to another file system: choose a folder on the same one",
     errno.EFBIG: "the file is larger than is allowed here: raise the limit (ulimit -f)",
     errno.EIO: "the disk or its network reports an error: see whether it works at all",
-    errno.ESTALE: "the network disk has lost sight of it: mount it again",
+    errno.ESTALE: "the network disk has lost sight of it: remount it",
     errno.ETIMEDOUT: "the network disk does not answer: see whether it works at all",
-    errno.ENOTCONN: "the network disk is not connected: mount it again",
+    errno.ENOTCONN: "the network disk is not connected: remount it",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
     errno.ENFILE: "too many files are open on this machine: end other programs",
     errno.EBUSY: "another program holds it: end that program",
@@ -31,7 +31,7 @@ REASONS = {
     errno.ENOLCK: "this file system cannot lock files: choose another folder",
     errno.EAGAIN: "there are too many processes already: end some, or raise the limit (ulimit -u)",
     errno.ENOMEM: "there is not enough memory: end other programs",
-    errno.ENOEXEC: "this is no program for this machine",
+    errno.ENOEXEC: "this program is not for this machine",
 }
 
 

@@ -83,7 +83,7 @@ def _unzip(archive: Path, folder: Path) -> None:
                 file.extract(member, folder)
         except NotImplementedError as error:
             raise DataError(
-                f"{archive} is compressed by a method that Python does not know ({error}): pack it "
+                f"{archive} is compressed by a method that Python does not support ({error}): pack it "
                 "again."
             ) from error
 
@@ -113,7 +113,9 @@ def _untar(archive: Path, folder: Path) -> None:
 def _confined(folder: Path, member: str, archive: Path) -> None:
     target = (folder / member).resolve()
     if not target.is_relative_to(folder.resolve()):
-        raise DataError(f"{archive} holds {member!r}, a path outside of it; it was not unpacked.")
+        raise DataError(
+            f"{archive} holds {member!r}, a path outside the archive; it was not unpacked."
+        )
 
 
 def visible(folder: Path) -> list[Path]:

@@ -68,7 +68,7 @@ def _of_splits(
     for path, words in found.items():
         if words not in (["train"], ["test"]):
             raise DataError(
-                f"{archive} has a folder a split, and the folder {_shown(folder, path)} is neither "
+                f"{archive} has one folder per split, and the folder {_shown(folder, path)} is neither "
                 "train nor test by its name: leave it out under `without` in config/datasets.yaml, "
                 "or pack it as one of them."
             )

@@ -83,8 +83,8 @@ def rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(grey).convert("RGB")
     if image.mode not in OPAQUE + TRANSPARENT:
         raise DataError(
-            f"its pixels are 32-bit or floating-point numbers ({image.mode}), of which nobody says "
-            "what is white: save it with 8 or 16 bits."
+            f"its pixels are 32-bit or floating-point numbers ({image.mode}), so which value "
+            "is white is unknown: save it with 8 or 16 bits."
         )
     if image.mode in TRANSPARENT or "transparency" in image.info:
         image = image.convert("RGBA")

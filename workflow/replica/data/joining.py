@@ -92,4 +92,4 @@ def _check_shapes(parts: Sequence[Part]) -> None:
         kinds = {(*_samples(p), p.labels is not None) for p in parts if p.split == split}
         if len(kinds) > 1:
             file = next(part.file for part in parts if part.split == split)
-            raise DataError(f"The files of {split} do not hold the same things as {file}.")
+            raise DataError(f"The files of {split} do not hold the same kinds of things as {file}.")

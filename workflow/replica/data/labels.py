@@ -23,7 +23,7 @@ def from_array(values: np.ndarray, where: str) -> np.ndarray:
     """
     if values.ndim != 1 or values.dtype.kind not in "biuf":
         raise DataError(
-            f"{where}: labels are whole numbers, one a sample, and not {values.dtype} of the "
+            f"{where}: labels must be whole numbers, one per sample, not {values.dtype} of the "
             f"shape {values.shape}."
         )
     if values.dtype.kind == "f":
@@ -34,7 +34,7 @@ def from_array(values: np.ndarray, where: str) -> np.ndarray:
     if wrong.any():
         row = int(wrong.argmax())
         raise DataError(
-            f"{where}, row {row} (counted from 0): the label {values[row]} is no whole number "
+            f"{where}, row {row} (counted from 0): the label {values[row]} is not a whole number "
             "that could be a class."
         )
     return values.astype(np.int64)
@@ -60,7 +60,7 @@ def from_column(column: pa.ChunkedArray, where: str) -> np.ndarray:
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     elif not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind)):
-        raise DataError(f"{where}: labels are whole numbers or words, and not of type {kind}.")
+        raise DataError(f"{where}: labels must be whole numbers or words, not of type {kind}.")
     return from_array(column.to_numpy(), where)
 
 
@@ -77,7 +77,9 @@ def class_names(entry: DatasetEntry, parts: Sequence[Part]) -> list[str] | None:
         return entry.class_names
     for part in parts:
         if part.labels is not None and part.labels.dtype != object:
-            raise DataError(f"The labels of {named[0].file} are words, those of {part.file} not.")
+            raise DataError(
+                f"The labels of {named[0].file} are words, those of {part.file} are not."
+            )
     own = {part.file: _names(part) for part in named if part.split == "train"}
     # Files need not have all classes, unless they state them.
     known = entry.class_names or sorted(set().union(*own.values()))

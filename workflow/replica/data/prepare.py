@@ -40,7 +40,7 @@ class Dataset:
         """
         if name not in self.arrays:
             raise DataError(
-                f"The data set {self.card['dataset']} holds no {name}, it holds "
+                f"The data set {self.card['dataset']} has no {name}, only "
                 f"{', '.join(self.arrays)}: this run needs a data set of another kind."
             )
         return self.arrays[name]
@@ -127,7 +127,7 @@ def load(card: Path | str) -> Dataset:
     except FileNotFoundError:
         raise DataError(
             f"The data set {path.parent.name} is not prepared: there is no {path}; run the command "
-            "again that asks for it, and the workflow prepares it."
+            "that asked for it again, and the workflow will prepare it."
         ) from None
     except ValueError:
         raise _damaged(path, path) from None

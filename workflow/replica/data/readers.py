@@ -48,7 +48,7 @@ def _idx_values(file: Path) -> np.ndarray:
     # idx: two zero bytes, the type (8 = uint8), the number of dimensions, big-endian sizes.
     if len(data) < 4 or data[:3] != b"\0\0\x08" or data[3] not in (1, 3):
         raise DataError(
-            f"{file} is no idx file of bytes with one dimension (labels) or three (images): it "
+            f"{file} is not an idx file of bytes with one dimension (labels) or three (images): it "
             f"begins with {data[:4].hex(' ') or 'nothing'}."
         )
     head = 4 + 4 * data[3]
@@ -100,7 +100,7 @@ def svhn(entry: DatasetEntry, raw: Path, scratch: Path) -> Content:
             content = loadmat(file)
         # A parser of foreign bytes ends in any exception; all of them mean the same here.
         except Exception as error:
-            raise DataError(f"{file} is no file of MATLAB that can be read: {error}.") from error
+            raise DataError(f"{file} cannot be read as a MATLAB file: {error}.") from error
         if not {"X", "y"} <= set(content):
             names = ", ".join(name for name in content if not name.startswith("__"))
             raise DataError(f"{file} needs the arrays X and y, and has {names or 'none'}.")
@@ -148,7 +148,7 @@ def _bytes_of(values: np.ndarray, shape: tuple[int | None, ...], where: str) -> 
     if values.dtype != np.uint8 or not fits:
         wanted = ", ".join("any" if side is None else str(side) for side in shape)
         raise DataError(
-            f"{where}: pixels are bytes (uint8) of the shape ({wanted}), and not {values.dtype} of "
+            f"{where}: pixels must be bytes (uint8) of the shape ({wanted}), not {values.dtype} of "
             f"the shape {values.shape}."
         )
     return values
@@ -167,7 +167,7 @@ def weights(entry: DatasetEntry, raw: Path, scratch: Path) -> Content:
         raise DataError(f"{file} does not hold the parameters of a network.") from error
     if not isinstance(state, dict) or not state:
         raise DataError(
-            f"{file} does not hold the parameters of a network by name, but "
+            f"{file} does not hold the named parameters of a network, but "
             f"{type(state).__name__}: save model.state_dict()."
         )
     arrays = {f"weights.{key}": _array(key, value, file) for key, value in state.items()}
@@ -179,10 +179,10 @@ def _array(key: object, value: object, file: Path) -> np.ndarray:
 
     # The name becomes that of a file.
     if not isinstance(key, str) or not re.fullmatch(r"\w[\w.-]*", key):
-        raise DataError(f"{file}: {key!r} is no name of a parameter.")
+        raise DataError(f"{file}: {key!r} is not the name of a parameter.")
     if not isinstance(value, torch.Tensor):
         raise DataError(
-            f"{file}: {key} is no tensor but {type(value).__name__}: save model.state_dict() alone."
+            f"{file}: {key} is not a tensor but {type(value).__name__}: save model.state_dict() alone."
         )
     if value.layout != torch.strided or value.is_quantized or value.is_complex():
         raise DataError(

@@ -133,7 +133,7 @@ class DatasetEntry(Strict):
         wrong = [n for n in named if not isinstance(n, str)] if isinstance(named, list) else []
         if wrong:
             raise ValueError(
-                f"classes: {wrong[0]!r} is no name; put the names of classes into quotes"
+                f"classes: {wrong[0]!r} is not a name; put the names of classes into quotes"
             )
         return values
 
@@ -215,7 +215,7 @@ def split_of_files(entry: DatasetEntry) -> dict[str, str]:
             splits = ["train"]
         if splits == ["validation"]:
             raise ConfigError(
-                f"{entry.name}: {name} is a validation file by its name, and there is no such "
+                f"{entry.name}: {name} looks like a validation file, and there is no such "
                 "split: take it out of files, or put it into train or test under `splits`."
             )
         if len(splits) != 1:
@@ -258,7 +258,7 @@ def load_registry(path: Path | str) -> dict[str, DatasetEntry]:
             continue
         if original not in registry:
             raise ConfigError(
-                f"{path}: {entry.name}: stands_in_for = {original!r} is no data set of this file."
+                f"{path}: {entry.name}: stands_in_for = {original!r} is not a data set in this file."
             )
         if (entry.content, entry.K) != (registry[original].content, registry[original].K):
             raise ConfigError(

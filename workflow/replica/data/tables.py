@@ -27,12 +27,12 @@ def image_table(entry: DatasetEntry, raw: Path, scratch: Path) -> Content:
         if pa.types.is_struct(values.type):
             if "bytes" not in [field.name for field in values.type]:
                 raise DataError(
-                    f"{file}, column {column}: records need a field bytes with the encoded image, "
-                    f"and have {values.type}."
+                    f"{file}, column {column}: records need a field `bytes` with the encoded "
+                    f"image, but have {values.type}."
                 )
             values = pc.struct_field(values, "bytes")
         if not _is_bytes(values.type):
-            raise DataError(f"{file}, column {column}: images are bytes, not {values.type}.")
+            raise DataError(f"{file}, column {column}: images must be bytes, not {values.type}.")
         images = decoded(_rows(values, file, column, "image"), entry.size, entry.orientation)
         parts.append(Part(split, file, images=images, labels=classes))
     return joined(entry, parts)
@@ -46,7 +46,7 @@ def text_table(entry: DatasetEntry, raw: Path, scratch: Path) -> Content:
         if not (_is_bytes(values.type) or pa.types.is_string(values.type)
                 or pa.types.is_large_string(values.type)
                 or pa.types.is_string_view(values.type)):  # fmt: skip
-            raise DataError(f"{file}, column {column}: texts are strings, not {values.type}.")
+            raise DataError(f"{file}, column {column}: texts must be strings, not {values.type}.")
         rows = _rows(values.cast(pa.large_binary()), file, column, "text")
         texts = [utf8(text, where) for where, text in rows]
         parts.append(Part(split, file, texts=texts, labels=classes))
@@ -71,7 +71,7 @@ def _columns(file: Path, wanted: tuple[str, ...]) -> tuple[pa.ChunkedArray, str,
                 values = values.cast(values.type.value_type)
     except (pa.ArrowException, KeyError, OSError) as error:
         words = " ".join(str(error).split())
-        raise DataError(f"{file} is no Parquet table that can be read: {words}") from error
+        raise DataError(f"{file} cannot be read as a Parquet table: {words}") from error
     if not len(values):
         raise DataError(f"{file} has no rows.")
     return values, column, labels.from_column(classes, f"{file}, column label")

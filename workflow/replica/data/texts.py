@@ -33,7 +33,7 @@ def text_file(entry: DatasetEntry, raw: Path, scratch: Path) -> Content:
         text = utf8(file.read_bytes(), str(file))
         if (zero := text.find(0)) >= 0:
             raise DataError(
-                f"{file}: byte {zero} (counted from 0) is 0x00, so it is no text in UTF-8: convert "
+                f"{file}: byte {zero} (counted from 0) is 0x00, so it is not UTF-8 text: convert "
                 "it to UTF-8."
             )
         text = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -137,9 +137,7 @@ class ClaimSpec(Strict):
         description="settings that a run must have to decide the claim, with the values that do, "
         "or the least one; `content` is that of its data set",
     )
-    decided_by: str = Field(
-        default="", description="what would decide it, where that is no larger scale"
-    )
+    decided_by: str = Field(default="", description="what would decide it, if not a larger scale")
 
 
 class StudySpec(Strict):
