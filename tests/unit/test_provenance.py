@@ -172,6 +172,24 @@ def test_statements_are_found_without_looking_at_expressions():
         assert {node for node in ast.walk(tree) if isinstance(node, ast.stmt)} <= found
 
 
+def test_modules_of_sentences_on_errors_do_not_count(package):
+    uses = "def entry():\n    return say(), last_words.say(), table()\n"
+    top = (
+        "from pkg.middle import table\nfrom pkg.refusals import say\nfrom pkg import last_words\n"
+        + uses
+    )
+    said = "def say():\n    return 'no'\n"
+    before = package("pkg.top:entry", top=top, refusals=said, last_words=said)
+    other = said.replace("no", "never")
+    assert package("pkg.top:entry", top=top, refusals=other, last_words=other) == before
+    assert (
+        package(
+            "pkg.top:entry", top=top, refusals=said, last_words=said, low=("RATE = 3", "RATE = 4")
+        )
+        != before
+    )
+
+
 MOVED = FILES["low.py"].replace(
     """
 RATE = 3

@@ -58,6 +58,8 @@ class _Module:
 
 # The exception whose words are a result: the reason of a verdict.
 ITS_WORDS_COUNT = "Undecided"
+# Modules that make sentences on errors: what they say changes no result.
+ONLY_WORDS = ("refusals", "last_words")
 
 
 def _syntax_tree(text: str) -> ast.Module:
@@ -292,13 +294,17 @@ def _names(module: str, name: str) -> frozenset[tuple[str, str | None]]:
 
 
 def _resolve(scope: _Module, name: str) -> tuple[str, str | None] | None:
-    """What an imported name stands for inside this package; None if it is another package's."""
+    """What an imported name stands for inside this package; None if it is another package's.
+
+    None also for what `ONLY_WORDS` names.
+    """
     if name not in scope.imports:
         return None
     module, symbol = scope.imports[name]
     if not is_module(module):
         return None
-    return (module, None) if symbol is None else _member(module, symbol)
+    target = (module, None) if symbol is None else _member(module, symbol)
+    return None if target[0].partition(".")[2] in ONLY_WORDS else target
 
 
 def _member(module: str, name: str) -> tuple[str, str | None]:

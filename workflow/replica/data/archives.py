@@ -83,8 +83,8 @@ def _unzip(archive: Path, folder: Path) -> None:
                 file.extract(member, folder)
         except NotImplementedError as error:
             raise DataError(
-                f"{archive} is compressed by a method that Python does not support ({error}): pack it "
-                "again."
+                f"{archive} is compressed by a method that Python does not support ({error}): pack "
+                "it again."
             ) from error
 
 

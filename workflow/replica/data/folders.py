@@ -68,9 +68,9 @@ def _of_splits(
     for path, words in found.items():
         if words not in (["train"], ["test"]):
             raise DataError(
-                f"{archive} has one folder per split, and the folder {_shown(folder, path)} is neither "
-                "train nor test by its name: leave it out under `without` in config/datasets.yaml, "
-                "or pack it as one of them."
+                f"{archive} has one folder per split, and the folder {_shown(folder, path)} is "
+                "neither train nor test by its name: leave it out under `without` in "
+                "config/datasets.yaml, or pack it as one of them."
             )
     splits = {path: words[0] for path, words in found.items()}
     # The archive's name says a split only where it has a word for one, or the registry has.

@@ -182,7 +182,8 @@ def _array(key: object, value: object, file: Path) -> np.ndarray:
         raise DataError(f"{file}: {key!r} is not the name of a parameter.")
     if not isinstance(value, torch.Tensor):
         raise DataError(
-            f"{file}: {key} is not a tensor but {type(value).__name__}: save model.state_dict() alone."
+            f"{file}: {key} is not a tensor but {type(value).__name__}: save "
+            "model.state_dict() alone."
         )
     if value.layout != torch.strided or value.is_quantized or value.is_complex():
         raise DataError(

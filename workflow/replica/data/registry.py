@@ -258,7 +258,8 @@ def load_registry(path: Path | str) -> dict[str, DatasetEntry]:
             continue
         if original not in registry:
             raise ConfigError(
-                f"{path}: {entry.name}: stands_in_for = {original!r} is not a data set in this file."
+                f"{path}: {entry.name}: stands_in_for = {original!r} is not a data set in this "
+                "file."
             )
         if (entry.content, entry.K) != (registry[original].content, registry[original].K):
             raise ConfigError(
