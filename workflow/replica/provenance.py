@@ -78,8 +78,9 @@ def _syntax_tree(text: str) -> ast.Module:
 def _drop_words(node: ast.AST) -> None:
     """Of one statement: the arguments of an error and of a warning, the description of a field."""
     match node:
-        case ast.Raise(exc=ast.Call(func=error)) if ast.unparse(error) != ITS_WORDS_COUNT:
-            node.exc = error
+        case ast.Raise(exc=ast.Call(func=error)):
+            if ast.unparse(error).rpartition(".")[2] != ITS_WORDS_COUNT:
+                node.exc = error
         case ast.Expr(value=ast.Call(func=ast.Attribute(attr="warn")) as warning):
             warning.args = []
         case ast.AnnAssign():

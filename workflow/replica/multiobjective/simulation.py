@@ -32,6 +32,7 @@ def train_synthetic_risks(spec: SyntheticRisksSpec, job: Job) -> Result:
     `replica.multiobjective.probes`. bad: how often a hypothesis that only ties is taken for
     Pareto-optimal. Each has the names of its problem (`share`, `slope`, `m`), `n` and `seed`.
     """
+    # Under another name than "bed" a stream would draw other problems.
     fixed = np.random.default_rng(stream_seed(job.study, job.run, 0, "bed"))
     found = problems(spec.problem, spec.delta, spec.signs, fixed)
     most = max(spec.scalarizations, spec.minimised)
