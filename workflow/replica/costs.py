@@ -64,6 +64,9 @@ SECONDS_PER_UNIT = {
     # product with the Hessian of the loss of 250 images, up to 30 of them.
     "small network": 0.3,
     "large network": 3600,
+    # On a GPU: passes of 16 images, which take what their start takes, and on the CPU beside it the
+    # vectors of the Lanczos iteration and the singular values of the kernels.
+    "large network on a GPU": 90,
     # The measures of a decoder that was worth a GPU; those of other runs take what the start takes.
     "large decoder": 1200,
     # The files of a job, and the whole of measures, tables, drawings and verdicts. A job with an
