@@ -41,14 +41,14 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQU
 
 # The same command starts a run and resumes after any crash.
 all: .venv/installed
-	@python -m replica launch $(SETTINGS)
+	@python -m replica run $(SETTINGS)
 	@python -m replica scorecard $(SETTINGS)
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 slurm: .venv/installed
-	@python -m replica launch --slurm $(SETTINGS)
+	@python -m replica run --slurm $(SETTINGS)
 	@python -m replica scorecard $(SETTINGS)
 
 status efficiency evidence: .venv/installed
