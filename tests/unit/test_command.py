@@ -74,6 +74,15 @@ def test_what_fails_is_one_sentence_and_1(tmp_path, monkeypatch, capsys):
             assert said.err.startswith("There is no config/config.yaml in ")
 
 
+@pytest.fixture
+def project(root, tmp_path, monkeypatch):
+    """A project folder without results, in which the command is given."""
+    shutil.copytree(root / "config", tmp_path / "config")
+    (tmp_path / "workflow").symlink_to(root / "workflow")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 # ------------------------------------------------------------------ JSON
 
 
@@ -82,9 +91,7 @@ def said_as_json(capsys, *words):
     return status, json.loads(capsys.readouterr().out)
 
 
-def test_tables_are_json_for_programs(project, root, monkeypatch, capsys):
-    monkeypatch.chdir(project)
-    (project / "workflow").symlink_to(root / "workflow")
+def test_tables_are_json_for_programs(project, capsys):
     small = ["--scale", "smoke", "--config", "studies=[dufm]"]
     status, plan = said_as_json(capsys, "plan", *small)
     assert status == 0 and [row["study"] for row in plan["studies"]] == ["dufm", "shared"]
@@ -144,7 +151,7 @@ def test_bash_completes_commands_options_and_scales(completed):
 def test_zsh_has_a_script_too(capsys):
     assert main(["completion", "zsh"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("#compdef replica") and "progress of a scale" in said
+    assert said.startswith("#compdef replica") and "Progress of a scale" in said
     if shutil.which("zsh"):
         answer = subprocess.run(["zsh", "-n"], input=said, encoding="utf-8", capture_output=True)
         assert answer.returncode == 0, answer.stderr
