@@ -224,7 +224,9 @@ def make_parser() -> argparse.ArgumentParser:
     argument("arguments", nargs="*", metavar="TARGET", help="targets and options for Snakemake, "
              "after --"),
     argument("--slurm", action="store_true", help="run on a Slurm cluster, see profiles/slurm"),
-    examples=["run --scale smoke", "run --config 'studies=[dufm]' seeds=3",
+    argument("-n", "--dry-run", action="store_true",
+             help="only list the jobs that would run, by study and rule"), AS_JSON,
+    examples=["run --scale smoke", "run -n --config 'overrides={low_rank: {fig6: {lr: 0.05}}}'",
               "run --scale smoke -- dufm --cores 1"],
     status="Exit status: 0 all done, 1 a job or the start failed (the last lines say why), "
            "2 the command line is wrong, 130 stopped by Ctrl-C",
@@ -235,7 +237,20 @@ def _run(options: argparse.Namespace) -> int:
 
     # It fetches first; then it knows which runs have their data.
     plan = _plan(options, whole=True)
+    if options.dry_run:
+        return _preview(plan, options)
     return launch(plan, _entries(options), options.arguments, slurm=options.slurm)
+
+
+def _preview(plan: "Plan", options: argparse.Namespace) -> int:
+    from replica.preview import preview, print_preview
+
+    table, sentences = preview(plan, _entries(options), options.arguments, slurm=options.slurm)
+    if options.json:
+        _print_json({"jobs": _records(table), "notes": sentences})
+    else:
+        print_preview(table, sentences, _console(110))
+    return 0
 
 
 @command(
@@ -370,6 +385,37 @@ def _show(options: argparse.Namespace) -> int:
     if not options.json:
         for line in showing.data_in_words(options.file):
             print(line)
+    return 0
+
+
+@command(
+    "export", LOOK, "write a figure's numbers, the scorecard or the published numbers for others",
+    argument("what", nargs="?", type=Path, metavar="WHAT",
+             help="a figure (such as dufm/rec_depth), a Parquet file, scorecard, or published: all "
+                  "published numbers beside ours; without it, a list of what there is"),
+    argument("--format", choices=["csv", "markdown", "latex", "json"], default="csv",
+             help="csv unless given"),
+    *(argument(f"--{form}", dest="format", action="store_const", const=form,
+               help=f"the same as --format {form}") for form in ("csv", "json")),
+    argument("-o", "--output", type=Path, metavar="FILE", help="instead of the terminal; in UTF-8"),
+    argument("--from", dest="folder", type=Path, metavar="FOLDER",
+             help="instead of results/<scale>, such as docs/evidence/laptop"),
+    examples=["export dufm/rec_depth --csv -o rec_depth.csv",
+              "export scorecard --format latex --from docs/evidence/laptop",
+              "export published --scale smoke"],
+)  # fmt: skip
+def _export(options: argparse.Namespace) -> int:
+    from replica import artifacts, export
+
+    _in_project()
+    folder = options.folder or _results(options)
+    name = str(options.what or "")
+    table = export.table_of(name, Path.cwd(), folder) if name else export.listed(folder)
+    data = export.as_text(table, options.format, name).encode()
+    if options.output:
+        artifacts.write_bytes(options.output, data)
+    else:
+        sys.stdout.buffer.write(data)
     return 0
 
 
