@@ -143,6 +143,8 @@ def _main(arguments: list[str] | None) -> int:
         return options.run(options)
     except BrokenPipeError:
         raise
+    except ModuleNotFoundError as error:
+        print(f"The package {error.name} is not installed: run make.", file=sys.stderr)
     except (ConfigError, RuntimeError) as error:
         print(error, file=sys.stderr)
     except OSError as error:
@@ -333,6 +335,27 @@ def _efficiency(options: argparse.Namespace) -> int:
     else:
         print_efficiency(table, _console(130))
     return 0
+
+
+@command(
+    "doctor", RUN, "whether this machine can do a scale, and what would not work",
+    AS_JSON,
+    examples=["doctor", "doctor --scale paper", "doctor --json"],
+    status="Exit status: 0 a run can work, 1 it cannot, 2 the command line is wrong",
+)  # fmt: skip
+def _doctor(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from replica import doctor
+
+    plan = _plan(options, whole=True)
+    findings = doctor.examine(plan)
+    if options.json:
+        found = [asdict(finding) for finding in findings]
+        _print_json({"scale": plan.config.scale, "findings": found})
+    else:
+        doctor.print_findings(findings, _console(110))
+    return 1 if any(finding.level == doctor.PROBLEM for finding in findings) else 0
 
 
 @command(
