@@ -3,6 +3,7 @@
 # make check      lint, and the quick tests of single functions and exact values: two minutes
 # make test       all tests, with whole workflows, faults and a cluster: a quarter of an hour
 # make slurm      the same on a Slurm cluster; make status, make efficiency: its progress, what it used
+# make doctor     what this machine can do for a scale, and what would not work
 # make evidence   tables and verdicts of a finished run into docs/evidence; what has moved since
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes
@@ -37,27 +38,27 @@ unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT 
 unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
 
-.PHONY: all help slurm status efficiency evidence bench profile pretrained reliability check test lock lint schema clean
+.PHONY: all help slurm status efficiency evidence doctor bench profile pretrained reliability check test lock lint schema clean
 
 # The same command starts a run and resumes after any crash.
 all: .venv/installed
-	@python -m replica launch $(SETTINGS)
+	@python -m replica run $(SETTINGS)
 	@python -m replica scorecard $(SETTINGS)
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 slurm: .venv/installed
-	@python -m replica launch --slurm $(SETTINGS)
+	@python -m replica run --slurm $(SETTINGS)
 	@python -m replica scorecard $(SETTINGS)
 
-status efficiency evidence: .venv/installed
+status efficiency evidence doctor: .venv/installed
 	@python -m replica $@ $(SETTINGS)
 
 .venv/installed: envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --require-hashes -r envs/requirements.txt
+	@$(BIN)/python envs/install.py envs/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -66,11 +67,11 @@ schema: .venv/installed
 
 # What only tests need
 .venv/tested: envs/requirements-test.txt .venv/installed
-	$(BIN)/pip install --quiet --require-hashes -r envs/requirements-test.txt
+	@$(BIN)/python envs/install.py envs/requirements-test.txt
 	@touch $@
 
 pretrained: .venv/installed
-	$(BIN)/pip install --quiet --require-hashes -r envs/requirements-pretrained.txt
+	@$(BIN)/python envs/install.py envs/requirements-pretrained.txt
 
 lint: .venv/tested
 	ruff check .
@@ -92,7 +93,7 @@ test: .venv/tested lint
 
 # The locks, with one version of each package for every Python where there is one
 lock:
-	for name in requirements requirements-pretrained requirements-test; do \
+	for name in requirements requirements-pretrained requirements-test requirements-uv; do \
 		uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 			--no-header --quiet envs/$$name.in -o envs/$$name.txt || exit 1; done
 

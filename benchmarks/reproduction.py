@@ -141,7 +141,7 @@ def reproduce(folder: Path, scale: str) -> tuple[float, Watched]:
     """Clone the checkout into a folder and reproduce it there; wall seconds and what was seen."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     (folder / ".venv").symlink_to(ROOT / ".venv")
-    command = [sys.executable, "-m", "replica", "launch", "--scale", scale]
+    command = [sys.executable, "-m", "replica", "run", "--scale", scale]
     environment = {**psutil.Process().environ(), "PYTHONPATH": str(folder / "workflow")}
     ended, found = threading.Event(), []
     began = time.monotonic()

@@ -42,7 +42,7 @@ def finished(root, tmp_path_factory, worker_id) -> Path:
     with FileLock(shared / "finished.lock"):
         if not whole.exists():
             project = copy_project(root, shared / "not yet finished")
-            call(project, "replica", "launch", "--scale", "smoke")
+            call(project, "replica", "run", "--scale", "smoke")
             project.rename(whole)
     # Snakemake looks at the times of files, which the copy keeps.
     return shutil.copytree(whole, own / "clone/project with a space", symlinks=True)

@@ -52,7 +52,7 @@ def project(tmp_path):
 
 def start(project: Path, *arguments: str, config: list[str] | None = None) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(project / "workflow")}
-    command = [sys.executable, "-m", "replica", "launch", "--slurm", "--scale", "smoke"]
+    command = [sys.executable, "-m", "replica", "run", "--slurm", "--scale", "smoke"]
     settings = ["--config", *config] if config else []
     with open(project / "said.txt", "a", encoding="utf-8") as said:
         return subprocess.Popen(

@@ -28,7 +28,7 @@ def launch(
 ) -> subprocess.Popen:
     """Launch the smoke scale; the plan of few studies is quickly made."""
     environment = os.environ | {"PYTHONPATH": str(project / "workflow")} | how.pop("env", {})
-    command = [sys.executable, "-m", "replica", "launch", "--scale", "smoke"]
+    command = [sys.executable, "-m", "replica", "run", "--scale", "smoke"]
     settings = ["--config", f"studies={studies}", *config]
     return subprocess.Popen(
         [*command, *settings, "--", *arguments], cwd=project, env=environment, text=True,
@@ -109,7 +109,7 @@ def test_snakemake_killed_with_its_jobs(project, finished, tally):
         if kill:
             os.killpg(process.pid, signal.SIGKILL)
         else:
-            for name in ("replica launch", "python.* -m snakemake"):
+            for name in ("replica run", "python.* -m snakemake"):
                 subprocess.run(["pkill", "-KILL", "-s", str(process.pid), "-f", name])
         process.wait()
     said = finish(launch(project, "dufm"))

@@ -327,14 +327,14 @@ def test_the_command_to_try_again_is_the_one_that_was_given(monkeypatch):
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(sys, "argv", ["x", "launch", "--slurm", "--settings", settings])
+        monkeypatch.setattr(sys, "argv", ["x", "run", "--slurm", "--settings", settings])
         return launch._command()
 
-    assert command("seeds=3") == "replica launch --slurm --settings seeds=3"
+    assert command("seeds=3") == "replica run --slurm --settings seeds=3"
     made = {"MAKELEVEL": "1", "REPLICA_SCALE": "", "REPLICA_SETTINGS": ""}
     assert command("", **made) == "make slurm"
     # Within make, but not by its settings: a test, for example.
-    assert command("seeds=3", **made) == "replica launch --slurm --settings seeds=3"
+    assert command("seeds=3", **made) == "replica run --slurm --settings seeds=3"
     settings = "seeds=3 overrides={mol: {shares: {seeds: 5}}}"
     made |= {"REPLICA_SCALE": "smoke", "REPLICA_SETTINGS": settings}
     assert command(settings, **made) == f"make slurm SCALE=smoke CONFIG='{settings}'"

@@ -66,7 +66,7 @@ def test_runs_without_their_data_are_left_out_and_all_else_goes_on(far, tmp_path
                 f"mirrors={tmp_path / 'mirror'}"]  # fmt: skip
 
     def launch() -> str:
-        answer = call(project, "replica", "launch", "--scale", "smoke", "--config", *settings)
+        answer = call(project, "replica", "run", "--scale", "smoke", "--config", *settings)
         return answer.stdout + answer.stderr
 
     said = launch()

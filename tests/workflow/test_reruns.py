@@ -173,10 +173,10 @@ def test_going_back_trains_nothing(finished, tmp_path):
     log = project / "results/smoke/logs/train_run/low_rank/fig6/all.log"
     # As of a version that kept nothing: what is current is kept from now on.
     shutil.rmtree(project / "results/store")
-    call(project, "replica", "launch", "--scale", "smoke", "--config", "studies=[agop]")
+    call(project, "replica", "run", "--scale", "smoke", "--config", "studies=[agop]")
     assert not (project / "results/store" / read_stamp(project / target)["key"]).exists()
     arguments = ["--scale", "smoke", "--config", "studies=[low_rank]"]
-    call(project, "replica", "launch", *arguments)
+    call(project, "replica", "run", *arguments)
     before, metadata = (project / target).read_bytes(), read_stamp(project / target)
     assert (project / target).samefile(
         project / f"results/store/{metadata['key']}/states.safetensors"

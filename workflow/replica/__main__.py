@@ -1,4 +1,8 @@
-"""The command `replica`: look at artifacts, print the scorecard, check what is current."""
+"""The command `replica`: run a reproduction, follow it, look at what it made.
+
+A subcommand is one function with the decorator `command`, which says everything about it: to add
+one, write `@command(...)` over a `_name(options)` that calls a module of its own.
+"""
 
 import argparse
 import gc
@@ -6,17 +10,110 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
     from replica.plan import Plan
 
-# Rows and columns that a look at a table shows; a wider table is turned round.
-ROWS, TURNED_ROWS, WIDTH = 10, 4, 120
+# The groups of `replica --help`, in their order.
+RUN, LOOK, KEEP, WORK = "Run", "Look at results", "Keep and clean", "Work on the project"
+STATUS = "Exit status: 0 done, 1 failed (one sentence says why), 2 the command line is wrong"
+
+Run = Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Names and options of an argument, as `add_argument` of argparse takes them."""
+
+    names: tuple[str, ...]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: what it runs, and all words about it."""
+
+    name: str
+    run: Run
+    group: str
+    help: str
+    arguments: tuple[Argument, ...]
+    examples: tuple[str, ...]
+    settings: bool
+    scale: bool
+    status: str
+    aliases: tuple[str, ...]
+
+
+COMMANDS: list[Command] = []
+
+
+def argument(*names: str, **options: Any) -> Argument:
+    """An argument of a subcommand, in the words of argparse."""
+    return Argument(names, options)
+
+
+AS_JSON = argument("--json", action="store_true", help="print JSON, for programs")
+DRY_RUN = argument("-n", "--dry-run", action="store_true", help="change nothing, only list it")
+# An argument with this metavar takes a scale.
+A_SCALE = "SCALE"
+SCALE = argument(
+    "--scale", metavar=A_SCALE,
+    help="smoke, laptop, desktop or paper, instead of the one in config/config.yaml",
+)  # fmt: skip
+SETTINGS = (
+    argument(
+        "--config", nargs="*", action="extend", default=[], metavar="KEY=VALUE",
+        help="override config/config.yaml, as with Snakemake; a value is YAML",
+    ),
+    argument(
+        "--settings", default="", metavar="LINE", help="the same in one line; what make uses"
+    ),
+)  # fmt: skip
+
+
+def command(
+    name: str,
+    group: str,
+    help: str,
+    *arguments: Argument,
+    examples: Sequence[str],
+    settings: bool = True,
+    scale: bool = True,
+    status: str = STATUS,
+    aliases: Sequence[str] = (),
+) -> Callable[[Run], Run]:
+    """Make a subcommand of a function.
+
+    Args:
+        name: what the user types.
+        group: in the list of all subcommands.
+        help: what it does, a line without a full stop.
+        arguments: of its own.
+        examples: calls without `replica`, two or three.
+        settings: whether it reads `config/config.yaml`; then it has --config and --settings.
+        scale: whether it is about one scale; then it has --scale too.
+        status: the meaning of its exit status.
+        aliases: further names.
+    """
+
+    def register(run: Run) -> Run:
+        COMMANDS.append(
+            Command(
+                name, run, group, help, arguments, tuple(examples), settings, settings and scale,
+                status, tuple(aliases),
+            )
+        )  # fmt: skip
+        return run
+
+    return register
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,9 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str] | None) -> int:
     from replica import refusals
     from replica.configuration import ConfigError
-    from replica.settings.study import SCALES
 
-    parser = _parser(SCALES)
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
@@ -47,6 +143,8 @@ def _main(arguments: list[str] | None) -> int:
         return options.run(options)
     except BrokenPipeError:
         raise
+    except ModuleNotFoundError as error:
+        print(f"The package {error.name} is not installed: run make.", file=sys.stderr)
     except (ConfigError, RuntimeError) as error:
         print(error, file=sys.stderr)
     except OSError as error:
@@ -54,201 +152,230 @@ def _main(arguments: list[str] | None) -> int:
     return 1
 
 
-def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="replica",
-        description="look at artifacts, print the scorecard, check what is current",
-    )
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+class _Everything(argparse.ArgumentParser):
+    """The parser of `replica`; its help lists the subcommands in groups."""
 
-    def command(name: str, run: object, words: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=words, description=words)
-        added.set_defaults(run=run)
-        return added
+    def format_help(self) -> str:
+        width = max(len(each.name) for each in COMMANDS)
+        lines = [
+            "usage: replica [-h] [--version] COMMAND ...",
+            "",
+            "Reproduce the figures of eight papers, and look at what a run has made.",
+        ]
+        for group in (RUN, LOOK, KEEP, WORK):
+            listed = [each for each in COMMANDS if each.group == group]
+            lines += ["", f"{group}:", *(f"  {each.name:{width}}  {each.help}" for each in listed)]
+        lines += [
+            "",
+            "Examples:",
+            "  replica run --scale smoke",
+            "  replica status",
+            "  replica show results/smoke/dufm/figures/rec_depth.parquet",
+            "",
+            "replica COMMAND --help explains a command.",
+            f"{STATUS}.",
+        ]
+        return "\n".join(lines) + "\n"
 
-    show = command("show", _show, "print where an artifact came from, and its data")
-    show.add_argument("file", type=Path, help="an artifact, a drawing or a page, or a folder")
-    show.add_argument("--json", action="store_true", help="only the stamp, as JSON")
-    card = command("scorecard", _scorecard, "print the verdicts of a scale")
-    card.add_argument(
-        "named", metavar="scale", nargs="?", choices=scales, help="the same as --scale"
+
+class _Version(argparse.Action):
+    """Print the version of the installed package, which only this option looks up."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import importlib.metadata
+
+        try:
+            number = importlib.metadata.version("replica")
+        except importlib.metadata.PackageNotFoundError:
+            number = "(not installed, and so without a version)"
+        print(f"replica {number}")
+        parser.exit()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line, from `COMMANDS`."""
+    import shtab
+
+    from replica.settings.study import SCALES
+
+    parser = _Everything(prog="replica")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", parser_class=argparse.ArgumentParser
     )
-    check = command(
-        "check", _check, "list results that are damaged or were made by other code or settings"
-    )
-    adopt = command(
-        "adopt", _adopt,
-        "make results from elsewhere usable: delete what is not current, keep the rest",
-    )  # fmt: skip
-    start = command(
-        "launch", _launch,
-        "run, or resume after a crash: leftover jobs and locks are removed first",
-    )  # fmt: skip
-    start.add_argument(
-        "--slurm", action="store_true", help="run on a Slurm cluster, see profiles/slurm"
-    )
-    status = command("status", _status, "progress of a scale, running jobs, and the queue")
-    used = command("efficiency", _efficiency, "memory and time of each job, requested and used")
-    ahead = command(
-        "plan", _print_plan, "jobs, hours, memory and disk of each study, and the data to fetch"
-    )
-    clean = command(
-        "clean", _clean, "delete states in results/ that no scale needs with these settings"
-    )
-    clean.add_argument("--dry-run", action="store_true", help="only list them, with their sizes")
-    kept = command(
-        "evidence", _evidence,
-        "put the tables and verdicts of finished studies into docs/evidence, and say what in it "
-        "is no longer what these settings and this code would make",
-    )  # fmt: skip
-    kept.add_argument(
-        "--check", action="store_true", help="only the latter; the exit status is 1 if anything is"
-    )
-    again = command(
-        "redraw", _redraw, "draw the figures and decide the claims of docs/evidence, without a run"
-    )
-    again.add_argument("folder", type=Path, help="where drawings and scorecard go")
-    for configured in (card, check, adopt, start, status, used, ahead, clean, kept, again):
-        # It is about all of them.
-        if configured is clean:
-            clean.set_defaults(scale=None)
-        else:
-            configured.add_argument(
-                "--scale", choices=scales, help="instead of the one in config/config.yaml"
-            )
-        configured.add_argument(
-            "--config",
-            nargs="*",
-            action="extend",
-            default=[],
-            metavar="KEY=VALUE",
-            help="override config/config.yaml, as with Snakemake; a value is YAML",
-        )
-        configured.add_argument(
-            "--settings", default="", metavar="LINE", help="the same in one line; what make uses"
-        )
-    start.add_argument("arguments", nargs="*", help="targets and options for Snakemake")
-    rules = command(
-        "rules",
-        _rules,
-        "record in config/rules.lock that rules, or the settings that decide them, have changed",
-    )
-    rules.add_argument("reason", help="why, in a sentence")
-    rules.add_argument(
-        "--results", choices=["seen", "not seen"], required=True,
-        help="whether results under the new rules were known",
-    )  # fmt: skip
-    schema = command("schema", _schema, "write the JSON schemas of the configuration")
-    schema.add_argument("folder", type=Path)
+    for each in COMMANDS:
+        calls = "\n".join(f"  replica {example}" for example in each.examples)
+        added = commands.add_parser(
+            each.name, help=each.help, description=f"{each.help[0].upper()}{each.help[1:]}.",
+            epilog=f"examples:\n{calls}\n\n{each.status}.", aliases=each.aliases,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        added.set_defaults(run=each.run, scale=None)
+        general = [*([SCALE] if each.scale else []), *(SETTINGS if each.settings else [])]
+        for one in [*each.arguments, *general]:
+            takes_scale = one.options.get("metavar") == A_SCALE
+            options = one.options | ({"choices": SCALES} if takes_scale else {})
+            action = added.add_argument(*one.names, **options)
+            if options.get("type") is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
     return parser
 
 
-def _rules(options: argparse.Namespace) -> int:
-    import datetime
+@command(
+    "run", RUN, "run, or resume after a crash: leftover jobs and locks are removed first",
+    argument("arguments", nargs="*", metavar="TARGET", help="targets and options for Snakemake, "
+             "after --"),
+    argument("--slurm", action="store_true", help="run on a Slurm cluster, see profiles/slurm"),
+    argument("-n", "--dry-run", action="store_true",
+             help="only list the jobs that would run, by study and rule"), AS_JSON,
+    examples=["run --scale smoke", "run -n --config 'overrides={low_rank: {fig6: {lr: 0.05}}}'",
+              "run --scale smoke -- dufm --cores 1"],
+    status="Exit status: 0 all done, 1 a job or the start failed (the last lines say why), "
+           "2 the command line is wrong, 130 stopped by Ctrl-C",
+    aliases=["launch"],
+)  # fmt: skip
+def _run(options: argparse.Namespace) -> int:
+    from replica.launch import launch
 
-    from replica import rulebook
-
-    again = rulebook.add_entries(
-        Path.cwd(), options.reason, options.results == "seen", datetime.date.today()
-    )
-    print(f"{len(again)} rules recorded: {', '.join(map('.'.join, again)) or 'none has changed'}.")
-    return 0
+    # It fetches first; then it knows which runs have their data.
+    plan = _plan(options, whole=True)
+    if options.dry_run:
+        return _preview(plan, options)
+    return launch(plan, _entries(options), options.arguments, slurm=options.slurm)
 
 
-def _show(options: argparse.Namespace) -> int:
-    from replica import artifacts
+def _preview(plan: "Plan", options: argparse.Namespace) -> int:
+    from replica.preview import preview, print_preview
 
-    path = options.file
-    if path.is_dir():
-        return _show_folder(path, as_json=options.json)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        stamp = artifacts.read_stamp(path)
-    except artifacts.CorruptArtifact:
-        # Only what this project makes will be made again.
-        if _is_result(path):
-            raise
-        raise RuntimeError(
-            f"{path} is not an artifact of Replica (it has no readable stamp)."
-        ) from None
-    if stamp is None:
-        raise RuntimeError(f"{path} is not an artifact of Replica (it has no stamp).")
-    print(json.dumps(stamp, indent=2, ensure_ascii=False))
+    table, sentences = preview(plan, _entries(options), options.arguments, slurm=options.slurm)
     if options.json:
-        return 0
-    if path.suffix == ".parquet":
-        _print_table(artifacts.read_table(path))
-    elif path.suffix == ".safetensors":
-        for name, array in sorted(artifacts.read_tensors(path)[0].items()):
-            print(name, tuple(array.shape), array.dtype)
+        _print_json({"jobs": _records(table), "notes": sentences})
+    else:
+        print_preview(table, sentences, _console(110))
     return 0
 
 
-def _is_result(path: Path) -> bool:
-    """Whether a file lies where artifacts of the project in this folder do."""
-    here = Path.cwd()
-    place = (here / path).resolve()
-    return Path("config/config.yaml").exists() and place.is_relative_to(
-        (here / "results").resolve()
-    )
+@command(
+    "plan", RUN, "jobs, hours, memory and disk of each study, and the data to fetch",
+    AS_JSON,
+    examples=["plan --scale paper", "plan --scale desktop --config 'studies=[mol]'",
+              "plan --json"],
+)  # fmt: skip
+def _print_plan(options: argparse.Namespace) -> int:
+    from replica.estimates import plan_notes, plan_table, print_plan, rates_of
 
-
-def _show_folder(folder: Path, *, as_json: bool) -> int:
-    """One line an artifact: its key, its commit, its path."""
-    from replica import artifacts
-
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in artifacts.STAMPED):
-        try:
-            stamp = artifacts.read_stamp(path)
-        except artifacts.CorruptArtifact:
-            stamp = {"key": "damaged"} if _is_result(path) else None
-        if stamp is not None:
-            found[str(path)] = {name: stamp.get(name, "") for name in ("key", "commit")}
-    if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+    plan = _plan(options)
+    rates = rates_of(plan.root)
+    if options.json:
+        notes = [*plan_notes(plan, rates), *plan.left_out]
+        studies = _records(plan_table(plan, rates))
+        _print_json({"scale": plan.config.scale, "studies": studies, "notes": notes})
         return 0
-    for path, stamp in found.items():
-        print(f"{stamp['key']:16}  {stamp['commit']:13}  {path}")
-    print(f"{folder} is a folder with {len(found)} artifacts of Replica.")
+    print_plan(plan, rates, _console(110))
+    for sentence in plan.left_out:
+        print(sentence, file=sys.stderr)
     return 0
 
 
-def _print_table(table: "pd.DataFrame") -> None:
-    """The first rows; of a wide table fewer of them, a column each."""
-    print(f"{len(table)} rows")
-    text = table.head(ROWS).to_string(max_colwidth=40)
-    if len(text.partition("\n")[0]) > WIDTH:
-        text = table.head(TURNED_ROWS).T.to_string(max_colwidth=24)
-    print(text)
+@command(
+    "status", RUN, "progress of a scale, running jobs, and the queue",
+    AS_JSON,
+    examples=["status", "status --scale paper", "status --json"],
+)  # fmt: skip
+def _status(options: argparse.Namespace) -> int:
+    from replica.artifacts import side_by_side
+    from replica.efficiency import current_jobs, progress_lines, progress_table
+    from replica.estimates import hours_left, rates_of
+    from replica.launch import NoSlurm, SlurmSilent, job_prefix, queued, running
 
-
-def _scorecard(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from replica import artifacts
-    from replica.configuration import read_settings
-    from replica.report import print_scorecard
-    from replica.settings.load import load_config
-
-    console = Console()
-    _in_project()
-    options.scale = options.named or options.scale
-    settings = read_settings(Path.cwd(), _entries(options))
-    scale = load_config(settings.values, settings.source).scale
-    folder = Path("results", scale)
-    card = folder / "scorecard.parquet"
-    if not card.exists():
-        there = [path.parent.name for path in sorted(Path("results").glob("*/scorecard.parquet"))]
-        hint = f" (there is one of {', '.join(there)})" if there else ""
-        raise FileNotFoundError(
-            f"There is no scorecard of the scale {scale} yet{hint}: run make SCALE={scale} first."
+    plan = _plan(options)
+    jobs = current_jobs(plan)
+    working, note = running(plan.root), side_by_side(plan.root / plan.results)
+    gpu, cpu = hours_left(plan, rates_of(plan.root), jobs)
+    waiting = None
+    try:
+        waiting = len(queued(job_prefix(plan.root)))
+    except NoSlurm:
+        pass
+    except SlurmSilent as error:
+        print(error, file=sys.stderr)
+    if options.json:
+        _print_json(
+            {
+                "scale": plan.config.scale,
+                "studies": _records(progress_table(plan, jobs)),
+                "running": working,
+                "versions": note,
+                "gpu_hours_left": gpu,
+                "cpu_hours_left": cpu,
+                "slurm_jobs": waiting,
+            }
         )
+        return 0
+    for line in [*progress_lines(plan, jobs), *working, *([note] if note else [])]:
+        print(line)
+    on_gpu = f"{gpu:.1f} GPU hours and " if gpu else ""
+    print(f"left: about {on_gpu}{cpu:.1f} hours of one core")
+    if waiting is not None:
+        print(f"jobs of this folder in Slurm's queue: {waiting}")
+    return 0
+
+
+@command(
+    "efficiency", RUN, "memory and time of each job, requested and used",
+    AS_JSON,
+    examples=["efficiency", "efficiency --scale smoke", "efficiency --json"],
+)  # fmt: skip
+def _efficiency(options: argparse.Namespace) -> int:
+    from replica.efficiency import efficiency_table, print_efficiency
+
+    table = efficiency_table(_plan(options))
+    if options.json:
+        _print_json(_records(table))
+    else:
+        print_efficiency(table, _console(130))
+    return 0
+
+
+@command(
+    "doctor", RUN, "whether this machine can do a scale, and what would not work",
+    AS_JSON,
+    examples=["doctor", "doctor --scale paper", "doctor --json"],
+    status="Exit status: 0 a run can work, 1 it cannot, 2 the command line is wrong",
+)  # fmt: skip
+def _doctor(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from replica import doctor
+
+    plan = _plan(options, whole=True)
+    findings = doctor.examine(plan)
+    if options.json:
+        found = [asdict(finding) for finding in findings]
+        _print_json({"scale": plan.config.scale, "findings": found})
+    else:
+        doctor.print_findings(findings, _console(110))
+    return 1 if any(finding.level == doctor.PROBLEM for finding in findings) else 0
+
+
+@command(
+    "scorecard", LOOK, "print the verdicts of a scale",
+    argument("named", metavar=A_SCALE, nargs="?", help="the same as --scale"), AS_JSON,
+    examples=["scorecard", "scorecard laptop", "scorecard --json"],
+)  # fmt: skip
+def _scorecard(options: argparse.Namespace) -> int:
+    from replica import artifacts
+    from replica.report import print_scorecard
+
+    options.scale = options.named or options.scale
+    folder = _results(options)
+    card = artifacts.read_table(_scorecard_file(folder))
+    if options.json:
+        _print_json(_records(card))
+        return 0
     # Without a terminal the width is unknown; a table of 80 columns cannot be read.
-    if not console.is_terminal:
-        console = Console(width=150)
-    print_scorecard(artifacts.read_table(card), console)
+    console = _console(150)
+    print_scorecard(card, console)
     if note := artifacts.side_by_side(folder):
         console.print(note)
     for name in ("report.html", "scorecard.html"):
@@ -257,87 +384,91 @@ def _scorecard(options: argparse.Namespace) -> int:
     return 0
 
 
-def _in_project() -> None:
-    if not Path("config/config.yaml").exists():
-        raise FileNotFoundError(
-            f"There is no config/config.yaml in {Path.cwd()}: "
-            "run this command in the project folder."
-        )
+@command(
+    "show", LOOK, "print where an artifact came from, and its data",
+    argument("file", type=Path, help="an artifact, a drawing or a page, or a folder"),
+    argument("--json", action="store_true", help="only the stamp, as JSON"),
+    settings=False,
+    examples=["show results/smoke/dufm/figures/rec_depth.parquet",
+              "show results/smoke/dufm/figures/rec_depth.svg --json", "show results/smoke"],
+)  # fmt: skip
+def _show(options: argparse.Namespace) -> int:
+    from replica import showing
+
+    if options.file.is_dir():
+        found = showing.artifacts_in(options.file)
+        if options.json:
+            _print_json(found)
+            return 0
+        for path, stamp in found.items():
+            print(f"{stamp['key']:16}  {stamp['commit']:13}  {path}")
+        print(f"{options.file} is a folder with {len(found)} artifacts of Replica.")
+        return 0
+    _print_json(showing.stamp_of(options.file))
+    if not options.json:
+        for line in showing.data_in_words(options.file):
+            print(line)
+    return 0
 
 
+@command(
+    "export", LOOK, "write a figure's numbers, the scorecard or the published numbers for others",
+    argument("what", nargs="?", type=Path, metavar="WHAT",
+             help="a figure (such as dufm/rec_depth), a Parquet file, scorecard, or published: all "
+                  "published numbers beside ours; without it, a list of what there is"),
+    argument("--format", choices=["csv", "markdown", "latex", "json"], default="csv",
+             help="csv unless given"),
+    *(argument(f"--{form}", dest="format", action="store_const", const=form,
+               help=f"the same as --format {form}") for form in ("csv", "json")),
+    argument("-o", "--output", type=Path, metavar="FILE", help="instead of the terminal; in UTF-8"),
+    argument("--from", dest="folder", type=Path, metavar="FOLDER",
+             help="instead of results/<scale>, such as docs/evidence/laptop"),
+    examples=["export dufm/rec_depth --csv -o rec_depth.csv",
+              "export scorecard --format latex --from docs/evidence/laptop",
+              "export published --scale smoke"],
+)  # fmt: skip
+def _export(options: argparse.Namespace) -> int:
+    from replica import artifacts, export
+
+    _in_project()
+    folder = options.folder or _results(options)
+    name = str(options.what or "")
+    table = export.table_of(name, Path.cwd(), folder) if name else export.listed(folder)
+    data = export.as_text(table, options.format, name).encode()
+    if options.output:
+        artifacts.write_bytes(options.output, data)
+    else:
+        sys.stdout.buffer.write(data)
+    return 0
+
+
+@command(
+    "check", LOOK, "list results that are damaged or were made by other code or settings",
+    AS_JSON,
+    examples=["check", "check --scale smoke", "check --json"],
+    status="Exit status: 0 everything there is current, 1 something is not, "
+           "2 the command line is wrong",
+)  # fmt: skip
 def _check(options: argparse.Namespace) -> int:
     from replica.adoption import not_current
 
     wrong = not_current(_plan(options))
-    for name, reason in wrong.items():
-        print(f"{name}: {reason}")
+    if options.json:
+        _print_json([{"file": name, "reason": reason} for name, reason in wrong.items()])
+    else:
+        for name, reason in wrong.items():
+            print(f"{name}: {reason}")
     return 1 if wrong else 0
 
 
-def _adopt(options: argparse.Namespace) -> int:
-    from replica.adoption import adopt
-
-    adopt(_plan(options))
-    return 0
-
-
-def _launch(options: argparse.Namespace) -> int:
-    from replica.launch import launch
-
-    # It fetches first; then it knows which runs have their data.
-    plan = _plan(options, whole=True)
-    return launch(plan, _entries(options), options.arguments, slurm=options.slurm)
-
-
-def _status(options: argparse.Namespace) -> int:
-    from replica.artifacts import side_by_side
-    from replica.efficiency import current_jobs, progress_lines
-    from replica.estimates import hours_left, rates_of
-    from replica.launch import NoSlurm, SlurmSilent, job_prefix, queued, running
-
-    plan = _plan(options)
-    jobs = current_jobs(plan)
-    for line in [*progress_lines(plan, jobs), *running(plan.root)]:
-        print(line)
-    if note := side_by_side(plan.root / plan.results):
-        print(note)
-    gpu, cpu = hours_left(plan, rates_of(plan.root), jobs)
-    on_gpu = f"{gpu:.1f} GPU hours and " if gpu else ""
-    print(f"left: about {on_gpu}{cpu:.1f} hours of one core")
-    try:
-        waiting = queued(job_prefix(plan.root))
-        print(f"jobs of this folder in Slurm's queue: {len(waiting)}")
-    except NoSlurm:
-        pass
-    except SlurmSilent as error:
-        print(error, file=sys.stderr)
-    return 0
-
-
-def _efficiency(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from replica.efficiency import efficiency_table, print_efficiency
-
-    console = Console()
-    print_efficiency(
-        efficiency_table(_plan(options)), console if console.is_terminal else Console(width=130)
-    )
-    return 0
-
-
-def _print_plan(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from replica.estimates import print_plan, rates_of
-
-    plan, console = _plan(options), Console()
-    print_plan(plan, rates_of(plan.root), console if console.is_terminal else Console(width=110))
-    for sentence in plan.left_out:
-        print(sentence, file=sys.stderr)
-    return 0
-
-
+@command(
+    "evidence", KEEP, "put tables and verdicts into docs/evidence, and say what in it has moved",
+    argument("--check", action="store_true",
+             help="only say what is no longer what these settings and this code would make"),
+    examples=["evidence", "evidence --scale desktop", "evidence --check"],
+    status="Exit status: 0 done, 1 failed, or with --check something has moved, "
+           "2 the command line is wrong",
+)  # fmt: skip
 def _evidence(options: argparse.Namespace) -> int:
     from replica import evidence
 
@@ -351,6 +482,11 @@ def _evidence(options: argparse.Namespace) -> int:
     return 1 if moved and options.check else 0
 
 
+@command(
+    "redraw", KEEP, "draw the figures and decide the claims of docs/evidence, without a run",
+    argument("folder", type=Path, help="where drawings and scorecard go"),
+    examples=["redraw drawings", "redraw drawings --scale desktop"],
+)  # fmt: skip
 def _redraw(options: argparse.Namespace) -> int:
     from replica.evidence import redraw
 
@@ -359,6 +495,32 @@ def _redraw(options: argparse.Namespace) -> int:
     return 0
 
 
+@command(
+    "adopt", KEEP, "make results from elsewhere usable: delete what is not current, keep the rest",
+    DRY_RUN,
+    examples=["adopt --dry-run", "adopt --scale paper"],
+)  # fmt: skip
+def _adopt(options: argparse.Namespace) -> int:
+    from replica.adoption import adopt, not_current
+
+    plan = _plan(options)
+    if not options.dry_run:
+        adopt(plan)
+        return 0
+    wrong = not_current(plan)
+    for name, reason in wrong.items():
+        print(f"{name}: {reason}, would be deleted")
+    print(f"{len(wrong)} files would be deleted; nothing was changed.")
+    return 0
+
+
+@command(
+    "clean", KEEP, "delete states in results/ that no scale needs with these settings",
+    DRY_RUN,
+    # It is about all of them.
+    scale=False,
+    examples=["clean --dry-run", "clean"],
+)  # fmt: skip
 def _clean(options: argparse.Namespace) -> int:
     from replica import disk
     from replica.launch import running
@@ -378,6 +540,86 @@ def _clean(options: argparse.Namespace) -> int:
     size = sum(found.values()) / 1e6
     print(f"{size:,.1f} MB {outcome}." if found else "Every stored state is needed.")
     return 0
+
+
+@command(
+    "rules", WORK, "record in config/rules.lock that rules, or what decides them, have changed",
+    argument("reason", help="why, in a sentence"),
+    argument("--results", choices=["seen", "not seen"], required=True,
+             help="whether results under the new rules were known"),
+    settings=False,
+    examples=["rules 'The paper states a margin of 0.1.' --results seen"],
+)  # fmt: skip
+def _rules(options: argparse.Namespace) -> int:
+    import datetime
+
+    from replica import rulebook
+
+    again = rulebook.add_entries(
+        Path.cwd(), options.reason, options.results == "seen", datetime.date.today()
+    )
+    print(f"{len(again)} rules recorded: {', '.join(map('.'.join, again)) or 'none has changed'}.")
+    return 0
+
+
+@command(
+    "schema", WORK, "write the JSON schemas of the configuration",
+    argument("folder", type=Path, help="where they go"),
+    settings=False,
+    examples=["schema config/schema"],
+)  # fmt: skip
+def _schema(options: argparse.Namespace) -> int:
+    from replica import artifacts
+    from replica.settings.load import schemas
+
+    for name, content in schemas().items():
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        artifacts.write_bytes(options.folder / name, text.encode())
+    return 0
+
+
+@command(
+    "completion", WORK, "print a script that lets the Tab key complete this command",
+    argument("shell", choices=["bash", "zsh"], help="which shell"),
+    settings=False,
+    examples=["completion bash > ~/.local/share/bash-completion/completions/replica",
+              "completion zsh > ~/.zfunc/_replica"],
+)  # fmt: skip
+def _completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    print(shtab.complete(make_parser(), options.shell))
+    return 0
+
+
+def _in_project() -> None:
+    if not Path("config/config.yaml").exists():
+        raise FileNotFoundError(
+            f"There is no config/config.yaml in {Path.cwd()}: "
+            "run this command in the project folder."
+        )
+
+
+def _results(options: argparse.Namespace) -> Path:
+    """The results folder of a scale, without the plan, which takes seconds."""
+    from replica.configuration import read_settings
+    from replica.settings.load import load_config
+
+    _in_project()
+    settings = read_settings(Path.cwd(), _entries(options))
+    return Path("results", load_config(settings.values, settings.source).scale)
+
+
+def _scorecard_file(folder: Path) -> Path:
+    card = folder / "scorecard.parquet"
+    if not card.exists():
+        there = [path.parent.name for path in sorted(Path("results").glob("*/scorecard.parquet"))]
+        hint = f" (there is one of {', '.join(there)})" if there else ""
+        raise FileNotFoundError(
+            f"There is no scorecard of the scale {folder.name} yet{hint}: "
+            f"run make SCALE={folder.name} first."
+        )
+    return card
 
 
 def _plan(options: argparse.Namespace, more: Sequence[str] = (), *, whole: bool = False) -> "Plan":
@@ -403,14 +645,21 @@ def _entries(options: argparse.Namespace) -> list[str]:
     return [*scale, *options.config, *split_entries(options.settings)]
 
 
-def _schema(options: argparse.Namespace) -> int:
-    from replica import artifacts
-    from replica.settings.load import schemas
+def _console(width: int) -> "Console":
+    """The terminal; without one, something of a width in characters."""
+    from rich.console import Console
 
-    for name, content in schemas().items():
-        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        artifacts.write_bytes(options.folder / name, text.encode())
-    return 0
+    console = Console()
+    return console if console.is_terminal else Console(width=width)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The rows of a table for JSON, which has null for what is not a finite number."""
+    return json.loads(table.to_json(orient="records", double_precision=15))
 
 
 if __name__ == "__main__":
@@ -418,5 +667,5 @@ if __name__ == "__main__":
     gc.set_threshold(100_000, 50, 50)
     # A terminal that is not UTF-8 lacks some of the characters that are printed.
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     sys.exit(main())

@@ -120,26 +120,46 @@ def _files(plan: Plan) -> dict[tuple[str, str, str], list[str]]:
     return files
 
 
-def progress_lines(
+def progress_table(
     plan: Plan, jobs: Mapping[tuple[str, str, str], bool | None] | None = None
-) -> list[str]:
-    """Per study: how many trainings (and certifications), measures and figures are current.
+) -> pd.DataFrame:
+    """One row a study: how many trainings (and certifications), measures and figures are current.
 
     Args:
         jobs: from `current_jobs`, if they are already known.
+
+    Returns:
+        Columns study, runs_made, runs, measured, to_measure, drawn, figures, and out_of_date, which
+        counts files with another key than that of the plan, or damaged.
     """
     jobs = current_jobs(plan) if jobs is None else jobs
-    lines = []
+    rows = []
     for study in plan.studies:
-
-        def count(*rules: str, study: str = study) -> tuple[int, int]:
+        row: dict[str, Any] = {"study": study}
+        for (made, of), rules in [
+            (("runs_made", "runs"), ("train_run", "train_round", "certify")),
+            (("measured", "to_measure"), ("measure_run",)),
+            (("drawn", "figures"), ("figure_plot",)),
+        ]:
             states = [state for (s, rule, _), state in jobs.items() if s == study and rule in rules]
-            return sum(state is True for state in states), len(states)
+            row |= {made: sum(state is True for state in states), of: len(states)}
+        row["out_of_date"] = sum(
+            state is False for (slug, _, _), state in jobs.items() if slug == study
+        )
+        rows.append(row)
+    return pd.DataFrame(rows)
 
-        old = sum(state is False for (slug, _, _), state in jobs.items() if slug == study)
-        made = "{} of {} runs made".format(*count("train_run", "train_round", "certify"))
-        measured = "{} of {} measured".format(*count("measure_run"))
-        drawn = "{} of {} figures drawn".format(*count("figure_plot"))
-        outdated = f"; {old} files out of date or damaged" if old else ""
-        lines.append(f"{study}: {made}, {measured}, {drawn}{outdated}")
+
+def progress_lines(
+    plan: Plan, jobs: Mapping[tuple[str, str, str], bool | None] | None = None
+) -> list[str]:
+    """The rows of `progress_table` as sentences."""
+    lines = []
+    row: Any
+    for row in progress_table(plan, jobs).itertuples():
+        outdated = f"; {row.out_of_date} files out of date or damaged" if row.out_of_date else ""
+        lines.append(
+            f"{row.study}: {row.runs_made} of {row.runs} runs made, {row.measured} of "
+            f"{row.to_measure} measured, {row.drawn} of {row.figures} figures drawn{outdated}"
+        )
     return lines

@@ -249,16 +249,33 @@ def _datasets(plan: Plan) -> list[str]:
     return sorted({name for part in plan.parts.values() for name in part.datasets})
 
 
+def plan_table(plan: Plan, rates: Rates) -> pd.DataFrame:
+    """What each study takes: `study_table` with the disk that it will take and takes now.
+
+    Returns:
+        Its columns, and disk_mb and disk_now_mb.
+    """
+    table = study_table(job_table(plan, rates))
+    to_come = [disk_to_come_mb(plan, study) for study in table["study"]]
+    return table.assign(
+        disk_mb=to_come, disk_now_mb=[disk_mb(plan, study) for study in table["study"]]
+    )
+
+
+def plan_notes(plan: Plan, rates: Rates) -> list[str]:
+    """What the hours of a plan rest on, what is off by default, and the data to fetch."""
+    lines = [*notes(job_table(plan, rates), rates), *precision_notes(plan)]
+    more = [extras_in_words(plan, rates), supply.in_words(plan, supply.to_fetch(plan))]
+    return [*lines, *(line for line in more if line)]
+
+
 def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
     """The table on the terminal, and what its hours rest on."""
-    jobs = job_table(plan, rates)
-    table = study_table(jobs)
+    table = plan_table(plan, rates)
     view = Table(header_style="bold", pad_edge=False, title=f"scale {plan.config.scale}")
     for heading in ("study", "jobs", "GPU hours", "CPU hours", "largest job (MB)",
                     "longest (min)", "disk (MB)", "on disk now"):  # fmt: skip
         view.add_column(heading, justify="left" if heading == "study" else "right")
-    table["disk"] = [disk_to_come_mb(plan, study) for study in table["study"]]
-    table["now"] = [disk_mb(plan, study) for study in table["study"]]
     total, largest = table.sum(numeric_only=True), table.max(numeric_only=True)
     of_all = {"study": "all", **total, **largest[["mem_mb", "minutes"]]}
     for row in [*table.to_dict("records"), of_all]:
@@ -266,16 +283,12 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
             view.add_section()
         hours = [f"{row[name]:,.2f}" for name in ("gpu_hours", "cpu_hours")]
         # A study without runs at this scale has no largest job.
-        whole = [f"{x:,.0f}" if x > 0 else "–"
-                 for x in (row["mem_mb"], row["minutes"], row["disk"], row["now"])]  # fmt: skip
+        whole = [f"{row[name]:,.0f}" if row[name] > 0 else "–"
+                 for name in ("mem_mb", "minutes", "disk_mb", "disk_now_mb")]  # fmt: skip
         view.add_row(row["study"], f"{row['jobs']:,.0f}", *hours, *whole)
     console.print(view)
-    for line in [*notes(jobs, rates), *precision_notes(plan)]:
+    for line in plan_notes(plan, rates):
         console.print(line, highlight=False)
-    if extras := extras_in_words(plan, rates):
-        console.print(extras, highlight=False)
-    if fetched := supply.in_words(plan, supply.to_fetch(plan)):
-        console.print(fetched, highlight=False)
 
 
 def precision_notes(plan: Plan) -> list[str]:

@@ -33,7 +33,7 @@ except ConfigError as error:
 config.clear()
 config.update(plan.config.model_dump(mode="json"))
 workflow.configfiles.insert(0, os.path.join(workflow.basedir, CONFIG_FILE))
-# For the front page of the report; `replica launch` names there what did not finish.
+# For the front page of the report; `replica run` names there what did not finish.
 config["missing"] = os.environ.get("REPLICA_MISSING", "").split()
 if "--report" in sys.argv:
     # In no parameter of a job: other words re-run nothing.
