@@ -75,7 +75,7 @@ pretrained: .venv/installed
 lint: .venv/tested
 	ruff check .
 	ruff format --check .
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check workflow/Snakefile workflow/rules
 	lint-imports --no-cache
 	mypy
 	snakemake --lint --config scale=smoke
