@@ -65,6 +65,17 @@ def copy_project(source: Path, target: Path) -> Path:
     return target
 
 
+def with_environment(project: Path) -> Path:
+    """The project with the environment of the tests as its .venv."""
+    if not (project / ".venv").exists():
+        (project / ".venv").symlink_to(sys.prefix)
+        for name in ("installed", "tested"):
+            (project / ".venv" / name).touch()
+    for path in [*project.glob("envs/*.txt"), project / "pyproject.toml"]:
+        os.utime(path, (0, 0))
+    return project
+
+
 def call(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
     # The copy's library is found before the installed one.
     environment = os.environ | {"PYTHONPATH": str(project / "workflow"), "COLUMNS": "200"}
