@@ -5,6 +5,7 @@ drawings that `make docs` has made of the evidence, in `.gallery/<scale>/<study>
 """
 
 import json
+import os
 import re
 from html import escape
 from pathlib import Path
@@ -17,7 +18,12 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 DRAWN = ROOT / ".gallery"
 # Files of the project that are pages of the site as well, by their address there.
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "config/README.md": "settings.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "config/README.md": "settings.md",
+    "docs/read_a_figure.ipynb": "read_a_figure.md",
+}
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -25,9 +31,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made of other files, and the drawings of the gallery."""
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
+        text = as_page(json.loads(text)) if source.endswith(".ipynb") else text
         files.append(File.generated(config, page, content=inside(text, ROOT / source)))
-    notebook = json.loads((ROOT / "docs/read_a_figure.ipynb").read_text(encoding="utf-8"))
-    files.append(File.generated(config, "read_a_figure.md", content=as_page(notebook)))
     for path in drawings():
         name = f"drawn/{path.relative_to(DRAWN).as_posix()}"
         files.append(File.generated(config, name, abs_src_path=str(path)))
@@ -59,11 +64,13 @@ def inside(text: str, source: Path) -> str:
             return found[0]
         path = (source.parent / target).resolve()
         name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
+        if not path.exists():
+            # The build says so.
+            return found[0]
         place = docs / PAGES[name] if name in PAGES else path
-        if not place.is_relative_to(docs) or (not path.exists() and name not in PAGES):
-            # A broken link stays, and the build says so.
-            return words if path.exists() else found[0]
-        return f"{image}[{words}]({place.relative_to(home, walk_up=True).as_posix()}{anchor or ''})"
+        if not place.is_relative_to(docs):
+            return words
+        return f"{image}[{words}]({os.path.relpath(place, home)}{anchor or ''})"
 
     return LINK.sub(rewritten, text)
 
@@ -71,7 +78,9 @@ def inside(text: str, source: Path) -> str:
 def as_page(notebook: dict) -> str:
     """A notebook as Markdown."""
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
-    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells)
+    return "\n\n".join(
+        f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells
+    )
 
 
 def drawings() -> list[Path]:
@@ -84,8 +93,8 @@ def gallery() -> str:
     lines = [
         "# Gallery",
         "",
-        "Every figure of the [evidence](evidence/README.md), drawn again from its table when this site "
-        "was built. A click opens the drawing.",
+        "Every figure of the [evidence](evidence/README.md), drawn again from its table when this "
+        "site was built. A click opens the drawing.",
     ]
     if not drawings():
         lines += ["", "Nothing is drawn yet: `make docs` draws first."]
@@ -104,7 +113,8 @@ def gallery() -> str:
             address = f"drawn/{folder.parent.name}/{folder.name}/figures/{name}.svg"
             title = escape(study["figures"][name]["title"])
             lines.append(
-                f'<figure><a href="{address}"><img src="{address}" alt="{title}" loading="lazy"></a>'
+                f'<figure><a href="{address}">'
+                f'<img src="{address}" alt="{title}" loading="lazy"></a>'
                 f"<figcaption>{title}</figcaption></figure>"
             )
         lines.append("</div>")
