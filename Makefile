@@ -5,6 +5,7 @@
 # make slurm      the same on a Slurm cluster; make status, make efficiency: its progress, what it used
 # make doctor     what this machine can do for a scale, and what would not work
 # make evidence   tables and verdicts of a finished run into docs/evidence; what has moved since
+# make docs       the documentation as a site with search and a gallery, in site/
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes
 # make SCALE=smoke    another scale: smoke, laptop, desktop or paper, see config/config.yaml
@@ -38,7 +39,7 @@ unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT 
 unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
 
-.PHONY: all help slurm status efficiency evidence doctor bench profile pretrained reliability check test lock lint schema clean
+.PHONY: all help slurm status efficiency evidence doctor docs bench profile pretrained reliability check test lock lint schema clean
 
 # The same command starts a run and resumes after any crash.
 all: .venv/installed
@@ -73,10 +74,25 @@ schema: .venv/installed
 pretrained: .venv/installed
 	@$(BIN)/python envs/install.py envs/requirements-pretrained.txt
 
+.venv/documented: envs/requirements-docs.txt .venv/installed
+	@$(BIN)/python envs/install.py envs/requirements-docs.txt
+	@touch $@
+
+# The drawings of the gallery, made anew where evidence or the code of drawings has changed
+DRAWN := $(patsubst docs/evidence/%,.gallery/%,$(wildcard docs/evidence/*/scorecard.csv))
+$(DRAWN): .gallery/%/scorecard.csv: docs/evidence/%/scorecard.csv $(wildcard workflow/replica/studies/*.py) \
+		workflow/replica/drawing.py workflow/replica/replica.mplstyle | .venv/installed
+	@rm -rf .gallery/$*
+	python -m replica redraw --scale $* .gallery/$*
+
+docs: .venv/documented $(DRAWN)
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo "site/index.html; with search: python -m http.server --directory site"
+
 lint: .venv/tested
 	ruff check .
 	ruff format --check .
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	lint-imports --no-cache
 	mypy
 	snakemake --lint --config scale=smoke
@@ -93,7 +109,7 @@ test: .venv/tested lint
 
 # The locks, with one version of each package for every Python where there is one
 lock:
-	for name in requirements requirements-pretrained requirements-test requirements-uv; do \
+	for name in requirements requirements-pretrained requirements-docs requirements-test requirements-uv; do \
 		uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 			--no-header --quiet envs/$$name.in -o envs/$$name.txt || exit 1; done
 
@@ -109,4 +125,4 @@ reliability: .venv/tested
 	$(ALL) --reliability docs/reliability.md
 
 clean:
-	rm -rf results .snakemake
+	rm -rf results .snakemake .gallery site

@@ -112,7 +112,7 @@ def dry_run(scale: str, seeds: int) -> tuple[float, float, int]:
         tempfile.TemporaryFile("w+", encoding="utf-8") as said,
     ):
         command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules"]
-        command += ["--snakefile", str(bench.ROOT / "Snakefile"), "--directory", folder]
+        command += ["--snakefile", str(bench.ROOT / "workflow/Snakefile"), "--directory", folder]
         command += ["--profile", str(bench.ROOT / "profiles/default")]
         command += ["--configfile", str(bench.ROOT / "config/config.yaml")]
         command += ["--config", f"scale={scale}", f"studies=[{STUDY}]", f"seeds={seeds}"]

@@ -11,7 +11,16 @@ from replica import provenance
 
 ROOT = Path(__file__).resolve().parents[2]
 IGNORED = shutil.ignore_patterns(
-    ".git", ".venv", ".snakemake", "results", "data", "__pycache__", "*.egg-info", ".*_cache"
+    ".git",
+    ".venv",
+    ".snakemake",
+    "results",
+    ".gallery",
+    "site",
+    "data",
+    "__pycache__",
+    "*.egg-info",
+    ".*_cache",
 )
 ALL_PLOTTED = {
     "agop": ["fig1_gram_main", "fig2_nc1_layers_main", "fig3_deeprfm_relu_metrics",
@@ -65,9 +74,23 @@ def copy_project(source: Path, target: Path) -> Path:
     return target
 
 
-def call(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-    # The copy's library is found before the installed one.
-    environment = os.environ | {"PYTHONPATH": str(project / "workflow"), "COLUMNS": "200"}
+def with_environment(project: Path) -> Path:
+    """The project with the environment of the tests as its .venv."""
+    if not (project / ".venv").exists():
+        (project / ".venv").symlink_to(sys.prefix)
+        for name in ("installed", "tested"):
+            (project / ".venv" / name).touch()
+    for path in [*project.glob("envs/*.txt"), project / "pyproject.toml"]:
+        os.utime(path, (0, 0))
+    return project
+
+
+def call(
+    project: Path, *arguments: str, check: bool = True, library: Path | None = None
+) -> subprocess.CompletedProcess:
+    # The copy's library, or that of another copy, is found before the installed one.
+    path = str((library or project) / "workflow")
+    environment = os.environ | {"PYTHONPATH": path, "COLUMNS": "200"}
     answer = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=project, env=environment, text=True,
         capture_output=True, timeout=1800,

@@ -3,12 +3,11 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from project import ROOT
+from project import ROOT, with_environment
 
 COMMANDS = [
     line
@@ -22,13 +21,7 @@ COMMANDS = [
 @pytest.fixture(scope="session")
 def clone(finished):
     """The finished project with this environment as its .venv."""
-    if not (finished / ".venv").exists():
-        (finished / ".venv").symlink_to(sys.prefix)
-        for name in ("installed", "tested"):
-            (finished / ".venv" / name).touch()
-    for path in [*finished.glob("envs/*.txt"), finished / "pyproject.toml"]:
-        os.utime(path, (0, 0))
-    return finished
+    return with_environment(finished)
 
 
 def test_there_are_commands():

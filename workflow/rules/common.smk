@@ -19,11 +19,14 @@ from replica.targets import asked_for, unknown_target
 # values within braces of `--config` as text. So the words of its command line are read here, and
 # mean the same as those of the command `replica`.
 given = workflow.config_settings
+# The project's folder. Where another workflow uses this one as a module, it is that workflow's: its
+# Snakefile lies in a folder `workflow` beside the folder `config`.
+root = Path(workflow.basedir)
+if root.name == "workflow" and not (root / "config").exists():
+    root = root.parent
 try:
-    settings = read_settings(
-        Path(workflow.basedir), given.config_args or [], given.configfiles
-    )
-    plan = make_plan(workflow.basedir, settings.values, settings.source)
+    settings = read_settings(root, given.config_args or [], given.configfiles)
+    plan = make_plan(root, settings.values, settings.source)
 except ConfigError as error:
     # One sentence, not a traceback: the user has to correct the configuration.
     sys.exit(f"Configuration: {error}")
@@ -32,7 +35,7 @@ except ConfigError as error:
 # changing one re-runs nothing.
 config.clear()
 config.update(plan.config.model_dump(mode="json"))
-workflow.configfiles.insert(0, os.path.join(workflow.basedir, CONFIG_FILE))
+workflow.configfiles.insert(0, os.path.join(root, CONFIG_FILE))
 # For the front page of the report; `replica run` names there what did not finish.
 config["missing"] = os.environ.get("REPLICA_MISSING", "").split()
 if "--report" in sys.argv:

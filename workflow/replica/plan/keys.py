@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replica import kinds
+from replica import kinds, provenance
 from replica.data.registry import READERS
 from replica.kinds import KINDS, measured_only, training_settings
 from replica.plan import words
@@ -44,7 +44,7 @@ def code(plan: "Plan", stage: str, *name: str) -> str:
         "correlations": lambda: "replica.generalization.table:correlated",
     }[stage]()
     script = SCRIPTS[plan.parts[_three(name)].rule] if stage == "train" else stage
-    return code_digest(entry, _script(plan, script))
+    return code_digest(entry, _script(script))
 
 
 def _three(name: tuple[str, ...]) -> tuple[str, str, str]:
@@ -53,8 +53,9 @@ def _three(name: tuple[str, ...]) -> tuple[str, str, str]:
     return study, run, part
 
 
-def _script(plan: "Plan", stage: str) -> Path:
-    return plan.root / f"workflow/scripts/{stage}.py"
+def _script(stage: str) -> Path:
+    # Beside the library, also where the settings are those of another project.
+    return provenance.LIBRARY.parent / f"scripts/{stage}.py"
 
 
 def _dataset(plan: "Plan", name: str) -> dict[str, Any]:
@@ -116,14 +117,14 @@ def _plot(plan: "Plan", study: str, figure: str) -> dict[str, Any]:
         "table": plan.key("table", study, figure),
         "footer": words.footer(plan, study, figure),
         "published": (plan.root / published).read_text(encoding="utf-8") if published else "",
-        "style": (plan.root / "workflow/replica/replica.mplstyle").read_text(encoding="utf-8"),
+        "style": (provenance.LIBRARY / "replica.mplstyle").read_text(encoding="utf-8"),
         "code": [code(plan, "plot", study, figure), code_digest(DRAWING)],
     }
 
 
 def _claims(plan: "Plan", study: str) -> dict[str, Any]:
     claims = plan.studies[study].claims
-    script = _script(plan, "claims")
+    script = _script("claims")
     return {
         "claims": words.claim_specs(plan, study),
         "tables": [plan.key("table", study, f) for f in plan.claimed_figures(study)],
