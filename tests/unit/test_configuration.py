@@ -493,7 +493,7 @@ def test_every_file_is_opened_as_utf_8(root):
 
 def test_what_snakemake_and_make_read_is_ascii(root):
     """They read some of these in the encoding of the locale."""
-    for pattern in ("Makefile", "workflow/Snakefile", "profiles/*/*", "workflow/rules/*"):
+    for pattern in ("Makefile", "Snakefile", "workflow/Snakefile", "profiles/*/*", "workflow/rules/*"):
         for path in root.glob(pattern):
             assert path.read_bytes().isascii(), path
 
