@@ -1,6 +1,7 @@
 """The command `replica`: its help, its exit status, its completion, JSON in place of tables."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -42,6 +43,15 @@ def test_the_examples_are_understood(each):
         line = example.partition(" > ")[0]
         options = make_parser().parse_args(shlex.split(line))
         assert options.run is each.run, example
+
+
+def test_the_page_lists_every_command_and_which_have_json(root):
+    page = (root / "docs/commands.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(NAMES)
+    (line,) = [p for p in page.split("\n\n") if p.startswith("`run -n`, ")]
+    listed = set(re.findall(r"`(\w+)(?: -n)?`", line)) - {"null"}
+    assert listed == {each.name for each in COMMANDS
+                      if any("--json" in a.names for a in each.arguments)}  # fmt: skip
 
 
 def test_launch_is_the_same_as_run():

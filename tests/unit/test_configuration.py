@@ -383,7 +383,7 @@ def made(root, project):
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
-@pytest.mark.parametrize("target", ["all", "slurm", "status", "efficiency"])
+@pytest.mark.parametrize("target", ["all", "slurm", "status", "efficiency", "doctor"])
 @pytest.mark.parametrize(
     "config",
     [CHANGE, f"'{CHANGE}' seeds=3", "seeds=3; touch pwned", "$(shell touch pwned)", "`touch pwned`",

@@ -185,7 +185,7 @@ def test_a_folder_without_write_permission_of_its_own(project):
 def test_what_cannot_be_written_is_a_problem(project, monkeypatch):
     plan = planned(project)
 
-    def refuse(**_):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", str(project))
 
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)

@@ -129,8 +129,8 @@ def writing(plan: Plan) -> Finding:
     folders = [plan.root, plan.root / plan.results, supply.data_folder(plan)]
     for folder in dict.fromkeys(_nearest(each.absolute()) for each in folders):
         try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(b"x")
+            with tempfile.TemporaryFile("w", encoding="utf-8", dir=folder) as file:
+                file.write("x")
         except OSError as error:
             return Finding("writing", PROBLEM, refusals.sentence(error),
                            f"nothing can be kept in {folder}")  # fmt: skip
