@@ -39,6 +39,9 @@ onstart:
     fork_scripts(server_of, server_modules(plan.studies), listen())
     for sentence in plan.left_out:
         print(sentence, file=sys.stderr)
+    # What a display needs to know (replica.watching); without one it is a line.
+    sentence, event = planned(plan, workflow)
+    logger.info(sentence, extra={"replica": event})
 
 
 rule all:

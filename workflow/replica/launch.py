@@ -115,6 +115,8 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if not arguments:
             _fetch(plan)
         plan = supply.with_data(plan)
+        if "--logger" not in arguments:
+            command += ["--logger", "replica"]
         if slurm:
             command += ["--profile", "profiles/slurm", "--slurm-jobname-prefix", prefix]
         if any((folder / "locks").glob("*")):

@@ -1,0 +1,463 @@
+"""What a run is doing: from what Snakemake says of its jobs to a display of it.
+
+Snakemake's logger (`snakemake_logger_plugin_replica`) turns each record into an event, a small
+dictionary. Events change a `Run`; of a `Run` are made the display on a terminal, the lines in a
+file, and the time left. They are also written to `EVENTS`, from where another terminal reads them.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from replica.costs import SECONDS_PER_UNIT
+from replica.estimates import SHARED, job_table, rates_of
+from replica.plan import Plan
+
+EVENTS = Path(".snakemake/replica.events.jsonl")
+Event = Mapping[str, Any]
+# How a job's log tells its progress, see `replica.progress`.
+TOLD = re.compile(r": step (\d+)/(\d+), .*, (\d+) s left$", re.MULTILINE)
+TAIL_BYTES = 2000
+# So many seconds of work are taken to go at the stated rates before those of this run count.
+STATED_SECONDS = 30
+# A job that does not tell its progress is never taken to be further than this.
+NEARLY = 0.9
+# Lines of the display besides those of the running jobs; failed jobs that it names.
+OTHER_LINES, FAILED_LINES = 8, 3
+# As far as two clocks of a cluster may differ, in seconds.
+CLOCKS = 5
+
+
+@dataclass
+class Job:
+    """A job of a run.
+
+    Attributes:
+        rule, name: what it is, such as `train_run` and `low_rank fig6/all`.
+        work: seconds of one core, or of a whole GPU, that it is expected to take.
+        needs: ids of the jobs that it waits for.
+        log: path of its log.
+        state: waiting, running, done or failed.
+        began: when it was started or, on a cluster, submitted; since the epoch.
+        seconds: that it took.
+    """
+
+    rule: str
+    name: str
+    work: float
+    needs: tuple[int, ...] = ()
+    log: str = ""
+    state: str = "waiting"
+    began: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.name}".rstrip()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the log of a running job shows.
+
+    Attributes:
+        begun: whether it is there; a job of a cluster may still be in the queue.
+        share: of the job that is done; None where the log does not say.
+        left: seconds, as the job itself expects.
+    """
+
+    begun: bool
+    share: float | None = None
+    left: float | None = None
+
+
+@dataclass
+class Run:
+    """All jobs of a run.
+
+    Attributes:
+        jobs: by Snakemake's number.
+        scale: of the plan.
+        cores: that it uses; None on a cluster.
+        began: since the epoch.
+        stopping: it starts no more jobs.
+    """
+
+    jobs: dict[int, Job] = field(default_factory=dict)
+    scale: str = ""
+    cores: int | None = None
+    began: float = 0.0
+    stopping: bool = False
+
+    def hear(self, event: Event) -> Job | None:
+        """Change as an event says; returns the job that it is about."""
+        if event["event"] == "planned":
+            self.jobs = {n: Job(*words, tuple(needs)) for n, *words, needs in event["jobs"]}
+            self.scale, self.cores, self.began = event["scale"], event["cores"], event["time"]
+        elif event["event"] == "stopping":
+            self.stopping = True
+        # Targets without files of their own are not among them.
+        job = self.jobs.get(event.get("job", -1))
+        if job is None:
+            return None
+        if event["event"] == "running":
+            job.state, job.began, job.log = "running", event["time"], event["log"]
+        elif event["event"] in ("done", "failed"):
+            job.state = event["event"]
+            # A job that failed before it began has no beginning.
+            job.seconds = event["time"] - job.began if job.began else 0.0
+        return job
+
+    def of(self, state: str) -> dict[int, Job]:
+        """The jobs in a state."""
+        return {number: job for number, job in self.jobs.items() if job.state == state}
+
+    def blocked(self) -> set[int]:
+        """The waiting jobs that wait for one that failed."""
+        blocked, more = set(self.of("failed")), True
+        while more:
+            found = {n for n, job in self.of("waiting").items() if blocked.intersection(job.needs)}
+            more = bool(found - blocked)
+            blocked |= found
+        return blocked - set(self.of("failed"))
+
+
+def run_of(events: Iterable[Event]) -> Run:
+    """The run that events tell of."""
+    run = Run()
+    for event in events:
+        run.hear(event)
+    return run
+
+
+def recorded(root: Path) -> Run | None:
+    """The latest run in a project's folder, as it stands; None where there was none."""
+    try:
+        lines = (root / EVENTS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    events = []
+    for line in lines:
+        # The last one may just be written.
+        with suppress(ValueError):
+            events.append(json.loads(line))
+    return run_of(events) if events else None
+
+
+# ======================================================================================
+# Events
+
+
+def planned(plan: Plan, workflow: Any) -> tuple[str, Event]:
+    """What Snakemake is going to do: a sentence, and the event.
+
+    Args:
+        plan: of the configuration.
+        workflow: Snakemake's, whose jobs are known.
+    """
+    dag, work = workflow.dag, expected_work(job_table(plan, rates_of(plan.root)))
+    jobs = []
+    for job in sorted(dag.needrun_jobs(), key=dag.jobid):
+        if job.output:
+            rule, names = job.rule.name, job.wildcards_dict
+            needs = [dag.jobid(other) for other in dag.job_dependencies(job)]
+            expected = work.get(_key(rule, names), SECONDS_PER_UNIT["start"])
+            jobs.append([dag.jobid(job), rule, _name(names), expected, needs])
+    cores = workflow.cores if workflow.local_exec else None
+    event = {"event": "planned", "time": time.time(), "scale": plan.config.scale, "cores": cores,
+             "jobs": jobs}  # fmt: skip
+    return plan_in_words(run_of([event])), event
+
+
+def expected_work(jobs: pd.DataFrame) -> dict[tuple[str, str, str], float]:
+    """Of a table of jobs: (study, rule, name) -> seconds of one core, or of a whole GPU."""
+    names = zip(jobs["study"], jobs["rule"], jobs["name"], strict=True)
+    return dict(zip(names, 3600 * (jobs["gpu_hours"] + jobs["cpu_hours"]), strict=True))
+
+
+def _key(rule: str, names: Mapping[str, str]) -> tuple[str, str, str]:
+    """The row of a job in `estimates.job_table`, from the wildcards of its rule."""
+    study = names.get("study", SHARED)
+    if "run" in names:
+        return study, rule, f"{names['run']}/{names['part']}"
+    listed = [names[kind] for kind in ("figure", "networks", "dataset") if kind in names]
+    return study, rule, next(iter(listed), study)
+
+
+def _name(names: Mapping[str, str]) -> str:
+    """What a job makes, from the wildcards of its rule: `low_rank fig6/all`."""
+    study, _, name = _key("", names)
+    return " ".join(dict.fromkeys(word for word in (study, name) if word != SHARED))
+
+
+def events_of(record: logging.LogRecord) -> list[Event]:
+    """The events that a record of Snakemake's logger tells of."""
+    if event := getattr(record, "replica", None):
+        return [event]
+    kind, said = str(getattr(getattr(record, "event", None), "value", "")), record.__dict__
+    about: dict[str, Any] = {"time": record.created}
+    if kind == "job_info":
+        return [about | {"event": "running", "job": said["jobid"], "log": next(iter(said["log"]), "")}]
+    if kind == "job_finished":
+        return [about | {"event": "done", "job": said["job_id"]}]
+    if kind == "job_error":
+        return [about | {"event": "failed", "job": said["jobid"]}]
+    # Nothing but these words tells that it was asked to end.
+    if record.getMessage().startswith("Will exit after finishing"):
+        return [about | {"event": "stopping"}]
+    return []
+
+
+# ======================================================================================
+# Progress and the time left
+
+
+def looks_at(root: Path, run: Run) -> dict[int, Look]:
+    """What the logs of the running jobs show."""
+    return {number: look_at(root / job.log, job.began) for number, job in run.of("running").items()}
+
+
+def look_at(log: Path, began: float) -> Look:
+    """What the log of a job shows that was started at some time."""
+    try:
+        with open(log, "rb") as file:
+            # It may be of an earlier run.
+            if not log.is_file() or log.stat().st_mtime < began - CLOCKS:
+                return Look(False)
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            told = TOLD.findall(file.read().decode(errors="replace"))
+            since = time.time() - log.stat().st_mtime
+    except OSError:
+        return Look(False)
+    if not told:
+        return Look(True)
+    step, total, left = map(int, told[-1])
+    return Look(True, step / max(total, 1), max(0.0, left - since))
+
+
+def work_done(run: Run, looks: Mapping[int, Look], now: float) -> float:
+    """Seconds of work that are done, those of the running jobs among them."""
+    done = run.of("done")
+    # How much slower than expected the finished jobs were, as they ran side by side.
+    took, expected = sum(j.seconds for j in done.values()), sum(j.work for j in done.values())
+    pace = (took + STATED_SECONDS) / (expected + STATED_SECONDS)
+    shares = 0.0
+    for number, job in run.of("running").items():
+        look = looks.get(number, Look(run.cores is not None))
+        if look.share is not None:
+            shares += job.work * look.share
+        elif look.begun or run.cores is not None:
+            shares += job.work * min(NEARLY, (now - job.began) / (job.work * pace))
+    # A failed job is as much over as a finished one.
+    return expected + sum(job.work for job in run.of("failed").values()) + shares
+
+
+def work_in_all(run: Run) -> float:
+    """Seconds of work of all jobs that can still be made, or have been."""
+    blocked = run.blocked()
+    return sum(job.work for number, job in run.jobs.items() if number not in blocked)
+
+
+def seconds_left(run: Run, looks: Mapping[int, Look], now: float) -> float | None:
+    """The time until a run ends, if all goes on as it did so far.
+
+    The work that is left takes as long, second for second of work, as what is done has taken: that
+    holds how fast this machine is, how many cores it has, and how busy they are. At the beginning
+    the stated rates stand in for it; on a cluster nobody knows how many jobs will run at a time.
+
+    Returns:
+        None where nothing is known yet.
+    """
+    done, stated = work_done(run, looks, now), STATED_SECONDS if run.cores else 0
+    if done + stated <= 0:
+        return None
+    rate = (now - run.began + stated / (run.cores or 1)) / (done + stated)
+    longest = max((look.left for look in looks.values() if look.left is not None), default=0.0)
+    return max((work_in_all(run) - done) * rate, longest)
+
+
+def in_words(seconds: float) -> str:
+    """A time for people: 45 s, 12 min, 1 h 20 min."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# ======================================================================================
+# What is shown
+
+
+def plan_in_words(run: Run) -> str:
+    """What a run has before it."""
+    jobs, work = len(run.jobs), sum(job.work for job in run.jobs.values())
+    if run.cores is None:
+        return f"{jobs} jobs, {in_words(work)} of work."
+    about = in_words(work / run.cores)
+    return f"{jobs} jobs, about {about} on {run.cores} core{'s' * (run.cores > 1)}."
+
+
+def line(run: Run, job: Job) -> str:
+    """A line on a job that has ended, for a file."""
+    total = len(run.jobs)
+    ended = len(run.of("done")) + len(run.of("failed"))
+    said = "failed " if job.state == "failed" else ""
+    return f"{ended:>{len(str(total))}}/{total} {said}{job}: {job.seconds:.1f} s"
+
+
+def outcome(run: Run, now: float) -> str:
+    """A sentence on a run that has ended."""
+    done, failed, blocked = len(run.of("done")), len(run.of("failed")), len(run.blocked())
+    said = f"{done} of {len(run.jobs)} jobs made in {in_words(now - run.began)}"
+    if failed:
+        said += f"; {failed} failed" + (f", and {blocked} need what these make" if blocked else "")
+    return f"{said}."
+
+
+def display(run: Run, looks: Mapping[int, Look], now: float, height: int) -> RenderableType:
+    """The state of a run for a terminal with so many lines."""
+    done, total = work_done(run, looks, now), work_in_all(run)
+    failed, left = run.of("failed"), seconds_left(run, looks, now)
+    head = (
+        f"Scale {run.scale}: {len(run.of('done'))} of {len(run.jobs)} jobs after "
+        f"{in_words(now - run.began)}, "
+        + ("time left not known yet" if left is None else f"about {in_words(left)} left")
+    )
+    lines: list[RenderableType] = [
+        Text(head, style="bold", no_wrap=True, overflow="ellipsis"),
+        ProgressBar(total=max(total, 1e-9), completed=done),
+    ]
+    running = run.of("running")
+    begun = {n: job for n, job in running.items() if run.cores or looks.get(n, Look(False)).begun}
+    # Those that have run longest first.
+    listed = sorted(begun.items(), key=lambda item: item[1].began)
+    shown = listed[: max(1, height - OTHER_LINES - min(len(failed), FAILED_LINES))]
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    for width in (len("1 h 20 min"), len("100%"), len("1 h 20 min left")):
+        table.add_column(justify="right", no_wrap=True, width=width)
+    for number, job in shown:
+        look = looks.get(number, Look(True))
+        share = "" if look.share is None else f"{look.share:.0%}"
+        left_here = "" if look.left is None else f"{in_words(look.left)} left"
+        table.add_row(escape(str(job)), in_words(now - job.began), share, left_here)
+    if shown:
+        lines.append(table)
+    rest = []
+    if len(listed) > len(shown):
+        rest.append(f"{len(listed) - len(shown)} more running")
+    if len(running) > len(begun):
+        rest.append(f"{len(running) - len(begun)} in the queue")
+    if rest:
+        lines.append(Text(", ".join(rest)))
+    if failed:
+        more, blocked = len(failed) - FAILED_LINES, len(run.blocked())
+        for job in list(failed.values())[-FAILED_LINES:]:
+            lines.append(
+                Text(f"failed: {job} (log: {job.log})" if job.log else f"failed: {job}",
+                     style="red", no_wrap=True, overflow="ellipsis")
+            )  # fmt: skip
+        notes = [f"{more} more failed"] * (more > 0)
+        notes += [f"{blocked} jobs need what failed"] * (blocked > 0)
+        if notes:
+            lines.append(Text(", ".join(notes), style="red"))
+    return Group(*lines)
+
+
+class Watcher:
+    """Shows a run while Snakemake tells of it, and writes its events down.
+
+    On a terminal it is one display that is gone in the end; elsewhere a line a job.
+
+    Args:
+        root: the project's folder.
+        console: where it is shown.
+    """
+
+    def __init__(self, root: Path, console: Console) -> None:
+        self._root, self._console, self._run = root, console, Run()
+        self._live: Live | None = None
+        self._events: IO[str] | None = None
+
+    def hear(self, record: logging.LogRecord, text: Callable[[logging.LogRecord], str]) -> None:
+        """Show what a record of Snakemake's logger says.
+
+        Args:
+            text: Snakemake's own words of a record; they are shown of errors that are not a job's.
+        """
+        events = events_of(record)
+        for event in events:
+            job = self._run.hear(event)
+            self._write(event)
+            if event["event"] == "planned":
+                self._say(plan_in_words(self._run))
+                self._begin()
+            elif event["event"] == "stopping":
+                self._end()
+            elif job and job.state in ("done", "failed") and not self._live:
+                self._say(line(self._run, job))
+        if not events and record.levelno >= logging.ERROR and not of_a_job(record):
+            self._say(text(record))
+        elif record.getMessage().startswith("Nothing to be done"):
+            self._say("Nothing to be done: all results are up to date.")
+
+    def close(self) -> None:
+        """End the display, with a line on the outcome."""
+        self._end()
+        if self._run.jobs and not self._run.stopping:
+            self._say(outcome(self._run, time.time()))
+        # Python closes every handler once more at its end.
+        self._run = Run()
+        if self._events:
+            self._events.close()
+
+    def _begin(self) -> None:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            # The logs of a cluster lie on a file system that many share.
+            each = 2 if self._run.cores else 0.5
+            self._live = Live(
+                console=self._console, get_renderable=self._now, refresh_per_second=each,
+                transient=True,
+            )  # fmt: skip
+            self._live.start()
+
+    def _end(self) -> None:
+        live, self._live = self._live, None
+        if live:
+            live.stop()
+
+    def _now(self) -> RenderableType:
+        looks = looks_at(self._root, self._run)
+        return display(self._run, looks, time.time(), self._console.height)
+
+    def _say(self, words: str) -> None:
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    def _write(self, event: Event) -> None:
+        # A full disk stops no display.
+        with suppress(OSError):
+            if event["event"] == "planned":
+                path = self._root / EVENTS
+                path.parent.mkdir(exist_ok=True)
+                self._events = open(path, "w", encoding="utf-8", buffering=1)
+            if self._events:
+                self._events.write(json.dumps(event) + "\n")
+
+
+def of_a_job(record: logging.LogRecord) -> bool:
+    """Whether an error is that of a job, whose last words `launch` prints in the end."""
+    kind = str(getattr(getattr(record, "event", None), "value", ""))
+    return kind in ("job_error", "group_error")
