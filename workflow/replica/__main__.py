@@ -73,6 +73,10 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     card.add_argument(
         "named", metavar="scale", nargs="?", choices=scales, help="the same as --scale"
     )
+    card.add_argument(
+        "-v", "--verbose", action="store_true",
+        help="with the rule, the published number, ours and the reason",
+    )  # fmt: skip
     check = command(
         "check", _check, "list results that are damaged or were made by other code or settings"
     )
@@ -88,6 +92,7 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
         "--slurm", action="store_true", help="run on a Slurm cluster, see profiles/slurm"
     )
     status = command("status", _status, "progress of a scale, running jobs, and the queue")
+    status.add_argument("--watch", action="store_true", help="keep showing it, until Ctrl-C")
     used = command("efficiency", _efficiency, "memory and time of each job, requested and used")
     ahead = command(
         "plan", _print_plan, "jobs, hours, memory and disk of each study, and the data to fetch"
@@ -245,10 +250,10 @@ def _scorecard(options: argparse.Namespace) -> int:
         raise FileNotFoundError(
             f"There is no scorecard of the scale {scale} yet{hint}: run make SCALE={scale} first."
         )
-    # Without a terminal the width is unknown; a table of 80 columns cannot be read.
-    if not console.is_terminal:
+    # Without a terminal the width is unknown; the whole table cannot be read in 80 columns.
+    if options.verbose and not console.is_terminal:
         console = Console(width=150)
-    print_scorecard(artifacts.read_table(card), console)
+    print_scorecard(artifacts.read_table(card), console, all_of_it=options.verbose)
     if note := artifacts.side_by_side(folder):
         console.print(note)
     for name in ("report.html", "scorecard.html"):
@@ -290,27 +295,12 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from replica.artifacts import side_by_side
-    from replica.efficiency import current_jobs, progress_lines
-    from replica.estimates import hours_left, rates_of
-    from replica.launch import NoSlurm, SlurmSilent, job_prefix, queued, running
+    from rich.console import Console
+
+    from replica.status import print_status, watch
 
     plan = _plan(options)
-    jobs = current_jobs(plan)
-    for line in [*progress_lines(plan, jobs), *running(plan.root)]:
-        print(line)
-    if note := side_by_side(plan.root / plan.results):
-        print(note)
-    gpu, cpu = hours_left(plan, rates_of(plan.root), jobs)
-    on_gpu = f"{gpu:.1f} GPU hours and " if gpu else ""
-    print(f"left: about {on_gpu}{cpu:.1f} hours of one core")
-    try:
-        waiting = queued(job_prefix(plan.root))
-        print(f"jobs of this folder in Slurm's queue: {len(waiting)}")
-    except NoSlurm:
-        pass
-    except SlurmSilent as error:
-        print(error, file=sys.stderr)
+    watch(plan, Console()) if options.watch else print_status(plan)
     return 0
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ class Job:
     rule: str
     name: str
     work: float
-    needs: tuple[int, ...] = ()
+    needs: Sequence[int] = ()
     log: str = ""
     state: str = "waiting"
     began: float = 0.0
@@ -105,7 +105,8 @@ class Run:
     def hear(self, event: Event) -> Job | None:
         """Change as an event says; returns the job that it is about."""
         if event["event"] == "planned":
-            self.jobs = {n: Job(*words, tuple(needs)) for n, *words, needs in event["jobs"]}
+            listed = event["jobs"]
+            self.jobs = {n: Job(rule, name, work, needs) for n, rule, name, work, needs in listed}
             self.scale, self.cores, self.began = event["scale"], event["cores"], event["time"]
         elif event["event"] == "stopping":
             self.stopping = True
@@ -210,7 +211,9 @@ def events_of(record: logging.LogRecord) -> list[Event]:
     kind, said = str(getattr(getattr(record, "event", None), "value", "")), record.__dict__
     about: dict[str, Any] = {"time": record.created}
     if kind == "job_info":
-        return [about | {"event": "running", "job": said["jobid"], "log": next(iter(said["log"]), "")}]
+        return [
+            about | {"event": "running", "job": said["jobid"], "log": next(iter(said["log"]), "")}
+        ]
     if kind == "job_finished":
         return [about | {"event": "done", "job": said["job_id"]}]
     if kind == "job_error":
@@ -327,54 +330,63 @@ def outcome(run: Run, now: float) -> str:
     return f"{said}."
 
 
-def display(run: Run, looks: Mapping[int, Look], now: float, height: int) -> RenderableType:
-    """The state of a run for a terminal with so many lines."""
-    done, total = work_done(run, looks, now), work_in_all(run)
-    failed, left = run.of("failed"), seconds_left(run, looks, now)
-    head = (
+def lines(run: Run, looks: Mapping[int, Look], now: float) -> list[str]:
+    """The state of a run, and each job that runs now."""
+    said = [headline(run, looks, now)]
+    for number, job in run.of("running").items():
+        look = looks[number]
+        words = [f"for {in_words(now - job.began)}"] if look.begun else ["in the queue"]
+        words += [f"{look.share:.0%}"] if look.share is not None else []
+        words += [f"{in_words(look.left)} left"] if look.left is not None else []
+        said.append(f"  {job}: {', '.join(words)}")
+    return said + [f"  {job}: failed (log: {job.log})" for job in run.of("failed").values()]
+
+
+def headline(run: Run, looks: Mapping[int, Look], now: float) -> str:
+    """How far a run is, in a line."""
+    left = seconds_left(run, looks, now)
+    return (
         f"Scale {run.scale}: {len(run.of('done'))} of {len(run.jobs)} jobs after "
         f"{in_words(now - run.began)}, "
         + ("time left not known yet" if left is None else f"about {in_words(left)} left")
     )
-    lines: list[RenderableType] = [
-        Text(head, style="bold", no_wrap=True, overflow="ellipsis"),
+
+
+def display(run: Run, looks: Mapping[int, Look], now: float, height: int) -> RenderableType:
+    """The state of a run for a terminal with so many lines."""
+    done, total = work_done(run, looks, now), work_in_all(run)
+    failed = run.of("failed")
+    shown: list[RenderableType] = [
+        Text(headline(run, looks, now), style="bold", no_wrap=True, overflow="ellipsis"),
         ProgressBar(total=max(total, 1e-9), completed=done),
     ]
     running = run.of("running")
-    begun = {n: job for n, job in running.items() if run.cores or looks.get(n, Look(False)).begun}
-    # Those that have run longest first.
-    listed = sorted(begun.items(), key=lambda item: item[1].began)
-    shown = listed[: max(1, height - OTHER_LINES - min(len(failed), FAILED_LINES))]
+    # A job of a cluster may still be in the queue. Those that have run longest come first.
+    begun = [n for n in running if run.cores or looks[n].begun]
+    begun.sort(key=lambda number: running[number].began)
+    room = max(1, height - OTHER_LINES - min(len(failed), FAILED_LINES))
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for width in (len("1 h 20 min"), len("100%"), len("1 h 20 min left")):
         table.add_column(justify="right", no_wrap=True, width=width)
-    for number, job in shown:
-        look = looks.get(number, Look(True))
+    for number in begun[:room]:
+        job, look = running[number], looks[number]
         share = "" if look.share is None else f"{look.share:.0%}"
-        left_here = "" if look.left is None else f"{in_words(look.left)} left"
-        table.add_row(escape(str(job)), in_words(now - job.began), share, left_here)
-    if shown:
-        lines.append(table)
-    rest = []
-    if len(listed) > len(shown):
-        rest.append(f"{len(listed) - len(shown)} more running")
-    if len(running) > len(begun):
-        rest.append(f"{len(running) - len(begun)} in the queue")
+        left = "" if look.left is None else f"{in_words(look.left)} left"
+        table.add_row(escape(str(job)), in_words(now - job.began), share, left)
+    shown += [table] if begun else []
+    rest = [f"{len(begun) - room} more running"] if len(begun) > room else []
+    rest += [f"{len(running) - len(begun)} in the queue"] if len(running) > len(begun) else []
     if rest:
-        lines.append(Text(", ".join(rest)))
-    if failed:
-        more, blocked = len(failed) - FAILED_LINES, len(run.blocked())
-        for job in list(failed.values())[-FAILED_LINES:]:
-            lines.append(
-                Text(f"failed: {job} (log: {job.log})" if job.log else f"failed: {job}",
-                     style="red", no_wrap=True, overflow="ellipsis")
-            )  # fmt: skip
-        notes = [f"{more} more failed"] * (more > 0)
-        notes += [f"{blocked} jobs need what failed"] * (blocked > 0)
-        if notes:
-            lines.append(Text(", ".join(notes), style="red"))
-    return Group(*lines)
+        shown.append(Text(", ".join(rest)))
+    for job in list(failed.values())[-FAILED_LINES:]:
+        said = Text(f"failed: {job} (log: {job.log})", "red", no_wrap=True, overflow="ellipsis")
+        shown.append(said)
+    rest = [f"{len(failed) - FAILED_LINES} more failed"] if len(failed) > FAILED_LINES else []
+    rest += [f"{len(blocked)} jobs need what failed"] if (blocked := run.blocked()) else []
+    if rest:
+        shown.append(Text(", ".join(rest), "red"))
+    return Group(*shown)
 
 
 class Watcher:
@@ -452,7 +464,7 @@ class Watcher:
             if event["event"] == "planned":
                 path = self._root / EVENTS
                 path.parent.mkdir(exist_ok=True)
-                self._events = open(path, "w", encoding="utf-8", buffering=1)
+                self._events = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
             if self._events:
                 self._events.write(json.dumps(event) + "\n")
 
