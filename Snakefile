@@ -40,7 +40,7 @@ onstart:
     for sentence in plan.left_out:
         print(sentence, file=sys.stderr)
     # What a display needs to know (replica.watching); without one it is a line.
-    sentence, event = planned(plan, workflow)
+    sentence, event = planned(plan, workflow, log)
     logger.info(sentence, extra={"replica": event})
 
 

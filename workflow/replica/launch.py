@@ -40,6 +40,7 @@ from replica import (
     refusals,
     report,
     rulebook,
+    watching,
 )
 from replica.data import at_hand
 from replica.data.fetch import FetchError, fetch_dataset
@@ -118,8 +119,6 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if not arguments:
             _fetch(plan)
         plan = supply.with_data(plan)
-        if "--logger" not in arguments:
-            command += ["--logger", "replica"]
         if slurm:
             command += ["--profile", "profiles/slurm", "--slurm-jobname-prefix", prefix]
         if any((folder / "locks").glob("*")):
@@ -133,8 +132,10 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if again:
             arguments = [*(arguments or ["all"]), *again]
         began = time.time()
+        # Both take all words up to the next option.
+        settings = ["--logger", "replica", "--config", *config]
         status, events = _run(
-            [*command, *arguments, "--config", *config], plan.root, environment, slurm=slurm
+            [*command, *arguments, *settings], plan.root, environment, slurm=slurm
         )
         if DRY.intersection(arguments) or (status and not events):
             # It did not come to any job, and has said why.
@@ -205,6 +206,9 @@ def _print_ending(plan: Plan, since: float, *, complete: bool) -> None:
     key = plan.key("scorecard") if complete else "partial"
     if artifacts.has_key(card, key) and not is_old(card):
         report.print_counts(artifacts.read_table(card), console)
+    run = watching.recorded(plan.root)
+    if run and run.began >= since:
+        console.print(watching.outcome(run))
     pages = {"Start page": "index", "Report": "report", "Scorecard": f"scorecard{partial}"}
     for name, page in pages.items():
         if (path := folder / f"{page}.html").exists():
@@ -389,7 +393,7 @@ def build_report(
     page = folder / "report.html"
     partial = [folder / f"scorecard.partial.{ending}" for ending in ("parquet", "html")]
     command = [sys.executable, "-m", "snakemake", "--nolock", "--report", str(page)]
-    settings = ["--quiet", "all", "--config", *config]
+    settings = ["--workflow-profile", "none", "--quiet", "all", "--config", *config]
     if complete:
         for path in partial:
             artifacts.remove(path)
@@ -486,10 +490,12 @@ def _end(process: subprocess.Popen) -> None:
     """End Snakemake and its jobs, which save what they have; further signals change nothing."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    print("Stopping; trainings save their state.", file=sys.stderr)
     # The first lets it start no more jobs; the second cancels those on a cluster.
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
+    # By then its display has gone from the terminal.
+    time.sleep(0.3)
+    print("Stopping; trainings save their state.", file=sys.stderr)
     deadline = time.monotonic() + STOPPING_SECONDS
     while process.poll() is None:
         late = time.monotonic() > deadline

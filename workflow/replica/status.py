@@ -63,5 +63,5 @@ def watch(plan: Plan, console: Console) -> None:
 def _seen(plan: Plan, console: Console) -> RenderableType:
     if running(plan.root) and (run := watching.recorded(plan.root)):
         looks = watching.looks_at(plan.root, run)
-        return watching.display(run, looks, time.time(), console.height)
+        return watching.display(run, looks, time.time(), console)
     return Group(*map(Text, [*_lines(plan), "Ctrl-C ends this display."]))

@@ -7,16 +7,18 @@ file, and the time left. They are also written to `EVENTS`, from where another t
 
 import json
 import logging
+import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
@@ -38,6 +40,11 @@ STATED_SECONDS = 30
 NEARLY = 0.9
 # Lines of the display besides those of the running jobs; failed jobs that it names.
 OTHER_LINES, FAILED_LINES = 8, 3
+# What Snakemake says once more of a job that failed.
+OF_JOBS = (
+    "CalledProcessError in file", "Exiting because a job execution failed",
+    "At least one job did not complete successfully",
+)  # fmt: skip
 # As far as two clocks of a cluster may differ, in seconds.
 CLOCKS = 5
 
@@ -162,12 +169,13 @@ def recorded(root: Path) -> Run | None:
 # Events
 
 
-def planned(plan: Plan, workflow: Any) -> tuple[str, Event]:
+def planned(plan: Plan, workflow: Any, logs: Sequence[str]) -> tuple[str, Event]:
     """What Snakemake is going to do: a sentence, and the event.
 
     Args:
         plan: of the configuration.
         workflow: Snakemake's, whose jobs are known.
+        logs: of Snakemake itself.
     """
     dag, work = workflow.dag, expected_work(job_table(plan, rates_of(plan.root)))
     jobs = []
@@ -179,7 +187,7 @@ def planned(plan: Plan, workflow: Any) -> tuple[str, Event]:
             jobs.append([dag.jobid(job), rule, _name(names), expected, needs])
     cores = workflow.cores if workflow.local_exec else None
     event = {"event": "planned", "time": time.time(), "scale": plan.config.scale, "cores": cores,
-             "jobs": jobs}  # fmt: skip
+             "jobs": jobs, "log": next(iter(logs), os.devnull)}  # fmt: skip
     return plan_in_words(run_of([event])), event
 
 
@@ -204,24 +212,23 @@ def _name(names: Mapping[str, str]) -> str:
     return " ".join(dict.fromkeys(word for word in (study, name) if word != SHARED))
 
 
-def events_of(record: logging.LogRecord) -> list[Event]:
-    """The events that a record of Snakemake's logger tells of."""
+def event_of(record: logging.LogRecord) -> Event | None:
+    """The event that a record of Snakemake's logger tells of; None where it tells of none."""
     if event := getattr(record, "replica", None):
-        return [event]
+        return event
     kind, said = str(getattr(getattr(record, "event", None), "value", "")), record.__dict__
-    about: dict[str, Any] = {"time": record.created}
     if kind == "job_info":
-        return [
-            about | {"event": "running", "job": said["jobid"], "log": next(iter(said["log"]), "")}
-        ]
-    if kind == "job_finished":
-        return [about | {"event": "done", "job": said["job_id"]}]
-    if kind == "job_error":
-        return [about | {"event": "failed", "job": said["jobid"]}]
+        about = {"event": "running", "job": said["jobid"], "log": next(iter(said["log"]), "")}
+    elif kind == "job_finished":
+        about = {"event": "done", "job": said["job_id"]}
+    elif kind == "job_error":
+        about = {"event": "failed", "job": said["jobid"]}
     # Nothing but these words tells that it was asked to end.
-    if record.getMessage().startswith("Will exit after finishing"):
-        return [about | {"event": "stopping"}]
-    return []
+    elif record.getMessage().startswith("Will exit after finishing"):
+        about = {"event": "stopping"}
+    else:
+        return None
+    return about | {"time": record.created}
 
 
 # ======================================================================================
@@ -293,11 +300,14 @@ def seconds_left(run: Run, looks: Mapping[int, Look], now: float) -> float | Non
 
 
 def in_words(seconds: float) -> str:
-    """A time for people: 45 s, 12 min, 1 h 20 min."""
+    """A time for people: 45 s, 12 min, 1 h 40 min, 35 h, 6 days."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+    if (minutes := round(seconds / 60)) < 100:
+        return f"{minutes} min"
+    if (hours := round(seconds / 3600)) < 10:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours} h" if hours < 100 else f"{seconds / 86400:,.0f} days"
 
 
 # ======================================================================================
@@ -321,10 +331,11 @@ def line(run: Run, job: Job) -> str:
     return f"{ended:>{len(str(total))}}/{total} {said}{job}: {job.seconds:.1f} s"
 
 
-def outcome(run: Run, now: float) -> str:
+def outcome(run: Run) -> str:
     """A sentence on a run that has ended."""
+    took = max((job.began + job.seconds for job in run.jobs.values()), default=0.0) - run.began
     done, failed, blocked = len(run.of("done")), len(run.of("failed")), len(run.blocked())
-    said = f"{done} of {len(run.jobs)} jobs made in {in_words(now - run.began)}"
+    said = f"{done} of {len(run.jobs)} jobs made in {in_words(took)}"
     if failed:
         said += f"; {failed} failed" + (f", and {blocked} need what these make" if blocked else "")
     return f"{said}."
@@ -352,19 +363,21 @@ def headline(run: Run, looks: Mapping[int, Look], now: float) -> str:
     )
 
 
-def display(run: Run, looks: Mapping[int, Look], now: float, height: int) -> RenderableType:
-    """The state of a run for a terminal with so many lines."""
+def display(run: Run, looks: Mapping[int, Look], now: float, console: Console) -> RenderableType:
+    """The state of a run for a terminal, no larger than that."""
     done, total = work_done(run, looks, now), work_in_all(run)
     failed = run.of("failed")
+    bar = Table.grid(expand=True)
+    bar.add_row(ProgressBar(total=max(total, 1e-9), completed=done))
     shown: list[RenderableType] = [
         Text(headline(run, looks, now), style="bold", no_wrap=True, overflow="ellipsis"),
-        ProgressBar(total=max(total, 1e-9), completed=done),
+        bar,
     ]
     running = run.of("running")
     # A job of a cluster may still be in the queue. Those that have run longest come first.
     begun = [n for n in running if run.cores or looks[n].begun]
     begun.sort(key=lambda number: running[number].began)
-    room = max(1, height - OTHER_LINES - min(len(failed), FAILED_LINES))
+    room = max(1, console.height - OTHER_LINES - min(len(failed), FAILED_LINES))
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for width in (len("1 h 20 min"), len("100%"), len("1 h 20 min left")):
@@ -386,22 +399,26 @@ def display(run: Run, looks: Mapping[int, Look], now: float, height: int) -> Ren
     rest += [f"{len(blocked)} jobs need what failed"] if (blocked := run.blocked()) else []
     if rest:
         shown.append(Text(", ".join(rest), "red"))
-    return Group(*shown)
+    # Whoever types Ctrl-C sees it behind the last line, which must not wrap.
+    return Constrain(Group(*shown), console.width - len("^C "))
 
 
 class Watcher:
     """Shows a run while Snakemake tells of it, and writes its events down.
 
-    On a terminal it is one display that is gone in the end; elsewhere a line a job.
+    On a terminal it is one display that is gone in the end; elsewhere a line a job. Meanwhile
+    standard error, where jobs say why they fail, is Snakemake's log: launch says it in the end.
 
     Args:
         root: the project's folder.
         console: where it is shown.
+        ending: whether the last line is on the outcome.
     """
 
-    def __init__(self, root: Path, console: Console) -> None:
-        self._root, self._console, self._run = root, console, Run()
+    def __init__(self, root: Path, console: Console, *, ending: bool) -> None:
+        self._root, self._console, self._ending, self._run = root, console, ending, Run()
         self._live: Live | None = None
+        self._open = ExitStack()
         self._events: IO[str] | None = None
 
     def hear(self, record: logging.LogRecord, text: Callable[[logging.LogRecord], str]) -> None:
@@ -410,39 +427,47 @@ class Watcher:
         Args:
             text: Snakemake's own words of a record; they are shown of errors that are not a job's.
         """
-        events = events_of(record)
-        for event in events:
-            job = self._run.hear(event)
-            self._write(event)
-            if event["event"] == "planned":
-                self._say(plan_in_words(self._run))
-                self._begin()
-            elif event["event"] == "stopping":
-                self._end()
-            elif job and job.state in ("done", "failed") and not self._live:
-                self._say(line(self._run, job))
-        if not events and record.levelno >= logging.ERROR and not of_a_job(record):
-            self._say(text(record))
-        elif record.getMessage().startswith("Nothing to be done"):
-            self._say("Nothing to be done: all results are up to date.")
+        event = event_of(record)
+        if event is None:
+            if record.levelno >= logging.ERROR and not of_a_job(record, text(record)):
+                self._say(text(record))
+            elif record.getMessage().startswith("Nothing to be done"):
+                self._say("Nothing to be done: all results are up to date.")
+            return
+        job = self._run.hear(event)
+        if event["event"] == "planned":
+            self._begin(event)
+        elif event["event"] == "stopping":
+            self._end()
+        elif job and job.state in ("done", "failed") and not self._live:
+            self._say(line(self._run, job))
+        if self._events:
+            # A full disk stops no display.
+            with suppress(OSError):
+                self._events.write(json.dumps(event) + "\n")
 
     def close(self) -> None:
-        """End the display, with a line on the outcome."""
+        """End the display."""
         self._end()
-        if self._run.jobs and not self._run.stopping:
-            self._say(outcome(self._run, time.time()))
-        # Python closes every handler once more at its end.
+        self._open.close()
+        if self._run.jobs and self._ending:
+            self._say(outcome(self._run))
+        # Python closes every logger's handler once more at its end.
         self._run = Run()
-        if self._events:
-            self._events.close()
 
-    def _begin(self) -> None:
+    def _begin(self, event: Event) -> None:
+        self._say(plan_in_words(self._run))
+        with suppress(OSError):
+            path = self._root / EVENTS
+            self._events = path.open("w", encoding="utf-8", buffering=1)
+            self._open.enter_context(self._events)
+            self._open.enter_context(_standard_error_to(event["log"]))
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             # The logs of a cluster lie on a file system that many share.
             each = 2 if self._run.cores else 0.5
             self._live = Live(
                 console=self._console, get_renderable=self._now, refresh_per_second=each,
-                transient=True,
+                transient=True, redirect_stdout=False, redirect_stderr=False,
             )  # fmt: skip
             self._live.start()
 
@@ -453,23 +478,26 @@ class Watcher:
 
     def _now(self) -> RenderableType:
         looks = looks_at(self._root, self._run)
-        return display(self._run, looks, time.time(), self._console.height)
+        return display(self._run, looks, time.time(), self._console)
 
     def _say(self, words: str) -> None:
         self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
-    def _write(self, event: Event) -> None:
-        # A full disk stops no display.
-        with suppress(OSError):
-            if event["event"] == "planned":
-                path = self._root / EVENTS
-                path.parent.mkdir(exist_ok=True)
-                self._events = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
-            if self._events:
-                self._events.write(json.dumps(event) + "\n")
+
+@contextmanager
+def _standard_error_to(path: str) -> Iterator[None]:
+    """Within the block standard error of this process, and of its children, ends up in a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        before = os.dup(2)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
-def of_a_job(record: logging.LogRecord) -> bool:
+def of_a_job(record: logging.LogRecord, text: str) -> bool:
     """Whether an error is that of a job, whose last words `launch` prints in the end."""
     kind = str(getattr(getattr(record, "event", None), "value", ""))
-    return kind in ("job_error", "group_error")
+    return kind in ("job_error", "group_error") or any(words in text for words in OF_JOBS)

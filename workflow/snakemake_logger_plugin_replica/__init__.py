@@ -4,6 +4,8 @@ Snakemake finds it by the name of the package, and imports it whatever logger is
 """
 
 import logging
+import os
+import sys
 from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -15,9 +17,14 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         from rich.console import Console
 
+        from replica import last_words
         from replica.watching import Watcher
 
-        self._watcher = Watcher(Path.cwd(), Console(stderr=True))
+        # Standard error itself goes to Snakemake's log while jobs run.
+        terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+        # `replica launch` says itself how the run ended.
+        ending = last_words.PIPE not in os.environ
+        self._watcher = Watcher(Path.cwd(), Console(file=terminal), ending=ending)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show what a record says."""
