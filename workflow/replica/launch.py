@@ -201,14 +201,14 @@ def _print_ending(plan: Plan, since: float, *, complete: bool) -> None:
     def is_old(path: Path) -> bool:
         return not complete and path.stat().st_mtime < since
 
+    run = watching.recorded(plan.root)
+    if run and run.began >= since:
+        console.print(watching.outcome(run))
     card = folder / f"scorecard{partial}.parquet"
     # Some targets do not make it.
     key = plan.key("scorecard") if complete else "partial"
     if artifacts.has_key(card, key) and not is_old(card):
         report.print_counts(artifacts.read_table(card), console)
-    run = watching.recorded(plan.root)
-    if run and run.began >= since:
-        console.print(watching.outcome(run))
     pages = {"Start page": "index", "Report": "report", "Scorecard": f"scorecard{partial}"}
     for name, page in pages.items():
         if (path := folder / f"{page}.html").exists():

@@ -7,6 +7,7 @@ file, and the time left. They are also written to `EVENTS`, from where another t
 
 import json
 import logging
+import math
 import os
 import re
 import time
@@ -34,10 +35,10 @@ Event = Mapping[str, Any]
 # How a job's log tells its progress, see `replica.progress`.
 TOLD = re.compile(r": step (\d+)/(\d+), .*, (\d+) s left$", re.MULTILINE)
 TAIL_BYTES = 2000
-# So many seconds of work are taken to go at the stated rates before those of this run count.
+# Stated seconds that weigh as much as the same of this run: at first the rates are as stated.
 STATED_SECONDS = 30
-# A job that does not tell its progress is never taken to be further than this.
-NEARLY = 0.9
+# What a job that takes longer than expected is taken to need still, as a share of its time so far.
+OVERDUE = 0.1
 # Lines of the display besides those of the running jobs; failed jobs that it names.
 OTHER_LINES, FAILED_LINES = 8, 3
 # What Snakemake says once more of a job that failed.
@@ -55,6 +56,7 @@ class Job:
 
     Attributes:
         rule, name: what it is, such as `train_run` and `low_rank fig6/all`.
+        kind: of its work, a key of `costs.SECONDS_PER_UNIT`.
         work: seconds of one core, or of a whole GPU, that it is expected to take.
         needs: ids of the jobs that it waits for.
         log: path of its log.
@@ -65,6 +67,7 @@ class Job:
 
     rule: str
     name: str
+    kind: str
     work: float
     needs: Sequence[int] = ()
     log: str = ""
@@ -113,7 +116,7 @@ class Run:
         """Change as an event says; returns the job that it is about."""
         if event["event"] == "planned":
             listed = event["jobs"]
-            self.jobs = {n: Job(rule, name, work, needs) for n, rule, name, work, needs in listed}
+            self.jobs = {number: Job(*words) for number, *words in listed}
             self.scale, self.cores, self.began = event["scale"], event["cores"], event["time"]
         elif event["event"] == "stopping":
             self.stopping = True
@@ -183,18 +186,19 @@ def planned(plan: Plan, workflow: Any, logs: Sequence[str]) -> tuple[str, Event]
         if job.output:
             rule, names = job.rule.name, job.wildcards_dict
             needs = [dag.jobid(other) for other in dag.job_dependencies(job)]
-            expected = work.get(_key(rule, names), SECONDS_PER_UNIT["start"])
-            jobs.append([dag.jobid(job), rule, _name(names), expected, needs])
+            about = work.get(_key(rule, names), ("start", SECONDS_PER_UNIT["start"]))
+            jobs.append([dag.jobid(job), rule, _name(names), *about, needs])
     cores = workflow.cores if workflow.local_exec else None
     event = {"event": "planned", "time": time.time(), "scale": plan.config.scale, "cores": cores,
              "jobs": jobs, "log": next(iter(logs), os.devnull)}  # fmt: skip
     return plan_in_words(run_of([event])), event
 
 
-def expected_work(jobs: pd.DataFrame) -> dict[tuple[str, str, str], float]:
-    """Of a table of jobs: (study, rule, name) -> seconds of one core, or of a whole GPU."""
+def expected_work(jobs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[str, float]]:
+    """Of a table of jobs: (study, rule, name) -> kind of work, seconds of a core or a whole GPU."""
     names = zip(jobs["study"], jobs["rule"], jobs["name"], strict=True)
-    return dict(zip(names, 3600 * (jobs["gpu_hours"] + jobs["cpu_hours"]), strict=True))
+    seconds = 3600 * (jobs["gpu_hours"] + jobs["cpu_hours"])
+    return dict(zip(names, zip(jobs["kind"], seconds, strict=True), strict=True))
 
 
 def _key(rule: str, names: Mapping[str, str]) -> tuple[str, str, str]:
@@ -258,45 +262,77 @@ def look_at(log: Path, began: float) -> Look:
     return Look(True, step / max(total, 1), max(0.0, left - since))
 
 
-def work_done(run: Run, looks: Mapping[int, Look], now: float) -> float:
-    """Seconds of work that are done, those of the running jobs among them."""
-    done = run.of("done")
-    # How much slower than expected the finished jobs were, as they ran side by side.
-    took, expected = sum(j.seconds for j in done.values()), sum(j.work for j in done.values())
-    pace = (took + STATED_SECONDS) / (expected + STATED_SECONDS)
-    shares = 0.0
-    for number, job in run.of("running").items():
-        look = looks.get(number, Look(run.cores is not None))
-        if look.share is not None:
-            shares += job.work * look.share
-        elif look.begun or run.cores is not None:
-            shares += job.work * min(NEARLY, (now - job.began) / (job.work * pace))
-    # A failed job is as much over as a finished one.
-    return expected + sum(job.work for job in run.of("failed").values()) + shares
+@dataclass(frozen=True)
+class Estimate:
+    """How far a run is.
 
-
-def work_in_all(run: Run) -> float:
-    """Seconds of work of all jobs that can still be made, or have been."""
-    blocked = run.blocked()
-    return sum(job.work for number, job in run.jobs.items() if number not in blocked)
-
-
-def seconds_left(run: Run, looks: Mapping[int, Look], now: float) -> float | None:
-    """The time until a run ends, if all goes on as it did so far.
-
-    The work that is left takes as long, second for second of work, as what is done has taken: that
-    holds how fast this machine is, how many cores it has, and how busy they are. At the beginning
-    the stated rates stand in for it; on a cluster nobody knows how many jobs will run at a time.
-
-    Returns:
-        None where nothing is known yet.
+    Attributes:
+        spent: seconds of all jobs so far, side by side or not.
+        ahead: the same of what is left.
+        left: seconds until the end; None where nothing is known yet.
     """
-    done, stated = work_done(run, looks, now), STATED_SECONDS if run.cores else 0
-    if done + stated <= 0:
-        return None
-    rate = (now - run.began + stated / (run.cores or 1)) / (done + stated)
-    longest = max((look.left for look in looks.values() if look.left is not None), default=0.0)
-    return max((work_in_all(run) - done) * rate, longest)
+
+    spent: float
+    ahead: float
+    left: float | None
+
+
+def estimate(run: Run, looks: Mapping[int, Look], now: float) -> Estimate:
+    """How long a run will still take, if all goes on as it did so far.
+
+    A job is expected to take as much longer than stated as those of its kind have taken, and jobs
+    to run as many at a time as so far: that holds how fast this machine is, how many cores it has,
+    and how busy they are. What has not been seen yet is as stated; on a cluster nobody knows at
+    first how many jobs will run at a time.
+    """
+    done, running, blocked = run.of("done"), run.of("running"), run.blocked()
+    took = {number: max(0.0, now - job.began) for number, job in running.items()}
+    known = [(job.kind, job.work, job.seconds) for job in done.values()]
+    shares = {number: looks[number].share or 0.0 for number in running if number in looks}
+    known += [(running[n].kind, running[n].work * share, took[n])
+              for n, share in shares.items() if share]  # fmt: skip
+    slower, ahead, longest = _slowness(known), 0.0, 0.0
+    for number, job in run.jobs.items():
+        expected = job.work * slower.get(job.kind, slower[""])
+        if number in running:
+            look = looks.get(number, Look(True))
+            begun = run.cores is not None or look.begun
+            rest = expected - took[number] if begun else expected
+            # Who has taken longer than expected is not over at once.
+            rest = max(rest, OVERDUE * took[number]) if look.left is None else look.left
+            ahead, longest = ahead + rest, max(longest, rest if begun else 0.0)
+        elif job.state == "waiting" and number not in blocked:
+            ahead += expected
+    spent = sum(job.seconds for job in run.jobs.values()) + sum(took.values())
+    if run.cores is None and not done:
+        return Estimate(spent, ahead, None)
+    # So many jobs run at a time; at first, as many as there are cores.
+    stated = STATED_SECONDS if run.cores else 0
+    at_a_time = (spent + stated) / max(now - run.began + stated / (run.cores or 1), 1e-9)
+    return Estimate(spent, ahead, max(ahead / max(at_a_time, 1e-9), longest))
+
+
+def _slowness(known: Sequence[tuple[str, float, float]]) -> dict[str, float]:
+    """How many times as long as stated jobs of each kind take, and "", those of kinds not seen.
+
+    Args:
+        known: kind, stated and real seconds of jobs or of the part of them that is done.
+    """
+    stated: dict[str, float] = {}
+    real: dict[str, float] = {}
+    for kind, work, seconds in known:
+        stated[kind] = stated.get(kind, 0.0) + work
+        real[kind] = real.get(kind, 0.0) + seconds
+    # Each kind that was seen says something of the others, however much there was of it; starting,
+    # which is no computing, next to nothing. All of them weigh against one kind that is as stated.
+    weight = {kind: work / (work + STATED_SECONDS) for kind, work in stated.items() if work > 0}
+    weight.pop("start", None)
+    said = sum(w * math.log(max(real[kind], 1e-3) / stated[kind]) for kind, w in weight.items())
+    others = math.exp(said / (1 + sum(weight.values())))
+    return {"": others} | {
+        kind: (real[kind] + STATED_SECONDS * others) / (stated[kind] + STATED_SECONDS)
+        for kind in stated
+    }
 
 
 def in_words(seconds: float) -> str:
@@ -355,7 +391,7 @@ def lines(run: Run, looks: Mapping[int, Look], now: float) -> list[str]:
 
 def headline(run: Run, looks: Mapping[int, Look], now: float) -> str:
     """How far a run is, in a line."""
-    left = seconds_left(run, looks, now)
+    left = estimate(run, looks, now).left
     return (
         f"Scale {run.scale}: {len(run.of('done'))} of {len(run.jobs)} jobs after "
         f"{in_words(now - run.began)}, "
@@ -365,10 +401,10 @@ def headline(run: Run, looks: Mapping[int, Look], now: float) -> str:
 
 def display(run: Run, looks: Mapping[int, Look], now: float, console: Console) -> RenderableType:
     """The state of a run for a terminal, no larger than that."""
-    done, total = work_done(run, looks, now), work_in_all(run)
+    about = estimate(run, looks, now)
     failed = run.of("failed")
     bar = Table.grid(expand=True)
-    bar.add_row(ProgressBar(total=max(total, 1e-9), completed=done))
+    bar.add_row(ProgressBar(total=about.spent + about.ahead or 1, completed=about.spent))
     shown: list[RenderableType] = [
         Text(headline(run, looks, now), style="bold", no_wrap=True, overflow="ellipsis"),
         bar,
