@@ -26,8 +26,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from replica.artifacts import CorruptArtifact
 from replica.costs import SECONDS_PER_UNIT
-from replica.estimates import SHARED, job_table, rates_of
+from replica.estimates import SHARED, Rates, job_table, rates_of
 from replica.plan import Plan
 
 EVENTS = Path(".snakemake/replica.events.jsonl")
@@ -103,14 +104,12 @@ class Run:
         scale: of the plan.
         cores: that it uses; None on a cluster.
         began: since the epoch.
-        stopping: it starts no more jobs.
     """
 
     jobs: dict[int, Job] = field(default_factory=dict)
     scale: str = ""
     cores: int | None = None
     began: float = 0.0
-    stopping: bool = False
 
     def hear(self, event: Event) -> Job | None:
         """Change as an event says; returns the job that it is about."""
@@ -118,8 +117,6 @@ class Run:
             listed = event["jobs"]
             self.jobs = {number: Job(*words) for number, *words in listed}
             self.scale, self.cores, self.began = event["scale"], event["cores"], event["time"]
-        elif event["event"] == "stopping":
-            self.stopping = True
         # Targets without files of their own are not among them.
         job = self.jobs.get(event.get("job", -1))
         if job is None:
@@ -165,7 +162,7 @@ def recorded(root: Path) -> Run | None:
         # The last one may just be written.
         with suppress(ValueError):
             events.append(json.loads(line))
-    return run_of(events) if events else None
+    return run if (run := run_of(events)).jobs else None
 
 
 # ======================================================================================
@@ -173,15 +170,21 @@ def recorded(root: Path) -> Run | None:
 
 
 def planned(plan: Plan, workflow: Any, logs: Sequence[str]) -> tuple[str, Event]:
-    """What Snakemake is going to do: a sentence, and the event.
+    """What Snakemake is going to do: a sentence, and the event. Forgets the events of before.
 
     Args:
         plan: of the configuration.
         workflow: Snakemake's, whose jobs are known.
         logs: of Snakemake itself.
     """
-    dag, work = workflow.dag, expected_work(job_table(plan, rates_of(plan.root)))
-    jobs = []
+    # This run may have another logger, which writes none.
+    with suppress(OSError):
+        (plan.root / EVENTS).unlink(missing_ok=True)
+    try:
+        rates = rates_of(plan.root)
+    except CorruptArtifact:
+        rates = Rates()
+    dag, work, jobs = workflow.dag, expected_work(job_table(plan, rates)), []
     for job in sorted(dag.needrun_jobs(), key=dag.jobid):
         if job.output:
             rule, names = job.rule.name, job.wildcards_dict
