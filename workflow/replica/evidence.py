@@ -401,7 +401,7 @@ def readme_table(root: Path) -> str:
                 card.loc[(card["study"] == study) & (card["rests_on"] == kind), "verdict"]
             )
             for card in cards.values()
-            for kind in ("proof", "evidence")
+            for kind in report.RESTS_ON
         ]
         lines.append(_row([f"`{study}`", *cells]))
     return "\n".join(lines)

@@ -221,14 +221,14 @@ def print_counts(card: pd.DataFrame, console: Console) -> None:
         table.add_column(heading, no_wrap=True)
     groups = [*card.groupby("study", sort=False)]
     for study, rows in [*groups, ("all", card)] if len(groups) > 1 else groups:
-        kinds = [counted(rows[rows["rests_on"] == kind]) for kind in RESTS_ON]
+        kinds = [counted(rows.loc[rows["rests_on"] == kind, "verdict"]) for kind in RESTS_ON]
         table.add_row(str(study), *kinds)
     console.print(table, highlight=False)
 
 
-def counted(card: pd.DataFrame) -> str:
+def counted(verdicts: pd.Series) -> str:
     """Verdicts in words: "2 hold, 1 does not, 5 undecided"; a dash where there are none."""
-    numbers = card["verdict"].value_counts()
+    numbers = verdicts.value_counts()
     said = [
         f"{numbers[verdict]} {one if numbers[verdict] == 1 else more}"
         for verdict, (one, more) in COUNTED.items()
