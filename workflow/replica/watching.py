@@ -243,8 +243,12 @@ def event_of(record: logging.LogRecord) -> Event | None:
 
 
 def looks_at(root: Path, run: Run) -> dict[int, Look]:
-    """What the logs of the running jobs show."""
-    return {number: look_at(root / job.log, job.began) for number, job in run.of("running").items()}
+    """What the logs of the running jobs show; without a cluster, all of them have begun."""
+    looks = {}
+    for number, job in run.of("running").items():
+        look = look_at(root / job.log, job.began)
+        looks[number] = look if look.begun or run.cores is None else Look(True)
+    return looks
 
 
 def look_at(log: Path, began: float) -> Look:
@@ -299,11 +303,10 @@ def estimate(run: Run, looks: Mapping[int, Look], now: float) -> Estimate:
         expected = job.work * slower.get(job.kind, slower[""])
         if number in running:
             look = looks.get(number, Look(True))
-            begun = run.cores is not None or look.begun
-            rest = expected - took[number] if begun else expected
+            rest = expected - took[number] if look.begun else expected
             # Who has taken longer than expected is not over at once.
             rest = max(rest, OVERDUE * took[number]) if look.left is None else look.left
-            ahead, longest = ahead + rest, max(longest, rest if begun else 0.0)
+            ahead, longest = ahead + rest, max(longest, rest if look.begun else 0.0)
         elif job.state == "waiting" and number not in blocked:
             ahead += expected
     spent = sum(job.seconds for job in run.jobs.values()) + sum(took.values())
@@ -413,8 +416,8 @@ def display(run: Run, looks: Mapping[int, Look], now: float, console: Console) -
         bar,
     ]
     running = run.of("running")
-    # A job of a cluster may still be in the queue. Those that have run longest come first.
-    begun = [n for n in running if run.cores or looks[n].begun]
+    # Those that have run longest come first.
+    begun = [number for number in running if looks[number].begun]
     begun.sort(key=lambda number: running[number].began)
     room = max(1, console.height - OTHER_LINES - min(len(failed), FAILED_LINES))
     table = Table.grid(padding=(0, 2), expand=True)
