@@ -29,7 +29,8 @@ LOG = "results/smoke/logs/train_run/a/b/all.log"
 
 
 def planned(cores: int | None = 2) -> dict:
-    return {"event": "planned", "time": 1000.0, "scale": "smoke", "cores": cores, "jobs": JOBS}
+    about = {"time": 1000.0, "scale": "smoke", "cores": cores, "gpu": False, "jobs": JOBS}
+    return {"event": "planned"} | about
 
 
 def running(job: int, now: float, log: str = LOG) -> dict:
@@ -105,7 +106,7 @@ def test_a_display_is_never_higher_than_the_terminal():
     failed = [ended(n, 1001, "failed") for n in range(1, 20)]
     for cores in (64, None):
         run = run_of([planned(cores) | {"jobs": jobs}, *begun, *failed])
-        looks = {n: Look(n % 2 == 0) for n in run.of("running")}
+        looks = {n: Look(bool(cores) or n % 2 == 0) for n in run.of("running")}
         said = shown(run, looks, 1060.0)
         assert len(said.splitlines()) < 24 and "16 more failed" in said
         assert ("in the queue" in said) == (cores is None) and "more running" in said
@@ -120,6 +121,13 @@ def test_lines_of_status_say_what_runs():
     assert said == [
         "  train_run a b/all: for 30 s, 25%, 90 s left", "  train_run a c/all: in the queue",
     ]  # fmt: skip
+
+
+def test_what_is_ahead_is_said_in_a_line():
+    said = watching.plan_in_words
+    assert said(run_of([planned()])) == "4 jobs, about 76 s on 2 cores."
+    one_by_one = "4 jobs, about 3 min if they ran one after another."
+    assert said(run_of([planned(None)])) == said(run_of([planned() | {"gpu": True}])) == one_by_one
 
 
 @pytest.mark.parametrize(

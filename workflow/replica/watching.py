@@ -103,12 +103,14 @@ class Run:
         jobs: by Snakemake's number.
         scale: of the plan.
         cores: that it uses; None on a cluster.
+        gpu: whether some jobs are for a GPU.
         began: since the epoch.
     """
 
     jobs: dict[int, Job] = field(default_factory=dict)
     scale: str = ""
     cores: int | None = None
+    gpu: bool = False
     began: float = 0.0
 
     def hear(self, event: Event) -> Job | None:
@@ -116,7 +118,8 @@ class Run:
         if event["event"] == "planned":
             listed = event["jobs"]
             self.jobs = {number: Job(*words) for number, *words in listed}
-            self.scale, self.cores, self.began = event["scale"], event["cores"], event["time"]
+            self.scale, self.began = event["scale"], event["time"]
+            self.cores, self.gpu = event["cores"], event["gpu"]
         # Targets without files of their own are not among them.
         job = self.jobs.get(event.get("job", -1))
         if job is None:
@@ -184,7 +187,8 @@ def planned(plan: Plan, workflow: Any, logs: Sequence[str]) -> tuple[str, Event]
         rates = rates_of(plan.root)
     except CorruptArtifact:
         rates = Rates()
-    dag, work, jobs = workflow.dag, expected_work(job_table(plan, rates)), []
+    table, dag, jobs = job_table(plan, rates), workflow.dag, []
+    work = expected_work(table)
     for job in sorted(dag.needrun_jobs(), key=dag.jobid):
         if job.output:
             rule, names = job.rule.name, job.wildcards_dict
@@ -193,7 +197,7 @@ def planned(plan: Plan, workflow: Any, logs: Sequence[str]) -> tuple[str, Event]
             jobs.append([dag.jobid(job), rule, _name(names), *about, needs])
     cores = workflow.cores if workflow.local_exec else None
     event = {"event": "planned", "time": time.time(), "scale": plan.config.scale, "cores": cores,
-             "jobs": jobs, "log": next(iter(logs), os.devnull)}  # fmt: skip
+             "gpu": bool(table["gpu_hours"].any()), "jobs": jobs, "log": next(iter(logs), os.devnull)}  # fmt: skip
     return plan_in_words(run_of([event])), event
 
 
@@ -359,10 +363,11 @@ def in_words(seconds: float) -> str:
 def plan_in_words(run: Run) -> str:
     """What a run has before it."""
     jobs, work = len(run.jobs), sum(job.work for job in run.jobs.values())
-    if run.cores is None:
-        return f"{jobs} jobs, {in_words(work)} of work."
-    about = in_words(work / run.cores)
-    return f"{jobs} jobs, about {about} on {run.cores} core{'s' * (run.cores > 1)}."
+    if run.cores and not run.gpu:
+        about = in_words(work / run.cores)
+        return f"{jobs} jobs, about {about} on {run.cores} core{'s' * (run.cores > 1)}."
+    # Nobody knows how many will run at a time.
+    return f"{jobs} jobs, about {in_words(work)} if they ran one after another."
 
 
 def line(run: Run, job: Job) -> str:
@@ -386,8 +391,8 @@ def outcome(run: Run) -> str:
 def lines(run: Run, looks: Mapping[int, Look], now: float) -> list[str]:
     """The state of a run, and each job that runs now."""
     said = [headline(run, looks, now)]
-    for number, job in run.of("running").items():
-        look = looks[number]
+    for number, look in looks.items():
+        job = run.jobs[number]
         words = [f"for {in_words(now - job.began)}"] if look.begun else ["in the queue"]
         words += [f"{look.share:.0%}"] if look.share is not None else []
         words += [f"{in_words(look.left)} left"] if look.left is not None else []
@@ -415,23 +420,22 @@ def display(run: Run, looks: Mapping[int, Look], now: float, console: Console) -
         Text(headline(run, looks, now), style="bold", no_wrap=True, overflow="ellipsis"),
         bar,
     ]
-    running = run.of("running")
-    # Those that have run longest come first.
-    begun = [number for number in running if looks[number].begun]
-    begun.sort(key=lambda number: running[number].began)
+    # Jobs may begin and end meanwhile, in another thread. Those that have run longest come first.
+    begun = [number for number, look in looks.items() if look.begun]
+    begun.sort(key=lambda number: run.jobs[number].began)
     room = max(1, console.height - OTHER_LINES - min(len(failed), FAILED_LINES))
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for width in (len("1 h 20 min"), len("100%"), len("1 h 20 min left")):
         table.add_column(justify="right", no_wrap=True, width=width)
     for number in begun[:room]:
-        job, look = running[number], looks[number]
+        job, look = run.jobs[number], looks[number]
         share = "" if look.share is None else f"{look.share:.0%}"
         left = "" if look.left is None else f"{in_words(look.left)} left"
         table.add_row(escape(str(job)), in_words(now - job.began), share, left)
     shown += [table] if begun else []
     rest = [f"{len(begun) - room} more running"] if len(begun) > room else []
-    rest += [f"{len(running) - len(begun)} in the queue"] if len(running) > len(begun) else []
+    rest += [f"{len(looks) - len(begun)} in the queue"] if len(looks) > len(begun) else []
     if rest:
         shown.append(Text(", ".join(rest)))
     for job in list(failed.values())[-FAILED_LINES:]:
