@@ -195,9 +195,15 @@ def planned(plan: Plan, workflow: Any, logs: Sequence[str]) -> tuple[str, Event]
             needs = [dag.jobid(other) for other in dag.job_dependencies(job)]
             about = work.get(_key(rule, names), ("start", SECONDS_PER_UNIT["start"]))
             jobs.append([dag.jobid(job), rule, _name(names), *about, needs])
-    cores = workflow.cores if workflow.local_exec else None
-    event = {"event": "planned", "time": time.time(), "scale": plan.config.scale, "cores": cores,
-             "gpu": bool(table["gpu_hours"].any()), "jobs": jobs, "log": next(iter(logs), os.devnull)}  # fmt: skip
+    event = {
+        "event": "planned",
+        "time": time.time(),
+        "scale": plan.config.scale,
+        "cores": workflow.cores if workflow.local_exec else None,
+        "gpu": bool(table["gpu_hours"].any()),
+        "jobs": jobs,
+        "log": next(iter(logs), os.devnull),
+    }
     return plan_in_words(run_of([event])), event
 
 
