@@ -126,7 +126,7 @@ def test_lines_of_status_say_what_runs():
 def test_what_is_ahead_is_said_in_a_line():
     said = watching.plan_in_words
     assert said(run_of([planned()])) == "4 jobs, about 76 s on 2 cores."
-    one_by_one = "4 jobs, about 3 min if they ran one after another."
+    one_by_one = "4 jobs, about 3 min one after another."
     assert said(run_of([planned(None)])) == said(run_of([planned() | {"gpu": True}])) == one_by_one
 
 

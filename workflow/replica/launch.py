@@ -75,6 +75,8 @@ LEAVING_SECONDS = 120
 SLURM = ("sbatch", "scancel", "squeue", "sacct")
 # Trainings save their state at their next step, other jobs end at once.
 STOPPING_SECONDS = 60
+# Figures that are listed by name where they are missing.
+MOST_NAMES = 8
 # With these Snakemake only lists jobs.
 DRY = {"-n", "--dry-run", "--dryrun"}
 # As much as Snakemake writes at its start; a disk with less is full.
@@ -407,7 +409,7 @@ def build_report(
     current = adoption.current_figures(plan)
     every = [(study, figure) for study in plan.studies for figure in plan.studies[study].figures]
     missing = " ".join("/".join(names) for names in every if names not in current)
-    print(f"Not made: {missing or 'no figure'}.", file=sys.stderr)
+    print(f"Not made: {_some(missing.split()) or 'no figure'}.", file=sys.stderr)
     rows = pd.concat([_decidable(plan, s, current) for s in plan.studies], ignore_index=True)
     called = {name: entry.title for name, entry in plan.registry.items()}
     rows = report.with_titles(rows, called)
@@ -424,6 +426,12 @@ def build_report(
         there += adoption.current_correlations(plan)
         # The front page of the report reads it.
         _run([*command, *there, *settings], plan.root, {**environment, "REPLICA_MISSING": missing})
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return " ".join(names[:MOST_NAMES]) + more
 
 
 def _decidable(plan: Plan, study: str, current: list[tuple[str, str]]) -> pd.DataFrame:

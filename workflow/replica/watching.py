@@ -368,12 +368,13 @@ def in_words(seconds: float) -> str:
 
 def plan_in_words(run: Run) -> str:
     """What a run has before it."""
-    jobs, work = len(run.jobs), sum(job.work for job in run.jobs.values())
+    work = sum(job.work for job in run.jobs.values())
+    jobs = f"{len(run.jobs)} job{'s' * (len(run.jobs) > 1)}"
     if run.cores and not run.gpu:
         about = in_words(work / run.cores)
-        return f"{jobs} jobs, about {about} on {run.cores} core{'s' * (run.cores > 1)}."
+        return f"{jobs}, about {about} on {run.cores} core{'s' * (run.cores > 1)}."
     # Nobody knows how many will run at a time.
-    return f"{jobs} jobs, about {in_words(work)} if they ran one after another."
+    return f"{jobs}, about {in_words(work)} one after another."
 
 
 def line(run: Run, job: Job) -> str:
