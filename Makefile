@@ -3,6 +3,7 @@
 # make check      lint, and the quick tests of single functions and exact values: two minutes
 # make test       all tests, with whole workflows, faults and a cluster: a quarter of an hour
 # make slurm      the same on a Slurm cluster; make status, make efficiency: its progress, what it used
+# make watch      what runs now, in another terminal
 # make doctor     what this machine can do for a scale, and what would not work
 # make evidence   tables and verdicts of a finished run into docs/evidence; what has moved since
 # make docs       the documentation as a site with search and a gallery, in site/
@@ -39,22 +40,23 @@ unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT 
 unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
 
-.PHONY: all help slurm status efficiency evidence doctor docs bench profile pretrained reliability check test lock lint schema clean
+.PHONY: all help slurm status watch efficiency evidence doctor docs bench profile pretrained reliability check test lock lint schema clean
 
 # The same command starts a run and resumes after any crash.
 all: .venv/installed
 	@python -m replica run $(SETTINGS)
-	@python -m replica scorecard $(SETTINGS)
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 slurm: .venv/installed
 	@python -m replica run --slurm $(SETTINGS)
-	@python -m replica scorecard $(SETTINGS)
 
 status efficiency evidence doctor: .venv/installed
 	@python -m replica $@ $(SETTINGS)
+
+watch: .venv/installed
+	@python -m replica status --watch $(SETTINGS)
 
 .venv/installed: envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

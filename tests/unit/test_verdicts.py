@@ -1,10 +1,13 @@
 """The rules that hold for every claim, each broken on purpose."""
 
+import io
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from scipy.stats import rankdata
 
 from project import claim_spec
@@ -135,6 +138,36 @@ def test_proofs_and_evidence_are_counted_apart():
     proven, seen = report.summary(card)
     assert proven.startswith("Checks of what is proven: 1 holds, 0 do not hold, 0 not decidable")
     assert seen.startswith("Evidence of runs: 1 holds, 1 does not hold, 0 not decidable")
+    shown = io.StringIO()
+    report.print_counts(card.assign(study=["a", "b", "b"]), Console(file=shown, width=80))
+    assert [re.split("  +", line.rstrip()) for line in shown.getvalue().splitlines()] == [
+        ["study", "proven", "on evidence"],
+        ["a", "1 holds", "–"],
+        ["b", "–", "1 holds, 1 does not"],
+        ["all", "1 holds", "1 holds, 1 does not"],
+    ]
+
+
+def test_the_scorecard_has_a_line_a_claim_and_cuts_its_statement():
+    rows = [("a", "c1", HOLDS), ("a", "c2", FAILS), ("fc_low_data", "c10", UNDECIDABLE)]
+    card = pd.DataFrame(rows, columns=["study", "claim", "verdict"])
+    card = card.assign(rests_on="proof", statement="words and [numbers] " * 9)
+    shown = io.StringIO()
+    report.print_scorecard(card, Console(file=shown, width=80))
+    lines = shown.getvalue().splitlines()
+    assert [line[:40].split("  ")[0] for line in lines[:4]] == [
+        "a.c1",
+        "a.c2",
+        "",
+        "fc_low_data.c10",
+    ]
+    assert [line[17:30].strip() for line in lines[:4]] == [
+        "✓ holds",
+        "✗ does not",
+        "",
+        "? undecided",
+    ]
+    assert all(len(line) == 80 and "[numbers]" in line for line in lines[:4] if line.strip())
 
 
 @pytest.mark.slow

@@ -279,45 +279,19 @@ def _print_plan(options: argparse.Namespace) -> int:
 
 @command(
     "status", RUN, "progress of a scale, running jobs, and the queue",
-    AS_JSON,
-    examples=["status", "status --scale paper", "status --json"],
+    argument("--watch", action="store_true", help="keep showing it, until Ctrl-C"), AS_JSON,
+    examples=["status", "status --scale paper", "status --watch"],
 )  # fmt: skip
 def _status(options: argparse.Namespace) -> int:
-    from replica.artifacts import side_by_side
-    from replica.efficiency import current_jobs, progress_lines, progress_table
-    from replica.estimates import hours_left, rates_of
-    from replica.launch import NoSlurm, SlurmSilent, job_prefix, queued, running
+    from replica import status
 
     plan = _plan(options)
-    jobs = current_jobs(plan)
-    working, note = running(plan.root), side_by_side(plan.root / plan.results)
-    gpu, cpu = hours_left(plan, rates_of(plan.root), jobs)
-    waiting = None
-    try:
-        waiting = len(queued(job_prefix(plan.root)))
-    except NoSlurm:
-        pass
-    except SlurmSilent as error:
-        print(error, file=sys.stderr)
     if options.json:
-        _print_json(
-            {
-                "scale": plan.config.scale,
-                "studies": _records(progress_table(plan, jobs)),
-                "running": working,
-                "versions": note,
-                "gpu_hours_left": gpu,
-                "cpu_hours_left": cpu,
-                "slurm_jobs": waiting,
-            }
-        )
-        return 0
-    for line in [*progress_lines(plan, jobs), *working, *([note] if note else [])]:
-        print(line)
-    on_gpu = f"{gpu:.1f} GPU hours and " if gpu else ""
-    print(f"left: about {on_gpu}{cpu:.1f} hours of one core")
-    if waiting is not None:
-        print(f"jobs of this folder in Slurm's queue: {waiting}")
+        _print_json(status.facts(plan))
+    elif options.watch:
+        status.watch(plan, _console(80))
+    else:
+        status.print_status(plan)
     return 0
 
 
@@ -360,8 +334,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 @command(
     "scorecard", LOOK, "print the verdicts of a scale",
-    argument("named", metavar=A_SCALE, nargs="?", help="the same as --scale"), AS_JSON,
-    examples=["scorecard", "scorecard laptop", "scorecard --json"],
+    argument("named", metavar=A_SCALE, nargs="?", help="the same as --scale"),
+    argument("-v", "--verbose", action="store_true",
+             help="with the rule, the published number, ours and the reason"),
+    AS_JSON,
+    examples=["scorecard", "scorecard laptop -v", "scorecard --json"],
 )  # fmt: skip
 def _scorecard(options: argparse.Namespace) -> int:
     from replica import artifacts
@@ -373,9 +350,9 @@ def _scorecard(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(_records(card))
         return 0
-    # Without a terminal the width is unknown; a table of 80 columns cannot be read.
-    console = _console(150)
-    print_scorecard(card, console)
+    # Without a terminal the width is unknown; the whole table cannot be read in 80 columns.
+    console = _console(150 if options.verbose else 80)
+    print_scorecard(card, console, all_of_it=options.verbose)
     if note := artifacts.side_by_side(folder):
         console.print(note)
     for name in ("report.html", "scorecard.html"):

@@ -21,7 +21,6 @@ from replica.plan import Plan, make_plan, words
 from replica.provenance import begin, git_commit
 from replica.settings.load import load_studies
 from replica.settings.study import SCALES
-from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
 
 FOLDER = Path("docs/evidence")
 SCORECARD = "scorecard.csv"
@@ -39,10 +38,6 @@ BEGINS, ENDS = "<!-- verdicts: written by make evidence -->", "<!-- end of verdi
 NONE_YET = (
     "No verdicts are in the repository yet: after a finished run, `make evidence` puts them here."
 )
-# "2 hold, 1 does not, 5 undecided"
-COUNTED = {
-    HOLDS: ("holds", "hold"), FAILS: ("does not", "do not"), UNDECIDABLE: ("undecided",) * 2
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -474,23 +469,14 @@ def readme_table(root: Path) -> str:
     lines = [_row(["study", *heads]), _row(["---"] * (1 + len(heads)))]
     for study in sorted({study for card in cards.values() for study in card["study"]}):
         cells = [
-            counted(card.loc[(card["study"] == study) & (card["rests_on"] == kind), "verdict"])
+            report.counted(
+                card.loc[(card["study"] == study) & (card["rests_on"] == kind), "verdict"]
+            )
             for card in cards.values()
-            for kind in ("proof", "evidence")
+            for kind in report.RESTS_ON
         ]
         lines.append(_row([f"`{study}`", *cells]))
     return "\n".join(lines)
-
-
-def counted(verdicts: pd.Series) -> str:
-    """Verdicts in words: "2 hold, 1 does not, 5 undecided"; a dash where there are none."""
-    numbers = verdicts.value_counts()
-    said = [
-        f"{numbers[verdict]} {one if numbers[verdict] == 1 else more}"
-        for verdict, (one, more) in COUNTED.items()
-        if verdict in numbers
-    ]
-    return ", ".join(said) or "–"
 
 
 def _row(cells: Iterable[str]) -> str:

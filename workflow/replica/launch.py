@@ -27,6 +27,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from replica import (
     adoption,
@@ -39,6 +40,7 @@ from replica import (
     refusals,
     report,
     rulebook,
+    watching,
 )
 from replica.data import at_hand
 from replica.data.fetch import FetchError, fetch_dataset
@@ -73,6 +75,10 @@ LEAVING_SECONDS = 120
 SLURM = ("sbatch", "scancel", "squeue", "sacct")
 # Trainings save their state at their next step, other jobs end at once.
 STOPPING_SECONDS = 60
+# Figures that are listed by name where they are missing.
+MOST_NAMES = 8
+# With these Snakemake only lists jobs.
+DRY = {"-n", "--dry-run", "--dryrun"}
 # As much as Snakemake writes at its start; a disk with less is full.
 TRIAL_BYTES = 2**18
 
@@ -128,21 +134,25 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if again:
             arguments = [*(arguments or ["all"]), *again]
         began = time.time()
+        # Both take all words up to the next option.
+        settings = ["--logger", "replica", "--config", *config]
         status, events = _run(
-            [*command, *arguments, "--config", *config], plan.root, environment, slurm=slurm
+            [*command, *arguments, *settings], plan.root, environment, slurm=slurm
         )
-        if status == 0:
-            _clear_checkpoints(plan)
-        elif not events:
+        if DRY.intersection(arguments) or (status and not events):
             # It did not come to any job, and has said why.
             return status
+        if status == 0:
+            _clear_checkpoints(plan)
         try:
             build_report(plan, config, environment, complete=status == 0)
         except artifacts.CannotWrite as error:
             # On a disk that jobs have filled; why they failed is said all the same.
             print(error, file=sys.stderr)
             status = status or 1
-        _print_failures(events, plan.root, began)
+        _print_ending(plan, began, complete=status == 0)
+        if status:
+            _print_failures(events, plan.root, began)
         return status
 
 
@@ -179,8 +189,44 @@ def _keep_digests(plan: Plan) -> None:
         provenance.keep_digests()
 
 
+def _print_ending(plan: Plan, since: float, *, complete: bool) -> None:
+    """The verdicts by study, and where the rest is.
+
+    Args:
+        since: when Snakemake was started; what an earlier run left is not passed off as the outcome
+            of this one.
+        complete: whether all that was asked for has been made.
+    """
+    console, folder = Console(soft_wrap=True, highlight=False), plan.root / plan.results
+    partial = "" if complete else ".partial"
+
+    def is_old(path: Path) -> bool:
+        return not complete and path.stat().st_mtime < since
+
+    run = watching.recorded(plan.root)
+    if run and run.began >= since:
+        console.print(watching.outcome(run))
+    card = folder / f"scorecard{partial}.parquet"
+    # Some targets do not make it.
+    key = plan.key("scorecard") if complete else "partial"
+    if artifacts.has_key(card, key) and not is_old(card):
+        report.print_counts(artifacts.read_table(card), console)
+    pages = {"Start page": "index", "Report": "report", "Scorecard": f"scorecard{partial}"}
+    for name, page in pages.items():
+        if (path := folder / f"{page}.html").exists():
+            note = " (of an earlier run)" if is_old(path) else ""
+            console.print(f"{name + ':':<12}{path.relative_to(plan.root)}{note}")
+    if complete:
+        console.print(f"{'Each claim:':<12}replica scorecard {plan.config.scale}")
+    if note := artifacts.side_by_side(folder):
+        console.print(note)
+
+
 def _print_failures(events: list[dict], root: Path, since: float) -> None:
     """Why jobs failed, once more, where it is the last thing that is seen."""
+    logs = sorted((root / ".snakemake/log").glob("*.log"))
+    for path in [path for path in logs if path.stat().st_mtime >= since][:1]:
+        print(f"All that Snakemake said: {path.relative_to(root)}", file=sys.stderr)
     if lines := last_words.failures(events, root, since):
         print(f"\nFailed ({len(lines)}):", *lines, sep="\n", file=sys.stderr)
         print(f"To try again, give the same command: {_command()}", file=sys.stderr)
@@ -345,12 +391,11 @@ def build_report(
     Args:
         environment: variables for Snakemake.
     """
-    began = time.time()
     folder = plan.root / plan.results
     page = folder / "report.html"
     partial = [folder / f"scorecard.partial.{ending}" for ending in ("parquet", "html")]
     command = [sys.executable, "-m", "snakemake", "--nolock", "--report", str(page)]
-    settings = ["--quiet", "all", "--config", *config]
+    settings = ["--workflow-profile", "none", "--quiet", "all", "--config", *config]
     if complete:
         for path in partial:
             artifacts.remove(path)
@@ -364,7 +409,7 @@ def build_report(
     current = adoption.current_figures(plan)
     every = [(study, figure) for study in plan.studies for figure in plan.studies[study].figures]
     missing = " ".join("/".join(names) for names in every if names not in current)
-    print(f"Not made: {missing or 'no figure'}.", file=sys.stderr)
+    print(f"Not made: {_some(missing.split()) or 'no figure'}.", file=sys.stderr)
     rows = pd.concat([_decidable(plan, s, current) for s in plan.studies], ignore_index=True)
     called = {name: entry.title for name, entry in plan.registry.items()}
     rows = report.with_titles(rows, called)
@@ -381,11 +426,12 @@ def build_report(
         there += adoption.current_correlations(plan)
         # The front page of the report reads it.
         _run([*command, *there, *settings], plan.root, {**environment, "REPLICA_MISSING": missing})
-    # What an earlier run left is not passed off as the outcome of this one.
-    made = [path for path in (page, partial[1]) if path.exists() and path.stat().st_mtime >= began]
-    print(f"Available: {', '.join(map(str, made))}", file=sys.stderr)
-    if page.exists() and page not in made:
-        print(f"{page} is of an earlier run.", file=sys.stderr)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return " ".join(names[:MOST_NAMES]) + more
 
 
 def _decidable(plan: Plan, study: str, current: list[tuple[str, str]]) -> pd.DataFrame:
@@ -452,10 +498,12 @@ def _end(process: subprocess.Popen) -> None:
     """End Snakemake and its jobs, which save what they have; further signals change nothing."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    print("Stopping; trainings save their state.", file=sys.stderr)
     # The first lets it start no more jobs; the second cancels those on a cluster.
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
+    # By then its display has gone from the terminal.
+    time.sleep(0.3)
+    print("Stopping; trainings save their state.", file=sys.stderr)
     deadline = time.monotonic() + STOPPING_SECONDS
     while process.poll() is None:
         late = time.monotonic() > deadline

@@ -9,11 +9,17 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from replica.content import why_nothing
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, Verdict, undecidable
 
+RESTS_ON = ("proof", "evidence")
+# "2 hold, 1 does not, 5 undecided"
+COUNTED = {
+    HOLDS: ("holds", "hold"), FAILS: ("does not", "do not"), UNDECIDABLE: ("undecided",) * 2
+}  # fmt: skip
 MARKS = {HOLDS: ("✓", "green"), FAILS: ("✗", "red"), UNDECIDABLE: ("?", "yellow")}
 
 
@@ -154,8 +160,41 @@ def scorecard_html(
     return "\n".join([*parts, "</body></html>"])
 
 
-def print_scorecard(card: pd.DataFrame, console: Console) -> None:
-    """The scorecard as a table on the terminal."""
+def print_scorecard(card: pd.DataFrame, console: Console, *, all_of_it: bool = False) -> None:
+    """The scorecard on the terminal, a line a claim.
+
+    Args:
+        card: a row a claim.
+        console: where it is shown.
+        all_of_it: with the rule, the published number, ours and the reason of the verdict.
+    """
+    if all_of_it:
+        console.print(_whole_table(card))
+    else:
+        console.print(_short_table(card))
+    for line in summary(card):
+        console.print(line, highlight=False)
+
+
+def _short_table(card: pd.DataFrame) -> Table:
+    names = card["study"] + "." + card["claim"]
+    table = Table.grid(padding=(0, 2), expand=True)
+    # The statement alone is cut.
+    for width in (names.str.len().max(), max(len(f"? {one}") for one, _ in COUNTED.values())):
+        table.add_column(no_wrap=True, width=int(width))
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    row: Any
+    for study, rows in card.groupby("study", sort=False):
+        if table.row_count:
+            table.add_row()
+        for row in rows.itertuples():
+            mark, colour = MARKS[row.verdict]
+            said = f"[{colour}]{mark} {COUNTED[row.verdict][0]}[/]"
+            table.add_row(f"{study}.{row.claim}", said, escape(row.statement))
+    return table
+
+
+def _whole_table(card: pd.DataFrame) -> Table:
     table = Table(title=None, show_lines=False, pad_edge=False, header_style="bold")
     for heading, width in [
         ("claim", 15), ("published", 22), ("ours", 9), ("decision rule", 28), ("verdict", 15)
@@ -165,14 +204,37 @@ def print_scorecard(card: pd.DataFrame, console: Console) -> None:
     row: Any
     for row in card.itertuples():
         mark, colour = MARKS[row.verdict]
+        said = (row.published, show_number(row.value), row.tolerance)
         table.add_row(
-            *(f"{row.study}.{row.claim}", row.published, show_number(row.value), row.tolerance),
+            f"{row.study}.{row.claim}",
+            *map(escape, said),
             f"[{colour}]{mark} {row.verdict}[/]",
-            row.detail,
+            escape(row.detail),
         )
-    console.print(table)
-    for line in summary(card):
-        console.print(line)
+    return table
+
+
+def print_counts(card: pd.DataFrame, console: Console) -> None:
+    """How many claims of each study hold, those that are proven apart from those on evidence."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("study", "proven", "on evidence"):
+        table.add_column(heading, no_wrap=True)
+    groups = [*card.groupby("study", sort=False)]
+    for study, rows in [*groups, ("all", card)] if len(groups) > 1 else groups:
+        kinds = [counted(rows.loc[rows["rests_on"] == kind, "verdict"]) for kind in RESTS_ON]
+        table.add_row(str(study), *kinds)
+    console.print(table, highlight=False)
+
+
+def counted(verdicts: pd.Series) -> str:
+    """Verdicts in words: "2 hold, 1 does not, 5 undecided"; a dash where there are none."""
+    numbers = verdicts.value_counts()
+    said = [
+        f"{numbers[verdict]} {one if numbers[verdict] == 1 else more}"
+        for verdict, (one, more) in COUNTED.items()
+        if verdict in numbers
+    ]
+    return ", ".join(said) or "–"
 
 
 def summary(card: pd.DataFrame) -> list[str]:

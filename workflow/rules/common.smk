@@ -14,6 +14,7 @@ from replica.plan.servers import server_modules, server_of
 from replica.configuration import ConfigError
 from replica.fork_server import fork_scripts
 from replica.targets import asked_for, unknown_target
+from replica.watching import planned
 
 # Snakemake's own `configfile:` takes the last of two equal keys, ends in tracebacks, and leaves the
 # values within braces of `--config` as text. So the words of its command line are read here, and
