@@ -45,6 +45,7 @@ rule all:
     input:
         [plan.targets(study) for study in plan.studies],
         f"{plan.results}/scorecard.html",
+        f"{plan.results}/index.html",
         f"{plan.results}/generalization.html" if plan.with_networks() else [],
 
 

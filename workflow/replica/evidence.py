@@ -16,12 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from replica import artifacts, estimates, report, rulebook
+from replica import artifacts, estimates, pages, report, rulebook
 from replica.plan import Plan, make_plan, words
 from replica.provenance import git_commit
 from replica.settings.load import load_studies
 from replica.settings.study import SCALES
-from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
 
 FOLDER = Path("docs/evidence")
 SCORECARD = "scorecard.csv"
@@ -37,10 +36,6 @@ BEGINS, ENDS = "<!-- verdicts: written by make evidence -->", "<!-- end of verdi
 NONE_YET = (
     "No verdicts are in the repository yet: after a finished run, `make evidence` puts them here."
 )
-# "2 hold, 1 does not, 5 undecided"
-COUNTED = {
-    HOLDS: ("holds", "hold"), FAILS: ("does not", "do not"), UNDECIDABLE: ("undecided",) * 2
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -275,8 +270,8 @@ def _nothing(plan: Plan) -> str:
 def redraw(plan: Plan, folder: Path) -> list[str]:
     """Draw every figure of the evidence and decide its claims again, by the code that is here.
 
-    Writes `<study>/figures/<figure>.svg` and `.pdf`, `scorecard.csv`, `scorecard.html` and, where
-    tables of networks were collected, `generalization.html`.
+    Writes `<study>/figures/<figure>.svg` and `.pdf`, `scorecard.csv`, `scorecard.html`, where tables
+    of networks were collected `generalization.html`, and the pages that show all of it.
 
     Args:
         plan: of the scale; figures that do not exist any more are left out.
@@ -294,7 +289,8 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
     evidence = Evidence(plan)
     if not evidence.stamps:
         raise FileNotFoundError(_nothing(plan))
-    cards, drawn = [], 0
+    cards: list[pd.DataFrame] = []
+    made: list[tuple[str, str]] = []
     for study in plan.studies:
         tables = evidence.figures(study)
         if not tables:
@@ -303,7 +299,7 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
         asked = [figure for figure in tables if figure in plan.studies[study].figures]
         for figure in asked:
             _draw(evidence, study, figure, tables[figure], folder / study / "figures" / figure)
-        drawn += len(asked)
+        made += [(study, figure) for figure in asked]
         specs, module = claim_specs(evidence, study), import_module(f"replica.studies.{study}")
         cards.append(report.decide_claims(study, specs, tables, module))
     card = scorecard(plan, pd.concat(cards, ignore_index=True))
@@ -311,8 +307,12 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
     titles = {slug: study.title for slug, study in plan.studies.items()}
     page = report.scorecard_html(card, titles, plan.config.scale)
     artifacts.write_bytes(folder / "scorecard.html", page.encode())
-    _write_networks(evidence, folder)
-    return [f"{drawn} figures and {len(card)} verdicts: {folder}", *_changed(evidence, card)]
+    others = [
+        "scorecard.html",
+        *(["generalization.html"] if _write_networks(evidence, folder) else []),
+    ]
+    pages.write(plan, card, made, evidence.folder, folder, key=plan.key("pages"), others=others)
+    return [f"{len(made)} figures and {len(card)} verdicts: {folder}", *_changed(evidence, card)]
 
 
 def _draw(evidence: Evidence, study: str, figure: str, table: pd.DataFrame, stem: Path) -> None:
@@ -349,8 +349,8 @@ def claim_specs(evidence: Evidence, study: str) -> dict[str, dict[str, Any]]:
     return specs
 
 
-def _write_networks(evidence: Evidence, folder: Path) -> None:
-    """The page of the measures of all networks whose tables are there, as the report shows it."""
+def _write_networks(evidence: Evidence, folder: Path) -> bool:
+    """The page of the measures of all networks whose tables are there; whether there are any."""
     names = [
         name
         for study in evidence.plan.studies
@@ -358,13 +358,14 @@ def _write_networks(evidence: Evidence, folder: Path) -> None:
         if name.startswith(f"{study}/generalization/")
     ]
     if not names:
-        return
+        return False
     # Here, because it imports torch.
     from replica.generalization.table import correlated
 
     tables = [artifacts.read_table(evidence.folder / name) for name in names]
     _, page = correlated(pd.concat(tables, ignore_index=True), evidence.plan.config.scale)
     artifacts.write_bytes(folder / "generalization.html", page.encode())
+    return True
 
 
 def _changed(evidence: Evidence, card: pd.DataFrame) -> list[str]:
@@ -402,23 +403,14 @@ def readme_table(root: Path) -> str:
     lines = [_row(["study", *heads]), _row(["---"] * (1 + len(heads)))]
     for study in sorted({study for card in cards.values() for study in card["study"]}):
         cells = [
-            counted(card.loc[(card["study"] == study) & (card["rests_on"] == kind), "verdict"])
+            report.counted(
+                card.loc[(card["study"] == study) & (card["rests_on"] == kind), "verdict"]
+            )
             for card in cards.values()
             for kind in ("proof", "evidence")
         ]
         lines.append(_row([f"`{study}`", *cells]))
     return "\n".join(lines)
-
-
-def counted(verdicts: pd.Series) -> str:
-    """Verdicts in words: "2 hold, 1 does not, 5 undecided"; a dash where there are none."""
-    numbers = verdicts.value_counts()
-    said = [
-        f"{numbers[verdict]} {one if numbers[verdict] == 1 else more}"
-        for verdict, (one, more) in COUNTED.items()
-        if verdict in numbers
-    ]
-    return ", ".join(said) or "–"
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -35,6 +35,7 @@ from replica import (
     estimates,
     fork_server,
     last_words,
+    pages,
     provenance,
     refusals,
     report,
@@ -127,6 +128,9 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]
+        if artifacts.has_key(plan.root / plan.results / pages.FRONT, pages.INCOMPLETE):
+            # Snakemake does not know that they are not those that its job made.
+            arguments = [*(arguments or ["all"]), "--forcerun", "pages"]
         began = time.time()
         status, events = _run(
             [*command, *arguments, "--config", *config], plan.root, environment, slurm=slurm
@@ -174,6 +178,7 @@ def _keep_digests(plan: Plan) -> None:
         for figure in spec.figures:
             plan.key("plot", study, figure)
     rulebook.of_plan(plan)
+    plan.key("pages")
     # Where nothing can be written each process finds them itself.
     with suppress(OSError):
         provenance.keep_digests()
@@ -342,6 +347,8 @@ def build_report(
 ) -> None:
     """Build `report.html`: of everything, where it is out of date, or else of what is there.
 
+    The pages of everything are made by their job; those of what is there are made here.
+
     Args:
         environment: variables for Snakemake.
     """
@@ -375,6 +382,11 @@ def build_report(
     titles = {slug: study.title for slug, study in plan.studies.items()}
     text = report.scorecard_html(rows, titles, f"{plan.config.scale}, incomplete")
     artifacts.write_bytes(partial[1], text.encode())
+    pages.write(
+        plan, rows, current, folder, folder,
+        key=pages.INCOMPLETE, others=("scorecard.partial.html", "report.html"),
+    )  # fmt: skip
+    front = folder / pages.FRONT
     if current:
         stems = [f"{plan.results}/{study}/figures/{figure}" for study, figure in current]
         there = [f"{stem}.{ending}" for stem in stems for ending in ("parquet", "svg")]
@@ -382,7 +394,8 @@ def build_report(
         # The front page of the report reads it.
         _run([*command, *there, *settings], plan.root, {**environment, "REPLICA_MISSING": missing})
     # What an earlier run left is not passed off as the outcome of this one.
-    made = [path for path in (page, partial[1]) if path.exists() and path.stat().st_mtime >= began]
+    there = (front, page, partial[1])
+    made = [path for path in there if path.exists() and path.stat().st_mtime >= began]
     print(f"Available: {', '.join(map(str, made))}", file=sys.stderr)
     if page.exists() and page not in made:
         print(f"{page} is of an earlier run.", file=sys.stderr)

@@ -14,6 +14,10 @@ from rich.table import Table
 from replica.content import why_nothing
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, Verdict, undecidable
 
+# "2 hold, 1 does not, 5 undecided"
+COUNTED = {
+    HOLDS: ("holds", "hold"), FAILS: ("does not", "do not"), UNDECIDABLE: ("undecided",) * 2
+}  # fmt: skip
 MARKS = {HOLDS: ("✓", "green"), FAILS: ("✗", "red"), UNDECIDABLE: ("?", "yellow")}
 
 
@@ -188,6 +192,17 @@ def summary(card: pd.DataFrame) -> list[str]:
             listed.append(f"{number} {verdict if number == 1 else plural}")
         lines.append(f"{name}: {', '.join(listed)}.")
     return lines
+
+
+def counted(verdicts: pd.Series) -> str:
+    """Verdicts in words: "2 hold, 1 does not, 5 undecided"; a dash where there are none."""
+    numbers = verdicts.value_counts()
+    said = [
+        f"{numbers[verdict]} {one if numbers[verdict] == 1 else more}"
+        for verdict, (one, more) in COUNTED.items()
+        if verdict in numbers
+    ]
+    return ", ".join(said) or "–"
 
 
 _HEAD = """<!doctype html>

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from replica import rulebook
+from replica import pages, rulebook
 from replica.configuration import CONFIG_FILE, read_settings
 from replica.kinds import reader, training_settings
 from replica.last_words import listen
@@ -47,6 +47,12 @@ wildcard_constraints:
     figure=r"[a-z0-9_]+",
     networks=r"[A-Za-z][A-Za-z0-9_.-]*",
     dataset=r"[A-Za-z][A-Za-z0-9_]*",
+
+
+def title_of(wildcards):
+    """The title of a figure, for the report, in which braces would be wildcards."""
+    title = words.title(plan, wildcards.study, wildcards.figure)
+    return title.replace("{", "(").replace("}", ")")
 
 
 def part_of(wildcards):
@@ -95,6 +101,7 @@ def wildcard_names(stage, wildcards):
         "scorecard": [],
         "generalization": ["study", "networks"],
         "correlations": [],
+        "pages": [],
     }
     return [getattr(wildcards, name) for name in names[stage]]
 
