@@ -270,8 +270,8 @@ def _nothing(plan: Plan) -> str:
 def redraw(plan: Plan, folder: Path) -> list[str]:
     """Draw every figure of the evidence and decide its claims again, by the code that is here.
 
-    Writes `<study>/figures/<figure>.svg` and `.pdf`, `scorecard.csv`, `scorecard.html`, where tables
-    of networks were collected `generalization.html`, and the pages that show all of it.
+    Writes `<study>/figures/<figure>.svg` and `.pdf`, `scorecard.csv`, `scorecard.html`, the pages
+    that show all of it, and `generalization.html` where tables of networks were collected.
 
     Args:
         plan: of the scale; figures that do not exist any more are left out.

@@ -16,6 +16,8 @@ SHAPES = {"domain": WHO, "range": ["circle", "diamond"]}
 FEWEST_FOR_LINES = 3
 # Where the largest number is this many times the smallest one, a linear axis shows only the former.
 WIDE = 100
+# Of ours, in units of the largest published number of a figure.
+LOWEST, HIGHEST = -1.5, 2.0
 
 
 def beside(pairs: pd.DataFrame) -> dict[str, Any] | None:
@@ -50,12 +52,7 @@ def against(pairs: pd.DataFrame) -> dict[str, Any] | None:
     both = both.replace([math.inf, -math.inf], math.nan).dropna(subset=["a", "b"])
     if both.empty:
         return None
-    # Far outside, so that the rest can be seen; the tooltip has the number.
-    values = [
-        {"paper": row.study, "figure": row.figure, "series": row.series, "x": row.x,
-         "published": row.published, "ours": row.ours, "a": row.a, "b": min(max(row.b, -1.5), 2)}
-        for row in both.itertuples()
-    ]  # fmt: skip
+    values = [_place(row) for row in both.itertuples()]
     tooltip = ["paper", "figure", "series", "x", "published", "ours"]
     points = {
         "params": [_by_legend("paper"), ZOOM],
@@ -78,9 +75,17 @@ def against(pairs: pd.DataFrame) -> dict[str, Any] | None:
     return _chart(values) | {"height": 380, "layer": [diagonal, points]}
 
 
+def _place(row: Any) -> dict[str, Any]:
+    named = {"paper": row.study, "figure": row.figure, "series": row.series, "x": row.x}
+    # What is far outside is put at the edge, so that the rest can be seen; the tooltip has it.
+    at = {"a": row.a, "b": min(max(row.b, LOWEST), HIGHEST)}
+    return named | {"published": row.published, "ours": row.ours} | at
+
+
 def _points(pairs: pd.DataFrame) -> list[dict[str, Any]]:
     """A point a number: the published ones, and ours where there are any."""
     points = []
+    row: Any
     for row in pairs.itertuples():
         facts = {"series": row.series, "x": row.x}
         for who, y, error in [

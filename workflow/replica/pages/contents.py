@@ -259,20 +259,21 @@ def _tally(claims: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 def _numbers(pairs: pd.DataFrame) -> dict[str, Any]:
     """The rows of a table of published numbers beside ours, and the chart of them."""
-    rows = [
-        {
-            "series": row.series,
-            "x": row.x,
-            "published": _with_error(row.published, row.published_err),
-            "ours": _with_error(row.ours, row.ours_sd),
-            "difference": "–" if math.isnan(row.difference) else f"{row.difference:+.3g}",
-            "kind": row.kind,
-            "source": row.source,
-            "on": " on ".join(filter(None, [row.status, row.data])),
-        }
-        for row in pairs.itertuples()
-    ]
+    rows = [_pair(row) for row in pairs.itertuples()]
     return {"numbers": rows, "chart": charts.beside(pairs) if rows else None}
+
+
+def _pair(row: Any) -> dict[str, str]:
+    return {
+        "series": row.series,
+        "x": row.x,
+        "published": _with_error(row.published, row.published_err),
+        "ours": _with_error(row.ours, row.ours_sd),
+        "difference": "–" if math.isnan(row.difference) else f"{row.difference:+.3g}",
+        "kind": row.kind,
+        "source": row.source,
+        "on": " on ".join(filter(None, [row.status, row.data])),
+    }
 
 
 def _with_error(value: float, error: float) -> str:
