@@ -16,6 +16,8 @@ SHAPES = {"domain": WHO, "range": ["circle", "diamond"]}
 FEWEST_FOR_LINES = 3
 # Where the largest number is this many times the smallest one, a linear axis shows only the former.
 WIDE = 100
+# Pixels of a row of dots.
+ROW = 19
 # Of ours, in units of the largest published number of a figure.
 LOWEST, HIGHEST = -1.5, 2.0
 
@@ -38,7 +40,8 @@ def beside(pairs: pd.DataFrame) -> dict[str, Any] | None:
     several = pairs.groupby("series")["x"].nunique().gt(1).any()
     for point in points:
         point["row"] = f"{point['series']}, {point['x']}" if several else point["series"]
-    return _chart(points) | {"height": {"step": 19}, "layer": _dots(points)}
+    height = ROW * len({point["row"] for point in points})
+    return _chart(points) | {"height": height, "layer": _dots(points)}
 
 
 def against(pairs: pd.DataFrame) -> dict[str, Any] | None:
@@ -54,12 +57,14 @@ def against(pairs: pd.DataFrame) -> dict[str, Any] | None:
         return None
     values = [_place(row) for row in both.itertuples()]
     tooltip = ["paper", "figure", "series", "x", "published", "ours"]
+    x = _axis("a", "published, in units of the largest published number of the figure")
+    y = _axis("b", "ours, in the same units")
     points = {
         "params": [_by_legend("paper"), ZOOM],
         "mark": {"type": "point", "filled": True, "size": 46},
         "encoding": {
-            "x": _axis("a", "published, of the largest in its figure"),
-            "y": _axis("b", "ours, of the same"),
+            "x": x,
+            "y": y,
             "color": {"field": "paper", "scale": {"scheme": "tableau10"}},
             "shape": {"field": "paper"},
             "opacity": _faded("paper"),
@@ -70,7 +75,7 @@ def against(pairs: pd.DataFrame) -> dict[str, Any] | None:
     diagonal = {
         "data": {"values": ends},
         "mark": {"type": "line", "strokeDash": [5, 4], "color": "--muted", "strokeWidth": 1},
-        "encoding": {"x": _axis("a", ""), "y": _axis("b", "")},
+        "encoding": {"x": x, "y": y},
     }
     return _chart(values) | {"height": 380, "layer": [diagonal, points]}
 
@@ -105,7 +110,6 @@ def _chart(values: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "$schema": SCHEMA,
         "width": "container",
-        "autosize": {"type": "fit-x", "contains": "padding"},
         "data": {"values": values},
     }
 
@@ -133,45 +137,50 @@ def _axis(field: str, title: str, **scale: Any) -> dict[str, Any]:
     return {
         "field": field,
         "type": "quantitative",
-        "title": title or None,
+        "title": title,
         "scale": {"zero": False, **scale},
     }
 
 
-def _whose() -> dict[str, Any]:
+def _whose(color: dict[str, Any]) -> dict[str, Any]:
     """Hollow circles are published, filled diamonds are ours."""
+    filled = {"test": "datum.who === 'ours'", **color, "legend": None}
     return {
+        "color": color,
         "shape": {"field": "who", "scale": SHAPES, "title": None},
-        "fillOpacity": {
-            "field": "who", "legend": None, "scale": {"domain": WHO, "range": [0, 1]},
-            "type": "nominal",
-        },
-    }  # fmt: skip
+        "fill": {"condition": filled, "value": "transparent"},
+        "tooltip": TOOLTIP,
+    }
+
+
+def _errors(points: list[dict[str, Any]], encoding: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layer of error bars, where there are any."""
+    if not any("low" in point for point in points):
+        return []
+    known = {"filter": "isValid(datum.low)"}
+    return [{"mark": "rule", "transform": [known], "encoding": encoding}]
 
 
 def _lines(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Curves over a numeric place, a colour a series."""
-    place = {"x": _axis("x", "x"), "y": _axis("y", "value")}
+    x, y = _axis("x", "x"), _axis("y", "value")
     color = {"field": "series", "scale": {"scheme": "tableau10"}, "title": "series (click to pick)"}
-    dash = {"field": "who", "scale": {"domain": WHO, "range": [[4, 3], [1, 0]]}, "legend": None}
+    # Of one title with the shapes, so that both are one legend.
+    dash = {"field": "who", "scale": {"domain": WHO, "range": [[4, 3], [1, 0]]}, "title": None}
+    picked = {"opacity": _faded("series")}
+    low, high = _axis("low", "value"), {"field": "high"}
     return [
         {
             "mark": {"type": "line", "strokeWidth": 1.5},
-            "encoding": {**place, "color": color, "strokeDash": dash, "opacity": _faded("series")},
+            "encoding": {"x": x, "y": y, "color": color, "strokeDash": dash, **picked},
         },
-        {
-            "mark": "rule",
-            "transform": [{"filter": "isValid(datum.low)"}],
-            "encoding": {"x": place["x"], "y": _axis("low", "value"), "y2": {"field": "high"},
-                         "color": color, "opacity": _faded("series")},
-        },
+        *_errors(points, {"x": x, "y": low, "y2": high, "color": color, **picked}),
         {
             "params": [_by_legend("series"), ZOOM],
             "mark": {"type": "point", "size": 50},
-            "encoding": {**place, "color": color, "fill": {**color, "legend": None}, **_whose(),
-                         "opacity": _faded("series"), "tooltip": TOOLTIP},
+            "encoding": {"x": x, "y": y, **_whose(color), **picked},
         },
-    ]  # fmt: skip
+    ]
 
 
 def _dots(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -179,26 +188,23 @@ def _dots(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     sizes = [abs(point["y"]) for point in points if point["y"]]
     wide = bool(sizes) and max(sizes) > WIDE * min(sizes)
     scale = {"type": "symlog", "constant": min(sizes)} if wide else {}
+    x, low, high = (
+        _axis("y", "value", **scale), _axis("low", "value", **scale), {"field": "high"}
+    )  # fmt: skip
     row = {
         "field": "row", "type": "nominal", "title": None, "sort": None,
         "axis": {"labelLimit": 300, "grid": True},
     }  # fmt: skip
-    color = {"field": "who", "scale": {"domain": WHO, "range": ["--published", "--ours"]},
-             "title": None}  # fmt: skip
+    colours = {"domain": WHO, "range": ["--published", "--ours"]}
+    color = {"field": "who", "scale": colours, "title": None}
     return [
         {
             "mark": {"type": "line", "color": "--muted", "strokeWidth": 1},
-            "encoding": {"y": row, "x": _axis("y", "value", **scale), "detail": {"field": "row"}},
+            "encoding": {"y": row, "x": x, "detail": {"field": "row"}},
         },
-        {
-            "mark": "rule",
-            "transform": [{"filter": "isValid(datum.low)"}],
-            "encoding": {"y": row, "x": _axis("low", "value", **scale), "x2": {"field": "high"},
-                         "color": color},
-        },
+        *_errors(points, {"y": row, "x": low, "x2": high, "color": color}),
         {
             "mark": {"type": "point", "size": 60},
-            "encoding": {"y": row, "x": _axis("y", "value", **scale), "color": color,
-                         "fill": {**color, "legend": None}, **_whose(), "tooltip": TOOLTIP},
+            "encoding": {"y": row, "x": x, **_whose(color)},
         },
-    ]  # fmt: skip
+    ]

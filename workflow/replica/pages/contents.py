@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from pyarrow import csv
 
 from replica import artifacts
+from replica.configuration import split_entries
 from replica.pages import charts
 from replica.plan import Plan, words
 from replica.provenance import git_commit, parse
@@ -235,8 +237,11 @@ def _write_csv(table: Path, path: Path) -> int:
 def _command(plan: Plan, slug: str, figure: str) -> str:
     """The command of Snakemake that makes one figure, with the settings of the whole paper's."""
     path = f"{plan.results}/{slug}/figures/{figure}.svg"
-    config = words.repeat(plan, slug).partition("CONFIG=")[2].partition(", where FOLDER")[0]
-    return f".venv/bin/snakemake {path} --config scale={plan.config.scale} {config}"
+    make, _, where = words.repeat(plan, slug).partition(", where FOLDER")
+    _, _, given = shlex.split(make)
+    entries = [f"scale={plan.config.scale}", *split_entries(given.removeprefix("CONFIG="))]
+    line = shlex.join([".venv/bin/snakemake", path, "--config", *entries])
+    return line + (f", where FOLDER{where}" if where else "")
 
 
 def _size(drawing: Path) -> tuple[int, int]:
@@ -285,10 +290,14 @@ def _counts(pairs: pd.DataFrame) -> dict[str, Any]:
     both = pairs[pairs["difference"].notna()]
     apart = (both["difference"] / both["published"]).abs()[both["published"] != 0]
     return {
-        "total": len(pairs),
+        "total": f"{len(pairs):,}",
         "both": len(both),
-        "median": f"{100 * apart.median():.2g}" if len(apart) else "–",
+        "median": _percent(apart.median()) if len(apart) else "–",
     }
+
+
+def _percent(share: float) -> str:
+    return "below 0.01 %" if share < 1e-4 else f"{100 * share:.2g} %"
 
 
 def _text(value: Any) -> str:

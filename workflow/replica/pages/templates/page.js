@@ -54,8 +54,12 @@
   });
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const draw = async box => {
-    const place = box.querySelector(".chart");
-    place.hidden = false;
+    const frame = box.querySelector(".chart");
+    const place = document.createElement("div");
+    // Who cannot see the chart has the table: it says the same.
+    place.setAttribute("aria-hidden", "true");
+    frame.hidden = false;
+    frame.replaceChildren(place);
     await vega();
     const ink = colour("ink"), line = colour("line"), muted = colour("muted");
     const spec = JSON.parse(box.querySelector("script").textContent, (key, value) =>
@@ -63,10 +67,9 @@
     const lines = {gridColor: line, domainColor: muted, tickColor: muted, labelColor: ink, titleColor: ink};
     const config = {
       background: "transparent", font: "system-ui, sans-serif", view: {stroke: line}, axis: lines,
-      legend: {labelColor: ink, titleColor: ink, symbolStrokeColor: ink, labelLimit: 260}, title: {color: ink},
+      legend: {labelColor: ink, titleColor: ink, labelLimit: 260, ...(innerWidth < 700 && {orient: "bottom", columns: 1})},
     };
     await window.vegaEmbed(place, spec, {actions: false, config, renderer: "svg"});
-    place.dataset.drawn = "yes";
   };
   const boxes = [...document.querySelectorAll("[data-chart]")].filter(box => box.querySelector(".chart"));
   const seen = new IntersectionObserver(entries => {
@@ -80,7 +83,7 @@
     box.addEventListener("toggle", () => { seen.unobserve(box); seen.observe(box); });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const box of boxes) if (box.querySelector("[data-drawn]")) draw(box);
+    for (const box of boxes) if (box.querySelector(".vega-embed")) draw(box);
   });
   // On paper everything is open.
   let opened = [];
