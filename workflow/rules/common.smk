@@ -49,10 +49,9 @@ wildcard_constraints:
     dataset=r"[A-Za-z][A-Za-z0-9_]*",
 
 
-def title_of(wildcards):
-    """The title of a figure, for the report, in which braces would be wildcards."""
-    title = words.title(plan, wildcards.study, wildcards.figure)
-    return title.replace("{", "(").replace("}", ")")
+def label_of(wildcards):
+    """The name of a figure in the report."""
+    return words.label(plan, wildcards.study, wildcards.figure)
 
 
 def part_of(wildcards):

@@ -15,7 +15,7 @@ rule figure_table:
             caption="../report/figure.rst",
             category="{study}",
             labels=lambda wildcards: {
-                "figure": title_of(wildcards),
+                "figure": label_of(wildcards),
                 "as": "table (Parquet)",
             },
         ),
@@ -47,7 +47,7 @@ rule figure_plot:
             caption="../report/figure.rst",
             category="{study}",
             labels=lambda wildcards: {
-                "figure": title_of(wildcards),
+                "figure": label_of(wildcards),
                 "as": "drawing",
             },
         ),

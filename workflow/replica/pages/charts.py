@@ -57,8 +57,8 @@ def against(pairs: pd.DataFrame) -> dict[str, Any] | None:
         return None
     values = [_place(row) for row in both.itertuples()]
     tooltip = ["paper", "figure", "series", "x", "published", "ours"]
-    x = _axis("a", "published, in units of the largest published number of the figure")
-    y = _axis("b", "ours, in the same units")
+    x = _axis("a", "published (the largest of its figure is 1)")
+    y = _axis("b", "ours")
     points = {
         "params": [_by_legend("paper"), ZOOM],
         "mark": {"type": "point", "filled": True, "size": 46},
@@ -138,6 +138,7 @@ def _axis(field: str, title: str, **scale: Any) -> dict[str, Any]:
         "field": field,
         "type": "quantitative",
         "title": title,
+        "axis": {"tickCount": 8},
         "scale": {"zero": False, **scale},
     }
 
@@ -185,7 +186,7 @@ def _lines(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _dots(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row a number, with a line from the published one to ours."""
-    sizes = [abs(point["y"]) for point in points if point["y"]]
+    sizes = [abs(point["y"]) for point in points if point["y"] and point["who"] == "published"]
     wide = bool(sizes) and max(sizes) > WIDE * min(sizes)
     scale = {"type": "symlog", "constant": min(sizes)} if wide else {}
     x, low, high = (
