@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -70,7 +71,7 @@ def test_a_page_fits_and_all_can_read_it(opened, name, width, scheme, tmp_path):
             "h1, h2, h3, h4", "all => all.map(one => Number(one.tagName[1]))"
         )
         assert levels[0] == 1 and levels.count(1) == 1
-        assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(b - a <= 1 for a, b in pairwise(levels))
         shot = tmp_path / "shot.png"
         shown.screenshot(path=shot)
         assert shot.stat().st_size > 10_000
