@@ -189,4 +189,5 @@ def test_no_two_figures_of_a_study_have_one_label(scale):
     for slug, study in plan.studies.items():
         labels = {words.label(plan, slug, figure) for figure in study.figures}
         assert len(labels) == len(study.figures), slug
+        assert not any(set(label) & set("{}<>") for label in labels)
     assert words.label(plan, "dufm", "rec_width") == "Effect of the width on reaching the optimum"

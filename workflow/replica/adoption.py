@@ -91,10 +91,10 @@ def adopt(plan: Plan) -> None:
     for name, reason in not_current(plan).items():
         artifacts.remove(plan.root / name)
         print(f"{name}: {reason}, deleted", flush=True)
-    front = f"{plan.results}/index.html"
-    if not artifacts.has_key(plan.root / front, plan.key("pages")):
-        # It is made again in a moment.
-        artifacts.remove(plan.root / front)
+    front = plan.root / plan.results / "index.html"
+    if front.exists() and not artifacts.has_key(front, plan.key("pages")):
+        # Pages are made anew in seconds; without the front page Snakemake knows that they must be.
+        artifacts.remove(front)
     data, results = plan.root / plan.config.data_dir, plan.root / plan.results
     stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
     patterns = ["*/runs/**/*.*", "*/counts/**/*.*", "*/measures/**/*.*"]

@@ -185,12 +185,12 @@ def title(plan: "Plan", study: str, figure: str) -> str:
 def label(plan: "Plan", study: str, figure: str) -> str:
     """The name of a figure in Snakemake's report: its title, with its id if others have the same.
 
-    In braces Snakemake would look for a wildcard.
+    Snakemake looks for wildcards in braces, and writes names into a script, which `</script>` ends.
     """
     own = title(plan, study, figure)
     titles = [title(plan, study, other) for other in plan.studies[study].figures]
     name = own if titles.count(own) == 1 else f"{own} ({figure})"
-    return name.replace("{", "(").replace("}", ")")
+    return name.translate(str.maketrans("{}<>", "()‹›"))
 
 
 def ran(plan: "Plan", study: str, figure: str) -> dict[str, dict[str, Any]]:
