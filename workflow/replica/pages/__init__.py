@@ -93,7 +93,8 @@ def write(
         text = templates.get_template(template).render(every | says | {"up": up})
         artifacts.write_bytes(folder / name, text.encode())
         artifacts.mark(folder / name, key=key, commit=commit)
-    artifacts.write_bytes(folder / CHARTS, _library_of_charts().encode())
+    licence = templates.get_template("vega-licence.js").render()
+    artifacts.write_bytes(folder / CHARTS, f"{licence}\n{_library_of_charts()}".encode())
 
 
 def _library_of_charts() -> str:

@@ -219,6 +219,7 @@ def _files(results: Path, folder: Path, slug: str, name: str) -> dict[str, Any]:
         "height": height,
         "commit": (artifacts.read_stamp(table.with_suffix(".parquet")) or {}).get("commit", ""),
         "rows": f"{rows:,}",
+        "csv": rows <= ROWS_AS_CSV,
         "files": {file: words for file, words in found.items() if stem.with_name(file).exists()},
     }
 
