@@ -262,6 +262,9 @@ def test_one_run_that_fails_stops_no_other(done, finished, tally):
     assert_equal(done, finished, "dufm")
     report = (done / "results/smoke/report.html").read_text()
     assert "These figures are missing" in report and "low_rank/fig6_k15_l7" in report
+    front = (done / "results/smoke/index.html").read_text()
+    assert "Incomplete." in front and 'href="low_rank/index.html#fig6_k15_l7"' in front
+    assert 'src="dufm/figures/rec_depth.svg"' in front
     card = pd.read_parquet(done / "results/smoke/scorecard.partial.parquet")
     undecided = card[card["detail"].str.contains("its jobs did not finish")]
     assert set(undecided["study"]) == {"low_rank"} and len(card) == 16
@@ -270,6 +273,7 @@ def test_one_run_that_fails_stops_no_other(done, finished, tally):
     assert_equal(done, finished, "low_rank", "dufm")
     assert not list((done / "results/smoke").glob("scorecard.partial.*"))
     assert "These figures are missing" not in (done / "results/smoke/report.html").read_text()
+    assert "Incomplete." not in (done / "results/smoke/index.html").read_text()
     tally("runs that diverge or do not fit, the others finished", 2)
 
 

@@ -55,6 +55,8 @@ ALL_PLOTTED = {
               "rec_c5_cost_synth", "rec_c5_cost_real", "rec_c6_emergence", "rec_c7_interventions",
               "rec_c8_mlp_like", "rec_c9_oversmoothing", "rec_c10_overmixing", "rec_d_identities"],
 }  # fmt: skip
+# The job of all pages
+PAGES = ("pages", "index")
 CLOSED_FORMS = {"fig1_srg_matrices", "fig3_left_loss_ratio"}
 
 

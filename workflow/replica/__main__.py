@@ -355,7 +355,7 @@ def _scorecard(options: argparse.Namespace) -> int:
     print_scorecard(card, console, all_of_it=options.verbose)
     if note := artifacts.side_by_side(folder):
         console.print(note)
-    for name in ("report.html", "scorecard.html"):
+    for name in ("index.html", "report.html", "scorecard.html"):
         if (folder / name).exists():
             console.print(f"{name.partition('.')[0].capitalize()}: {folder / name}")
     return 0

@@ -91,6 +91,10 @@ def adopt(plan: Plan) -> None:
     for name, reason in not_current(plan).items():
         artifacts.remove(plan.root / name)
         print(f"{name}: {reason}, deleted", flush=True)
+    front = plan.root / plan.results / "index.html"
+    if front.exists() and not artifacts.has_key(front, plan.key("pages")):
+        # Pages are made anew in seconds; without the front page Snakemake knows that they must be.
+        artifacts.remove(front)
     data, results = plan.root / plan.config.data_dir, plan.root / plan.results
     stages = [data.glob("raw/*/receipt.json"), data.glob("prepared/*/card.json")]
     patterns = ["*/runs/**/*.*", "*/counts/**/*.*", "*/measures/**/*.*"]
@@ -102,6 +106,10 @@ def adopt(plan: Plan) -> None:
         "scorecard.*",
         "*/generalization/*.parquet",
         "generalization.*",
+        "*/figures/*.csv",
+        "*/index.html",
+        "vega.js",
+        "index.html",
     ]
     stages += [results.glob(pattern) for pattern in patterns]
     # To Snakemake a benchmark is an output like any other.

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from replica import artifacts, estimates, report, rulebook
+from replica import artifacts, estimates, pages, report, rulebook
 from replica.plan import Plan, make_plan, words
 from replica.provenance import begin, git_commit
 from replica.settings.load import load_studies
@@ -343,8 +343,8 @@ def _nothing(plan: Plan) -> str:
 def redraw(plan: Plan, folder: Path) -> list[str]:
     """Draw every figure of the evidence and decide its claims again, by the code that is here.
 
-    Writes `<study>/figures/<figure>.svg` and `.pdf`, `scorecard.csv`, `scorecard.html` and, where
-    tables of networks were collected, `generalization.html`.
+    Writes `<study>/figures/<figure>.svg` and `.pdf`, `scorecard.csv`, `scorecard.html`, the pages
+    that show all of it, and `generalization.html` where tables of networks were collected.
 
     Args:
         plan: of the scale; figures that do not exist any more are left out.
@@ -362,7 +362,8 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
     evidence = Evidence(plan)
     if not evidence.stamps:
         raise FileNotFoundError(_nothing(plan))
-    cards, drawn = [], 0
+    cards: list[pd.DataFrame] = []
+    made: list[tuple[str, str]] = []
     for study in plan.studies:
         tables = evidence.figures(study)
         if not tables:
@@ -371,15 +372,19 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
         asked = [figure for figure in tables if figure in plan.studies[study].figures]
         for figure in asked:
             _draw(evidence, study, figure, tables[figure], folder / study / "figures" / figure)
-        drawn += len(asked)
+        made += [(study, figure) for figure in asked]
         cards.append(_decided(evidence, study, tables))
     card = scorecard(plan, pd.concat(cards, ignore_index=True))
     _write_csv(folder / SCORECARD, card)
     titles = {slug: study.title for slug, study in plan.studies.items()}
     page = report.scorecard_html(card, titles, plan.config.scale)
     artifacts.write_bytes(folder / "scorecard.html", page.encode())
-    _write_networks(evidence, folder)
-    return [f"{drawn} figures and {len(card)} verdicts: {folder}", *_changed(evidence, card)]
+    others = [
+        "scorecard.html",
+        *(["generalization.html"] if _write_networks(evidence, folder) else []),
+    ]
+    pages.write(plan, card, made, evidence.folder, folder, key=plan.key("pages"), others=others)
+    return [f"{len(made)} figures and {len(card)} verdicts: {folder}", *_changed(evidence, card)]
 
 
 def _draw(evidence: Evidence, study: str, figure: str, table: pd.DataFrame, stem: Path) -> None:
@@ -416,8 +421,8 @@ def claim_specs(evidence: Evidence, study: str) -> dict[str, dict[str, Any]]:
     return specs
 
 
-def _write_networks(evidence: Evidence, folder: Path) -> None:
-    """The page of the measures of all networks whose tables are there, as the report shows it."""
+def _write_networks(evidence: Evidence, folder: Path) -> bool:
+    """The page of the measures of all networks whose tables are there; whether there are any."""
     names = [
         name
         for study in evidence.plan.studies
@@ -425,13 +430,14 @@ def _write_networks(evidence: Evidence, folder: Path) -> None:
         if name.startswith(f"{study}/generalization/")
     ]
     if not names:
-        return
+        return False
     # Here, because it imports torch.
     from replica.generalization.table import correlated
 
     tables = [artifacts.read_table(evidence.folder / name) for name in names]
     _, page = correlated(pd.concat(tables, ignore_index=True), evidence.plan.config.scale)
     artifacts.write_bytes(folder / "generalization.html", page.encode())
+    return True
 
 
 def _changed(evidence: Evidence, card: pd.DataFrame) -> list[str]:

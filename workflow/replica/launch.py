@@ -36,6 +36,7 @@ from replica import (
     estimates,
     fork_server,
     last_words,
+    pages,
     provenance,
     refusals,
     report,
@@ -133,6 +134,9 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]
+        if artifacts.has_key(plan.root / plan.results / pages.FRONT, pages.INCOMPLETE):
+            # Snakemake does not know that they are not those that its job made.
+            arguments = [*(arguments or ["all"]), "--forcerun", "pages"]
         began = time.time()
         # Both take all words up to the next option.
         settings = ["--logger", "replica", "--config", *config]
@@ -184,6 +188,7 @@ def _keep_digests(plan: Plan) -> None:
         for figure in spec.figures:
             plan.key("plot", study, figure)
     rulebook.of_plan(plan)
+    plan.key("pages")
     # Where nothing can be written each process finds them itself.
     with suppress(OSError):
         provenance.keep_digests()
@@ -211,8 +216,8 @@ def _print_ending(plan: Plan, since: float, *, complete: bool) -> None:
     key = plan.key("scorecard") if complete else "partial"
     if artifacts.has_key(card, key) and not is_old(card):
         report.print_counts(artifacts.read_table(card), console)
-    pages = {"Start page": "index", "Report": "report", "Scorecard": f"scorecard{partial}"}
-    for name, page in pages.items():
+    shown = {"Front page": "index", "Report": "report", "Scorecard": f"scorecard{partial}"}
+    for name, page in shown.items():
         if (path := folder / f"{page}.html").exists():
             note = " (of an earlier run)" if is_old(path) else ""
             console.print(f"{name + ':':<12}{path.relative_to(plan.root)}{note}")
@@ -388,6 +393,8 @@ def build_report(
 ) -> None:
     """Build `report.html`: of everything, where it is out of date, or else of what is there.
 
+    The pages of everything are made by their job; those of what is there are made here.
+
     Args:
         environment: variables for Snakemake.
     """
@@ -420,6 +427,10 @@ def build_report(
     titles = {slug: study.title for slug, study in plan.studies.items()}
     text = report.scorecard_html(rows, titles, f"{plan.config.scale}, incomplete")
     artifacts.write_bytes(partial[1], text.encode())
+    pages.write(
+        plan, rows, current, folder, folder,
+        key=pages.INCOMPLETE, others=("scorecard.partial.html", "report.html"),
+    )  # fmt: skip
     if current:
         stems = [f"{plan.results}/{study}/figures/{figure}" for study, figure in current]
         there = [f"{stem}.{ending}" for stem in stems for ending in ("parquet", "svg")]

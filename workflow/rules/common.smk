@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from replica import rulebook
+from replica import pages, rulebook
 from replica.configuration import CONFIG_FILE, read_settings
 from replica.kinds import reader, training_settings
 from replica.last_words import listen
@@ -52,6 +52,11 @@ wildcard_constraints:
     figure=r"[a-z0-9_]+",
     networks=r"[A-Za-z][A-Za-z0-9_.-]*",
     dataset=r"[A-Za-z][A-Za-z0-9_]*",
+
+
+def label_of(wildcards):
+    """The name of a figure in the report."""
+    return words.label(plan, wildcards.study, wildcards.figure)
 
 
 def part_of(wildcards):
@@ -101,6 +106,7 @@ def wildcard_names(stage, wildcards):
         "generalization": ["study", "networks"],
         "generalization_on_gpu": ["study", "networks"],
         "correlations": [],
+        "pages": [],
     }
     return [getattr(wildcards, name) for name in names[stage]]
 

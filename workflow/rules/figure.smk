@@ -14,7 +14,10 @@ rule figure_table:
             "results/{scale}/{study}/figures/{figure}.parquet",
             caption="../report/figure.rst",
             category="{study}",
-            labels={"figure": "{figure}", "as": "table (Parquet)"},
+            labels=lambda wildcards: {
+                "figure": label_of(wildcards),
+                "as": "table (Parquet)",
+            },
         ),
     log:
         "results/{scale}/logs/figure_table/{study}/{figure}.log",
@@ -43,7 +46,10 @@ rule figure_plot:
             "results/{scale}/{study}/figures/{figure}.svg",
             caption="../report/figure.rst",
             category="{study}",
-            labels={"figure": "{figure}", "as": "drawing"},
+            labels=lambda wildcards: {
+                "figure": label_of(wildcards),
+                "as": "drawing",
+            },
         ),
         pdf="results/{scale}/{study}/figures/{figure}.pdf",
     log:

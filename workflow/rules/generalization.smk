@@ -89,6 +89,7 @@ rule correlations:
             f"{plan.results}/generalization.html",
             caption="../report/generalization.rst",
             category="generalization",
+            labels={"page": "All trained networks", "as": "table"},
         ),
     log:
         f"{plan.results}/logs/correlations.log",

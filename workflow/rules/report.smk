@@ -1,9 +1,10 @@
-# Claims, their scorecard, a target for each study, and what all of them will take.
+# Claims, their scorecard, the pages, a target for each study, and what all of them will take.
 
 
 localrules:
     claims,
     scorecard_table,
+    pages,
     plan,
 
 
@@ -37,6 +38,7 @@ rule scorecard_table:
             f"{plan.results}/scorecard.html",
             caption="../report/scorecard.rst",
             category="scorecard",
+            labels={"page": "All claims", "as": "table"},
         ),
     log:
         f"{plan.results}/logs/scorecard.log",
@@ -59,6 +61,27 @@ rule scorecard_table:
 rule scorecard:
     input:
         rules.scorecard_table.output,
+
+
+rule pages:
+    input:
+        card=rules.scorecard_table.output.table,
+        figures=[path for study in plan.studies for path in plan.figure_files(study)],
+    output:
+        [f"{plan.results}/{name}" for name in pages.files(plan)],
+    log:
+        f"{plan.results}/logs/pages.log",
+    benchmark:
+        f"{plan.results}/benchmarks/pages.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        key=key("pages"),
+    script:
+        "../scripts/pages.py"
 
 
 for study in plan.studies:

@@ -1,7 +1,7 @@
 """The key of each job: a digest of its settings, its code, and the keys that it builds on.
 
 Stages: dataset (name), train and measure (study, run, part), table and plot (study, figure), claims
-(study), scorecard (), generalization (study, group), correlations ().
+(study), scorecard (), generalization (study, group), correlations (), pages ().
 """
 
 import hashlib
@@ -42,6 +42,7 @@ def code(plan: "Plan", stage: str, *name: str) -> str:
         "generalization": lambda: "replica.generalization.table:measure_networks",
         "generalization_on_gpu": lambda: "replica.generalization.on_gpu:measure_large_networks",
         "correlations": lambda: "replica.generalization.table:correlated",
+        "pages": lambda: "replica.pages:write",
     }[stage]()
     script = SCRIPTS[plan.parts[_three(name)].rule] if stage == "train" else stage
     return code_digest(entry, _script(script))
@@ -161,6 +162,35 @@ def _correlations(plan: "Plan") -> dict[str, Any]:
     }
 
 
+def _pages(plan: "Plan") -> dict[str, Any]:
+    """What the pages show, their words, and how they look.
+
+    Titles and captions are in this key, and in no other: other words make the pages anew.
+    """
+    templates = plan.root / "workflow/replica/pages/templates"
+    return {
+        "shown": shown(plan),
+        "words": _words_of_pages(plan),
+        "templates": {p.name: p.read_text(encoding="utf-8") for p in sorted(templates.iterdir())},
+        "code": code(plan, "pages"),
+    }
+
+
+def _words_of_pages(plan: "Plan") -> dict[str, Any]:
+    """The words about papers and figures that no other key has."""
+    facts = {"title", "authors", "venue", "arxiv"}
+    return {
+        "captions": words.captions(plan),
+        "papers": {slug: study.model_dump(include=facts) for slug, study in plan.studies.items()},
+        "off": plan.off,
+        "published": {
+            slug: (plan.root / path).read_text(encoding="utf-8")
+            for slug in plan.studies
+            if (path := words.published(plan, slug))
+        },
+    }
+
+
 def shown(plan: "Plan") -> dict[str, str]:
     """What the report shows, with the keys: the drawings and the pages."""
     files = {
@@ -176,7 +206,13 @@ def shown(plan: "Plan") -> dict[str, str]:
 
 def report_key(plan: "Plan") -> str:
     """The key of the report: of what it shows, and of its words."""
-    return key_of(stage="report", shown=[*shown(plan).values()], words=words.captions(plan))
+    texts = sorted((plan.root / "workflow/report").glob("*.rst"))
+    return key_of(
+        stage="report",
+        shown=[*shown(plan).values()],
+        words=words.captions(plan),
+        texts=[path.read_text(encoding="utf-8") for path in texts],
+    )
 
 
 def artifacts(plan: "Plan") -> dict[str, str]:
@@ -223,4 +259,5 @@ FACTS: dict[str, Callable[..., dict[str, Any]]] = {
     "scorecard": _scorecard,
     "generalization": _generalization,
     "correlations": _correlations,
+    "pages": _pages,
 }

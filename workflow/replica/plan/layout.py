@@ -244,7 +244,7 @@ class Plan:
 
         Stages: dataset (name), train and measure (study, run, part), table and plot (study,
         figure), claims (study), scorecard (), generalization (study,
-        group), correlations ().
+        group), correlations (), pages ().
         """
         if (stage, *name) not in self._keys:
             self._keys[stage, *name] = key_of(stage=stage, **keys.FACTS[stage](self, *name))

@@ -22,6 +22,6 @@ def server_modules(studies: Iterable[str]) -> dict[str, list[str]]:
     plain = {kind.measure.partition(":")[0] for kind in every if kind.arrays}
     drawing = ["replica.drawing", "seaborn", *(f"replica.studies.{study}" for study in studies)]
     return {
-        "plain": ["replica.report", *drawing, *sorted(plain)],
+        "plain": ["replica.report", "replica.pages", *drawing, *sorted(plain)],
         "torch": ["replica.generalization.on_gpu", *sorted(modules)],
     }

@@ -182,6 +182,17 @@ def title(plan: "Plan", study: str, figure: str) -> str:
     return spec.title.replace("{dataset}", " and ".join(plan.registry[n].title for n in names))
 
 
+def label(plan: "Plan", study: str, figure: str) -> str:
+    """The name of a figure in Snakemake's report: its title, with its id if others have the same.
+
+    Snakemake looks for wildcards in braces, and writes names into a script, which `</script>` ends.
+    """
+    own = title(plan, study, figure)
+    titles = [title(plan, study, other) for other in plan.studies[study].figures]
+    name = own if titles.count(own) == 1 else f"{own} ({figure})"
+    return name.translate(str.maketrans("{}<>", "()‹›"))
+
+
 def ran(plan: "Plan", study: str, figure: str) -> dict[str, dict[str, Any]]:
     """The settings of each run that a figure is made from, with the user's changes."""
     made = {part.run: part.spec for part in plan.parts_of(study, plan.figure(study, figure).runs)}
