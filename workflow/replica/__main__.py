@@ -236,14 +236,15 @@ def _scorecard(options: argparse.Namespace) -> int:
     _in_project()
     options.scale = options.named or options.scale
     settings = read_settings(Path.cwd(), _entries(options))
-    scale = load_config(settings.values, settings.source).scale
-    folder = Path("results", scale)
+    config = load_config(settings.values, settings.source)
+    label, folder = config.label, Path("results", config.label)
     card = folder / "scorecard.parquet"
     if not card.exists():
         there = [path.parent.name for path in sorted(Path("results").glob("*/scorecard.parquet"))]
         hint = f" (there is one of {', '.join(there)})" if there else ""
         raise FileNotFoundError(
-            f"There is no scorecard of the scale {scale} yet{hint}: run make SCALE={scale} first."
+            f"There is no scorecard of the scale {label} yet{hint}: run make SCALE={config.scale}"
+            f"{f' CONFIG=name={config.name}' if config.name else ''} first."
         )
     # Without a terminal the width is unknown; a table of 80 columns cannot be read.
     if not console.is_terminal:
@@ -367,9 +368,12 @@ def _clean(options: argparse.Namespace) -> int:
     root = Path.cwd()
     # The states of runs whose data cannot be had now are needed all the same.
     plans = [_plan(options, [f"scale={scale}"], whole=True) for scale in SCALES]
+    named, unknown = disk.named_plans(root)
+    for sentence in unknown:
+        print(sentence, file=sys.stderr)
     if lines := running(root):
         raise RuntimeError("\n".join([*lines, "Nothing was deleted."]))
-    found = disk.unneeded(root, plans)
+    found = disk.unneeded(root, [*plans, *named])
     for path, freed in found.items():
         print(f"{path.relative_to(root)}: {freed / 1e6:,.1f} MB")
         if not options.dry_run:

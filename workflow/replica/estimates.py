@@ -18,6 +18,7 @@ from replica.data.registry import card_path
 from replica.kinds import measuring_work
 from replica.plan import Plan, size_of, supply, whole_plan, words
 from replica.settings.study import OFF_BY_DEFAULT, SCALES
+from replica.settings.user import scale_of
 from replica.verdicts import UNDECIDABLE
 
 BENCHMARKS = "results/benchmarks.parquet"
@@ -134,13 +135,16 @@ def hours_left(
     return left["gpu_hours"].sum(), left["cpu_hours"].sum()
 
 
-def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFrame:
+def with_deciding_runs(card: pd.DataFrame, root: Path, label: str) -> pd.DataFrame:
     """A scorecard that says of each undecided claim which runs would decide it, and their hours.
 
     Those of the next scale at which its figures have runs, none of them a stand-in, with the
     settings of the study's file; what the study's file says itself stays.
+
+    Args:
+        label: what the results are called, see `Config.label`.
     """
-    rates, later = rates_of(root), SCALES[SCALES.index(scale) + 1 :]
+    rates, later = rates_of(root), SCALES[SCALES.index(scale_of(label)) + 1 :]
     unanswered = (card["verdict"] == UNDECIDABLE) & (card["decided_by"] == "")
     card = card.copy()
     for study, rows in card[unanswered].groupby("study", sort=False):
@@ -252,7 +256,7 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
     """The table on the terminal, and what its hours rest on."""
     jobs = job_table(plan, rates)
     table = study_table(jobs)
-    view = Table(header_style="bold", pad_edge=False, title=f"scale {plan.config.scale}")
+    view = Table(header_style="bold", pad_edge=False, title=f"scale {plan.config.label}")
     for heading in ("study", "jobs", "GPU hours", "CPU hours", "largest job (MB)",
                     "longest (min)", "disk (MB)", "on disk now"):  # fmt: skip
         view.add_column(heading, justify="left" if heading == "study" else "right")

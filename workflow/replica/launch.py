@@ -124,6 +124,7 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
             adoption.adopt(plan)
         again = adoption.delete_damaged(plan)
         disk.fill(plan)
+        disk.note_settings(plan)
         _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]
@@ -373,7 +374,7 @@ def build_report(
     stamp = provenance.begin(spec={}, key="partial", code="", seeds=[], device="cpu")
     artifacts.write_table(partial[0], rows, stamp.finish())
     titles = {slug: study.title for slug, study in plan.studies.items()}
-    text = report.scorecard_html(rows, titles, f"{plan.config.scale}, incomplete")
+    text = report.scorecard_html(rows, titles, f"{plan.config.label}, incomplete")
     artifacts.write_bytes(partial[1], text.encode())
     if current:
         stems = [f"{plan.results}/{study}/figures/{figure}" for study, figure in current]

@@ -11,15 +11,15 @@ rule figure_table:
         unpack(lambda wildcards: plan.figure_inputs(wildcards.study, wildcards.figure)),
     output:
         table=report(
-            "results/{scale}/{study}/figures/{figure}.parquet",
+            "results/{scale}{name}/{study}/figures/{figure}.parquet",
             caption="../report/figure.rst",
             category="{study}",
             labels={"figure": "{figure}", "as": "table (Parquet)"},
         ),
     log:
-        "results/{scale}/logs/figure_table/{study}/{figure}.log",
+        "results/{scale}{name}/logs/figure_table/{study}/{figure}.log",
     benchmark:
-        "results/{scale}/benchmarks/figure_table/{study}/{figure}.tsv"
+        "results/{scale}{name}/benchmarks/figure_table/{study}/{figure}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -40,16 +40,16 @@ rule figure_plot:
         table=rules.figure_table.output.table,
     output:
         svg=report(
-            "results/{scale}/{study}/figures/{figure}.svg",
+            "results/{scale}{name}/{study}/figures/{figure}.svg",
             caption="../report/figure.rst",
             category="{study}",
             labels={"figure": "{figure}", "as": "drawing"},
         ),
-        pdf="results/{scale}/{study}/figures/{figure}.pdf",
+        pdf="results/{scale}{name}/{study}/figures/{figure}.pdf",
     log:
-        "results/{scale}/logs/figure_plot/{study}/{figure}.log",
+        "results/{scale}{name}/logs/figure_plot/{study}/{figure}.log",
     benchmark:
-        "results/{scale}/benchmarks/figure_plot/{study}/{figure}.tsv"
+        "results/{scale}{name}/benchmarks/figure_plot/{study}/{figure}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:

@@ -13,11 +13,11 @@ rule generalization:
             )
         ),
     output:
-        table="results/{scale}/{study}/generalization/{networks}.parquet",
+        table="results/{scale}{name}/{study}/generalization/{networks}.parquet",
     log:
-        "results/{scale}/logs/generalization/{study}/{networks}.log",
+        "results/{scale}{name}/logs/generalization/{study}/{networks}.log",
     benchmark:
-        "results/{scale}/benchmarks/generalization/{study}/{networks}.tsv"
+        "results/{scale}{name}/benchmarks/generalization/{study}/{networks}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -57,6 +57,6 @@ rule correlations:
         runtime=10,
     params:
         key=key("correlations"),
-        scale=plan.config.scale,
+        scale=plan.config.label,
     script:
         "../scripts/correlations.py"
