@@ -128,6 +128,19 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
             "--settings", default="", metavar="LINE", help="the same in one line; what make uses"
         )
     start.add_argument("arguments", nargs="*", help="targets and options for Snakemake")
+    moved = command(
+        "diff", _diff,
+        "verdicts, numbers and settings that differ between two folders of results; the exit "
+        "status is 0 where none does, 1 where one does, 2 where they cannot be compared",
+    )  # fmt: skip
+    for side in ("a", "b"):
+        moved.add_argument(side, help="a folder, a scale, or the name of settings")
+    form = moved.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument(
+        "--page", nargs="?", type=Path, const=Path(), metavar="FILE",
+        help="as a page with both drawings side by side (results/diff-A-B.html)",
+    )  # fmt: skip
     rules = command(
         "rules",
         _rules,
@@ -141,6 +154,27 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     schema = command("schema", _schema, "write the JSON schemas of the configuration")
     schema.add_argument("folder", type=Path)
     return parser
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from replica import artifacts, comparison
+
+    try:
+        found = comparison.compare(comparison.find(options.a), comparison.find(options.b))
+    except (comparison.NoResults, artifacts.CorruptArtifact) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.json:
+        print(comparison.as_json(found))
+    else:
+        comparison.print_difference(found, Console())
+    if options.page:
+        page = comparison.page_of(found) if options.page == Path() else options.page
+        comparison.write_page(found, page)
+        print(f"Page: {page}")
+    return 0 if found.empty else 1
 
 
 def _rules(options: argparse.Namespace) -> int:
