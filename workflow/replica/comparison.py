@@ -6,7 +6,7 @@ no configuration is needed. `replica.spread` holds the statistics.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,14 @@ class Difference:
     @property
     def empty(self) -> bool:
         """Whether nothing has moved."""
-        parts = (self.verdicts, self.numbers, self.settings, self.only_a, self.only_b)
-        return not any(map(len, parts))
+        parts: tuple[Sized, ...] = (
+            self.verdicts,
+            self.numbers,
+            self.settings,
+            self.only_a,
+            self.only_b,
+        )
+        return not any(len(part) for part in parts)
 
     @property
     def turned(self) -> pd.DataFrame:
@@ -127,7 +133,7 @@ def compare(a: Path, b: Path) -> Difference:
         rest = [what for what in lacking if what.partition(" ")[0] not in alone]
         lacking[:] = [*(f"the study {study}" for study in sorted(alone)), *rest]
     numbers = _numbers(a, b, *stamps)
-    turned = _moved_verdicts(*verdicts, numbers)
+    turned = _moved_verdicts(verdicts[0], verdicts[1], numbers)
     return Difference(a, b, turned, numbers, settings, *only, _made(*stamps))
 
 
@@ -156,7 +162,7 @@ def _verdicts(folder: Path, stamps: Iterable[str]) -> pd.DataFrame:
 def _numbers(a: Path, b: Path, stamps_a: Mapping, stamps_b: Mapping) -> pd.DataFrame:
     """What has moved in the tables that both have; tables with the same checksum are not read."""
     found = []
-    for name in stamps_a.keys() & stamps_b.keys():
+    for name in sorted(stamps_a.keys() & stamps_b.keys()):
         one, other = stamps_a[name], stamps_b[name]
         if Path(name).parent.name != "figures" or one["sha256"] == other["sha256"]:
             continue
@@ -168,8 +174,8 @@ def _numbers(a: Path, b: Path, stamps_a: Mapping, stamps_b: Mapping) -> pd.DataF
         )
         found.append(rows.assign(study=Path(name).parts[0], figure=Path(name).stem))
     columns = ["study", "figure", *spread.COLUMNS]
-    rows = [part for part in found if len(part)]
-    numbers = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+    parts = [part for part in found if len(part)]
+    numbers = pd.concat(parts or [pd.DataFrame(columns=columns)], ignore_index=True)
     far = spread.beyond(numbers["p"].astype(float))
     by = np.select(
         [far, numbers["p"].notna(), numbers["moved"].astype(bool)],
@@ -182,7 +188,7 @@ def _numbers(a: Path, b: Path, stamps_a: Mapping, stamps_b: Mapping) -> pd.DataF
 
 
 def _moved_verdicts(a: pd.DataFrame, b: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
+    both = a.add_suffix("_a").join(b.add_suffix("_b"), how="inner")
     values = both[["value_a", "value_b"]].astype(float)
     far = (values["value_a"] - values["value_b"]).abs() > spread.ROUNDING * values.abs().max(axis=1)
     other = far | (values.isna().sum(axis=1) == 1) | (both["verdict_a"] != both["verdict_b"])
@@ -190,7 +196,7 @@ def _moved_verdicts(a: pd.DataFrame, b: pd.DataFrame, numbers: pd.DataFrame) -> 
     both["moved"] = [
         _how(numbers[(numbers["study"] == row.study)
                      & numbers["figure"].isin(row.figures_a.split(", "))])
-        for row in both.itertuples()
+        for row in _rows(both)
     ]  # fmt: skip
     both["turned"] = both["verdict_a"] == both["verdict_b"]
     both = both.sort_values("turned", kind="stable")
@@ -207,8 +213,8 @@ def _settings(
 ) -> tuple[pd.DataFrame, tuple[list[str], list[str]]]:
     """Settings that differ of runs that both have, and the runs that only one has."""
     runs = [_runs(stamps) for stamps in (a, b)]
-    rows = []
-    for study, run in runs[0].keys() & runs[1].keys():
+    rows: list[tuple] = []
+    for study, run in sorted(runs[0].keys() & runs[1].keys()):
         one, other = (_flat(side[study, run]) for side in runs)
         for key in dict.fromkeys([*one, *other]):
             if one.get(key) != other.get(key):
@@ -269,14 +275,18 @@ def grouped_settings(settings: pd.DataFrame) -> list[str]:
     """A line a run; runs of a template with the same changes together."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for (study, run), rows in settings.groupby(["study", "run"], sort=False):
-        changes = [f"{row.key} {_shown(row.a)} → {_shown(row.b)}" for row in rows.itertuples()]
+        changes = [f"{row.key} {_shown(row.a)} → {_shown(row.b)}" for row in _rows(rows)]
         key = (str(study), str(run).partition("-")[0], ", ".join(changes))
         lines.setdefault(key, []).append(str(run))
     said = []
-    for (study, template, changes), runs in lines.items():
+    for (slug, template, said_of), runs in lines.items():
         called = runs[0] if len(runs) == 1 else f"{template} ({len(runs)} runs)"
-        said.append(f"{study} {called}: {changes}".removeprefix(" : "))
+        said.append(f"{slug} {called}: {said_of}".removeprefix(" : "))
     return said
+
+
+def _rows(table: pd.DataFrame) -> Iterator[Any]:
+    return table.itertuples()
 
 
 def _shown(value: Any) -> str:
@@ -317,7 +327,7 @@ def print_difference(difference: Difference, console: Console) -> None:
         say(line)
     if len(difference.verdicts):
         say()
-    for row in difference.verdicts.itertuples():
+    for row in _rows(difference.verdicts):
         value = f"{show_number(row.value_a)} → {show_number(row.value_b)}"
         if row.verdict_a == row.verdict_b:
             say(f"{row.study}.{row.claim}: {row.verdict_a} as before, value {value}", 2)
@@ -353,7 +363,7 @@ def _lines(rows: pd.DataFrame) -> Table:
     view = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="")
     for heading in ("", "series", "number", "a → b", "± seeds"):
         view.add_column(heading, justify="left", overflow="fold")
-    for row in rows.itertuples():
+    for row in _rows(rows):
         view.add_row(SIGNS[row.moved_by], place(row), str(row.column), change(row),
                      show_number(row.spread))  # fmt: skip
     return view

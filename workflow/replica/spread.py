@@ -63,13 +63,15 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Collection[str] = ()) ->
     listed = table["_point"].map(rows["min"] == rows["max"])
     table["_place"] = of_a_seed.cumcount().where(listed, 0)
     table["_point"] = table.groupby(["_point", "_place"]).ngroup()
+    table["_series"] = table.groupby(["panel", "series", "_none"], dropna=False).ngroup()
     names = table.drop_duplicates("_point").set_index("_point")
-    skipped = {*HEAD, *identity, *settings, "seed", "_side", "_none", "_point", "_place"}
-    found = []
+    skipped = {*HEAD, *identity, *settings, "seed", "_side", "_none", "_point", "_place", "_series"}
+    found = [pd.DataFrame(columns=COLUMNS)]
     for column in table.columns:
         if column not in skipped and (numbers := _numbers(table[column])) is not None:
-            found += _compared(table.assign(_number=numbers), column, names, identity)
-    rows = pd.DataFrame(found, columns=COLUMNS)
+            rows = _compared(table.assign(_number=numbers), column, names, identity)
+            found += [rows] if len(rows) else []
+    rows = pd.concat(found[1:] or found, ignore_index=True).reindex(columns=COLUMNS)
     # That points lack is said once of a series, and only where nothing else is.
     here = rows.groupby(["panel", "series"], dropna=False)
     lacking = rows["moved"].eq(0)
@@ -114,11 +116,11 @@ def _is_given(rows: pd.DataFrame, *, counted: bool) -> bool:
     of_side = rows.groupby(["group", "code"])["_side"].nunique()
     shared = of_side[of_side == 2].groupby("group").size()
     sizes = rows.drop_duplicates(["group", "_side", "code"]).groupby(["group", "_side"]).size()
-    if not sizes.groupby("group").min().equals(shared.reindex(sizes.index.levels[0]).fillna(0)
-                                               .astype(int)):  # fmt: skip
+    fewer = sizes.groupby("group").min()
+    if not shared.reindex(fewer.index, fill_value=0).eq(fewer).all():
         return False
-    counts = rows.groupby(["group", "code", "_side", "seed"]).size().groupby(["group", "code"])
-    counts = counts.agg(["size", "min", "max"])[of_side == 2]
+    of_seeds = rows.groupby(["group", "code", "_side", "seed"]).size()
+    counts = of_seeds.groupby(["group", "code"]).agg(["size", "min", "max"])[of_side == 2]
     runs = rows.drop_duplicates(["group", "_side", "seed"]).groupby("group").size()
     in_all = counts["size"] == runs.reindex(counts.index.get_level_values("group")).to_numpy()
     return bool((in_all & (~np.array(counted) | (counts["min"] == counts["max"]))).all())
@@ -134,29 +136,57 @@ def _numbers(column: pd.Series) -> pd.Series | None:
 
 def _compared(
     table: pd.DataFrame, column: str, names: pd.DataFrame, identity: list[str]
-) -> list[dict]:
+) -> pd.DataFrame:
     """The rows of `compare` for one column of numbers."""
     # A point that has several rows of a seed counts as their mean.
     seeds = table.dropna(subset="_number").groupby(["_point", "_side", "seed"])["_number"].mean()
-    points = moments(seeds)
-    points = points.join(names[["panel", "series"]])
-    found = []
-    for (panel, series), own in points.groupby(["panel", "series"], dropna=False):
-        both = own[own["n_a"].gt(0) & own["n_b"].gt(0)]
-        lacking = {"only_a": int(own["n_b"].eq(0).sum()), "only_b": int(own["n_a"].eq(0).sum())}
-        moved = both[both["moved"]]
-        if not len(moved) and not any(lacking.values()):
-            continue
-        row = {"panel": panel, "series": series, "column": column, "points": len(both),
-               "moved": len(moved), **lacking, "a": both["a"].mean(), "b": both["b"].mean(),
-               "spread": np.nan, "p": np.nan, "at": "", "at_a": np.nan, "at_b": np.nan}  # fmt: skip
-        if len(moved):
-            row |= _tested(seeds, both, moved)
-            top = names.loc[row.pop("most")]
-            vary = [name for name in identity if names.loc[both.index, name].nunique() > 1]
-            row["at"] = ", ".join(f"{name} = {_shown(top[name])}" for name in vary)
-        found.append(row)
-    return found
+    points = moments(seeds).join(names["_series"])
+    points["both"] = points["n_a"].gt(0) & points["n_b"].gt(0)
+    points["moved"] &= points["both"]
+    both, moved = points[points["both"]], points[points["moved"]]
+    rows = pd.DataFrame({
+        "points": points.groupby("_series")["both"].sum(),
+        "moved": points.groupby("_series")["moved"].sum(),
+        "only_a": points["n_b"].eq(0).groupby(points["_series"]).sum(),
+        "only_b": points["n_a"].eq(0).groupby(points["_series"]).sum(),
+        **both.groupby("_series")[["a", "b"]].mean(),
+    })  # fmt: skip
+    means = _of_means(seeds, both)
+    rows["spread"] = means["se"].where(means["points"] == rows["points"])
+    least = moved.groupby("_series")["p"].min() * rows["moved"]
+    several = (2 * pd.concat([least, means["p"].fillna(1)], axis=1).min(axis=1)).where(
+        least.notna()
+    )
+    rows["p"] = several.where(rows["points"] > 1, least).clip(upper=1)
+    rows = rows[rows["moved"].gt(0) | rows["only_a"].gt(0) | rows["only_b"].gt(0)]
+    apart = (moved["a"] - moved["b"]).abs() / moved[["a", "b"]].abs().max(axis=1)
+    # By the tests where there are any, else by size.
+    ranks = moved.assign(untested=moved["p"].isna(), apart=-apart)
+    most = ranks.sort_values(["untested", "p", "apart"]).reset_index().groupby("_series").first()
+    rows = rows.join(most[["_point", "a", "b"]].add_prefix("at_"))
+    vary = both.join(names[identity]).groupby("_series")[identity].nunique().gt(1)
+    rows["at"] = [
+        "" if np.isnan(point) else
+        ", ".join(f"{name} = {_shown(names[name].loc[int(point)])}"
+                  for name in identity if vary.at[series, name])
+        for series, point in rows["at__point"].items()
+    ]  # fmt: skip
+    where = names.drop_duplicates("_series").set_index("_series")[["panel", "series"]]
+    return rows.join(where).assign(column=column)
+
+
+def _of_means(seeds: pd.Series, both: pd.DataFrame) -> pd.DataFrame:
+    """`moments` of the means of each seed over the points of a series, and how many these are."""
+    # Only points that every seed has: else the means of two seeds are of different points.
+    numbers = seeds.rename("number").reset_index()
+    numbers["_series"] = both["_series"].reindex(numbers["_point"]).to_numpy()
+    every = numbers.drop_duplicates(["_series", "_side", "seed"]).groupby("_series").size()
+    whole = both[both["n_a"] + both["n_b"] == both["_series"].map(every)]
+    kept = numbers[numbers["_point"].isin(whole.index)].drop(columns="_point")
+    kept = kept.rename(columns={"_series": "_point"})
+    found = moments(kept.groupby(["_point", "_side", "seed"])["number"].mean())
+    found["points"] = whole.groupby("_series").size()
+    return found.rename_axis("_series").reindex(both["_series"].unique())
 
 
 def _shown(value: object) -> str:
@@ -173,46 +203,26 @@ def moments(seeds: pd.Series) -> pd.DataFrame:
         By point: n_a, n_b, a, b, se (of the difference), moved (by more than rounding), p (missing
         where no seed differs from another).
     """
-    found = seeds.groupby(["_point", "_side"]).agg(["size", "mean", "var"]).unstack("_side")
-    found = found.reindex(columns=pd.MultiIndex.from_product([["size", "mean", "var"], [0, 1]]))
-    n_a, n_b = (found["size", side].fillna(0) for side in (0, 1))
-    a, b = found["mean", 0], found["mean", 1]
-    squares = sum(
-        found["var", i].fillna(0) * (n - 1).clip(lower=0) for i, n in enumerate((n_a, n_b))
+    of_sides = seeds.groupby(["_point", "_side"])
+    size, mean, squares = (
+        values.unstack("_side").reindex(columns=[0, 1])
+        for values in (of_sides.size(), of_sides.mean(), of_sides.var(ddof=0) * of_sides.size())
     )
+    size = size.fillna(0)
+    n_a, n_b, a, b = size[0], size[1], mean[0], mean[1]
     free = n_a + n_b - 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        se = np.sqrt(squares / free.where(free > 0) * (1 / n_a + 1 / n_b))
-        distance = (a - b).abs()
-        p = pd.Series(2 * student.sf(distance / se, free), index=found.index)
-    most = np.maximum(a.abs(), b.abs())
-    varies = se > ROUNDING * most
-    moved = (distance > ROUNDING * most) | (varies & (n_a != n_b))
-    kinds = seeds.groupby("_point").nunique().reindex(found.index)
-    least = np.where(kinds < n_a + n_b, np.minimum(2 / comb(n_a + n_b, n_a), 1), 0)
-    p = pd.Series(np.maximum(p, least), index=found.index).where(moved, 1.0).where(varies)
+        # One number alone has no spread, and adds none.
+        se = np.sqrt(squares.sum(axis=1) / free.where(free > 0) * (1 / n_a + 1 / n_b))
+        distance, largest = (a - b).abs(), mean.abs().max(axis=1)
+        p = pd.Series(2 * student.sf(distance / se, free), index=size.index)
+    varies = se > ROUNDING * largest
+    moved = (distance > ROUNDING * largest) | (varies & (n_a != n_b))
+    distinct = seeds.groupby("_point").nunique()
+    permuted = np.minimum(2 / comb(n_a + n_b, n_a), 1)
+    p = p.clip(lower=np.where(distinct < n_a + n_b, permuted, 0.0)).where(moved, 1.0).where(varies)
     return pd.DataFrame({"n_a": n_a, "n_b": n_b, "a": a, "b": b, "se": se.where(varies),
                          "moved": moved, "p": p})  # fmt: skip
-
-
-def _tested(seeds: pd.Series, both: pd.DataFrame, moved: pd.DataFrame) -> dict:
-    """p of a series, the standard error of its mean, and the point that differs most."""
-    # Only points that every seed has: else the means of seeds are of different points.
-    whole = seeds[seeds.index.isin(both.index, level="_point")].unstack(["_side", "seed"]).dropna()
-    mean = moments(whole.mean().rename("_number").to_frame().assign(_point=0)
-                   .set_index("_point", append=True)["_number"])  # fmt: skip
-    tested = moved["p"].dropna()
-    row = {"spread": mean["se"].iloc[0] if len(whole) == len(both) else np.nan, "p": np.nan}
-    if len(tested):
-        row["p"] = len(moved) * tested.min()
-        if len(both) > 1:
-            row["p"] = 2 * min(row["p"], mean["p"].fillna(1).iloc[0])
-        row["p"] = min(row["p"], 1.0)
-        most = tested.idxmin()
-    else:
-        size = moved[["a", "b"]].abs().max(axis=1)
-        most = ((moved["a"] - moved["b"]).abs() / size).idxmax()
-    return row | {"most": most, "at_a": both.at[most, "a"], "at_b": both.at[most, "b"]}
 
 
 def beyond(p: pd.Series, level: float = LEVEL) -> pd.Series:
