@@ -80,7 +80,7 @@ DRAWS = {
 }
 
 
-@pytest.mark.parametrize("seeds", [(2, 2), (3, 5), (10, 10)])
+@pytest.mark.parametrize("seeds", [(2, 2), (3, 5), (10, 10), (2, 30)])
 @pytest.mark.parametrize("kind", DRAWS)
 def test_equal_distributions_raise_no_alarm(seeds, kind):
     rng = np.random.default_rng([*seeds, len(kind)])
