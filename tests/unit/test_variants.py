@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 import yaml
+from rich.console import Console
 
-from replica import disk, evidence
+from replica import disk, estimates, evidence
 from replica.__main__ import main
 from replica.configuration import ConfigError
 from replica.plan import make_plan, whole_plan, words
@@ -106,3 +107,22 @@ def test_the_scorecard_of_a_name_is_asked_for(root, tmp_path, monkeypatch, capsy
         "There is no scorecard of the scale smoke-b yet: "
         "run make SCALE=smoke CONFIG=name=b first.\n"
     )
+
+
+def test_what_the_store_spares_is_planned(root, tmp_path):
+    for folder in ("config", "workflow"):
+        (tmp_path / folder).symlink_to(root / folder)
+    plan = whole_plan(tmp_path, NAMED)
+    rates, nothing = estimates.Rates(), dict.fromkeys(estimates.stored(plan))
+    assert nothing == {}
+    undone = {("dufm", "train_run", part.stem): None for part in plan.parts.values()}
+    before = sum(estimates.hours_left(plan, rates, undone))
+    for name in plan.parts:
+        (tmp_path / "results/store" / plan.key("train", *name)).mkdir(parents=True)
+    assert set(estimates.stored(plan)) == set(undone)
+    assert sum(estimates.hours_left(plan, rates, undone)) == 0 < before
+    console = Console(width=110, record=True)
+    estimates.print_plan(plan, rates, console)
+    count = len(plan.parts)
+    said = console.export_text()
+    assert f"{count} of {count} trainings and certifications are in results/store already" in said

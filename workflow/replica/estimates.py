@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from replica import store
 from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS_PER_UNIT, Work
 from replica.data.registry import card_path
@@ -121,18 +122,28 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
 
 
 def hours_left(
-    plan: Plan, rates: Rates, done: Mapping[tuple[str, str, str], bool | None]
+    plan: Plan, rates: Rates, done: dict[tuple[str, str, str], bool | None]
 ) -> tuple[float, float]:
     """Hours of a whole GPU and of one core for the jobs that are not done.
 
     Args:
-        done: (study, rule, name) -> True for those that are.
+        done: (study, rule, name) -> True for those that are. States in the store are done, too.
     """
-    jobs = job_table(plan, rates)
+    jobs, done = job_table(plan, rates), done | dict.fromkeys(stored(plan), True)
     names = zip(jobs["study"], jobs["rule"], jobs["name"], strict=True)
     # Jobs that several studies share take seconds, and are not counted.
     left = jobs[[done.get(name, True) is not True for name in names]]
     return left["gpu_hours"].sum(), left["cpu_hours"].sum()
+
+
+def stored(plan: Plan) -> list[tuple[str, str, str]]:
+    """The jobs whose states are in the store: (study, rule, name), as in `job_table`."""
+    folder = plan.root / store.FOLDER
+    return [
+        (part.study, part.rule, part.stem)
+        for name, part in plan.parts.items()
+        if (folder / plan.key("train", *name)).exists()
+    ]
 
 
 def with_deciding_runs(card: pd.DataFrame, root: Path, label: str) -> pd.DataFrame:
@@ -273,6 +284,13 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
                  for x in (row["mem_mb"], row["minutes"], row["disk"], row["now"])]  # fmt: skip
         view.add_row(row["study"], f"{row['jobs']:,.0f}", *hours, *whole)
     console.print(view)
+    if kept := stored(plan):
+        spared = jobs[pd.MultiIndex.from_frame(jobs[["study", "rule", "name"]]).isin(kept)]
+        console.print(
+            f"{len(kept)} of {len(plan.parts)} trainings and certifications are in {store.FOLDER} "
+            f"already, which spares {_hours_in_words(spared)}.",
+            highlight=False,
+        )
     for line in [*notes(jobs, rates), *precision_notes(plan)]:
         console.print(line, highlight=False)
     if extras := extras_in_words(plan, rates):
