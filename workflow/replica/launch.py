@@ -124,7 +124,6 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
             adoption.adopt(plan)
         again = adoption.delete_damaged(plan)
         disk.fill(plan)
-        disk.note_settings(plan)
         _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]
