@@ -12,9 +12,11 @@ from replica.settings.user import Config
 
 BASE = {"scale": "smoke", "studies": ["dufm", "idrs"]}
 # What each field of the configuration re-runs: nothing, what it names, or what another scale,
-# another choice of studies and figures has of its own.
+# another choice of studies and figures has of its own. With a name, files with the same keys lie
+# beside those without one.
 FIELDS = {
     "scale": ("laptop", "elsewhere"),
+    "name": ("wider-head", "beside"),
     "studies": (["dufm", "idrs", "low_rank"], "more"),
     "seeds": (2, "trained"),
     "device": ("cpu", "nothing"),
@@ -65,6 +67,13 @@ def test_fields_of_the_configuration(base, root, field):
     again = changed_keys(base, after)
     if effect == "elsewhere":
         assert not set(base.artifacts()) & set(after.artifacts())
+    elif effect == "beside":
+        moved = {path.replace("results/smoke/", f"results/smoke-{value}/"): key
+                 for path, key in base.artifacts().items()}  # fmt: skip
+        assert after.artifacts() == moved
+        for study, spec in base.studies.items():
+            for figure in spec.figures:
+                assert after.key("plot", study, figure) == base.key("plot", study, figure)
     elif effect == "more":
         # The scorecard and the table of all networks take in what is new.
         assert set(base.artifacts()) <= set(after.artifacts())

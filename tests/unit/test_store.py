@@ -88,7 +88,8 @@ def test_the_outputs_of_a_training_are_those_of_its_rule(root, plan):
     for part in plan.parts.values():
         block = text.split(f"rule {part.rule}:")[1].split("output:")[1].split("log:")[0]
         patterns = dict(line.strip(" ,").split("=") for line in block.strip().splitlines())
-        names = {"scale": "smoke", "study": part.study, "run": part.run, "part": part.part}
+        names = {"scale": "smoke", "name": "", "study": part.study, "run": part.run,
+                 "part": part.part}  # fmt: skip
         assert plan.outputs(part) == {
             name: pattern.strip('"').format(**names) for name, pattern in patterns.items()
         }

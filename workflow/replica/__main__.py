@@ -389,6 +389,36 @@ def _show(options: argparse.Namespace) -> int:
 
 
 @command(
+    "diff", LOOK, "verdicts, numbers and settings that differ between two folders of results",
+    argument("a", metavar="A", help="a folder, a scale, or the name of settings"),
+    argument("b", metavar="B", help="the same, to compare with it"), AS_JSON,
+    argument("--page", nargs="?", type=Path, const=Path(), metavar="FILE",
+             help="as a page with both drawings side by side (results/diff-A-B.html)"),
+    settings=False,
+    examples=["diff laptop laptop-wider-head", "diff docs/evidence/laptop laptop --json",
+              "diff laptop wider-head --page"],
+    status="Exit status: 0 nothing differs, 1 something does, 2 they cannot be compared",
+)  # fmt: skip
+def _diff(options: argparse.Namespace) -> int:
+    from replica import artifacts, comparison
+
+    try:
+        found = comparison.compare(comparison.find(options.a), comparison.find(options.b))
+    except (comparison.NoResults, artifacts.CorruptArtifact) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.json:
+        print(comparison.as_json(found))
+    else:
+        comparison.print_difference(found, _console(80))
+    if options.page:
+        page = comparison.page_of(found) if options.page == Path() else options.page
+        comparison.write_page(found, page)
+        print(f"Page: {page}", file=sys.stderr)
+    return 0 if found.empty else 1
+
+
+@command(
     "export", LOOK, "write a figure's numbers, the scorecard or the published numbers for others",
     argument("what", nargs="?", type=Path, metavar="WHAT",
              help="a figure (such as dufm/rec_depth), a Parquet file, scorecard, or published: all "
@@ -506,9 +536,12 @@ def _clean(options: argparse.Namespace) -> int:
     root = Path.cwd()
     # The states of runs whose data cannot be had now are needed all the same.
     plans = [_plan(options, [f"scale={scale}"], whole=True) for scale in SCALES]
+    named, unknown = disk.named_plans(root)
+    for sentence in unknown:
+        print(sentence, file=sys.stderr)
     if lines := running(root):
         raise RuntimeError("\n".join([*lines, "Nothing was deleted."]))
-    found = disk.unneeded(root, plans)
+    found = disk.unneeded(root, [*plans, *named])
     for path, freed in found.items():
         print(f"{path.relative_to(root)}: {freed / 1e6:,.1f} MB")
         if not options.dry_run:
@@ -584,7 +617,7 @@ def _results(options: argparse.Namespace) -> Path:
 
     _in_project()
     settings = read_settings(Path.cwd(), _entries(options))
-    return Path("results", load_config(settings.values, settings.source).scale)
+    return Path("results", load_config(settings.values, settings.source).label)
 
 
 def _scorecard_file(folder: Path) -> Path:
@@ -592,9 +625,10 @@ def _scorecard_file(folder: Path) -> Path:
     if not card.exists():
         there = [path.parent.name for path in sorted(Path("results").glob("*/scorecard.parquet"))]
         hint = f" (there is one of {', '.join(there)})" if there else ""
+        scale, _, name = folder.name.partition("-")
         raise FileNotFoundError(
             f"There is no scorecard of the scale {folder.name} yet{hint}: "
-            f"run make SCALE={folder.name} first."
+            f"run make SCALE={scale}{f' CONFIG=name={name}' if name else ''} first."
         )
     return card
 

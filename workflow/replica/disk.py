@@ -4,11 +4,17 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from replica import artifacts, store
-from replica.plan import Plan, keys
+from replica.configuration import ConfigError, read_yaml
+from replica.plan import Plan, keys, whole_plan
+from replica.settings.study import SCALES
 
 # Beside the states: counts of certifications, and the states of trainings that have not ended.
 COUNTS, CHECKPOINTS = Path("results/counts"), Path("results/checkpoints")
+# In the folder of results whose settings have a name: these settings.
+SETTINGS = "settings.yaml"
 
 
 def fill(plan: Plan) -> None:
@@ -19,6 +25,38 @@ def fill(plan: Plan) -> None:
             continue
         if all(artifacts.has_key(plan.root / path, key) for path in outputs.values()):
             store.keep(key, outputs, plan.root)
+
+
+def note_settings(plan: Plan) -> None:
+    """Write down settings that have a name where their results lie, for `named_plans`.
+
+    Raises:
+        CannotWrite: see `artifacts.atomic`.
+    """
+    if plan.config.name:
+        values = plan.config.model_dump(mode="json", exclude_defaults=True)
+        text = yaml.safe_dump({"scale": plan.config.scale, **values}, sort_keys=False)
+        artifacts.write_bytes(plan.root / plan.results / SETTINGS, text.encode())
+
+
+def named_plans(root: Path) -> tuple[list[Plan], list[str]]:
+    """The plans of all settings with a name of which there are results.
+
+    Returns:
+        The plans, and a sentence on each folder whose settings are not known.
+    """
+    plans, unknown = [], []
+    for folder in sorted(path for scale in SCALES for path in root.glob(f"results/{scale}-*/")):
+        name = folder.relative_to(root)
+        try:
+            values = read_yaml(folder / SETTINGS)
+            plans.append(whole_plan(root, values, lambda *_, name=name: f"{name / SETTINGS}"))
+        except ConfigError as error:
+            unknown.append(
+                f"{name}: the settings behind it are not known, and states that only they need "
+                f"are not kept ({str(error).rstrip('.')})."
+            )
+    return plans, unknown
 
 
 def unneeded(root: Path, plans: Sequence[Plan]) -> dict[Path, int]:

@@ -12,12 +12,14 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from replica import store
 from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS_PER_UNIT, Work
 from replica.data.registry import card_path
 from replica.kinds import measuring_work
 from replica.plan import Plan, size_of, supply, whole_plan, words
 from replica.settings.study import OFF_BY_DEFAULT, SCALES
+from replica.settings.user import scale_of
 from replica.verdicts import UNDECIDABLE
 
 BENCHMARKS = "results/benchmarks.parquet"
@@ -121,27 +123,40 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
 
 
 def hours_left(
-    plan: Plan, rates: Rates, done: Mapping[tuple[str, str, str], bool | None]
+    plan: Plan, rates: Rates, done: dict[tuple[str, str, str], bool | None]
 ) -> tuple[float, float]:
     """Hours of a whole GPU and of one core for the jobs that are not done.
 
     Args:
-        done: (study, rule, name) -> True for those that are.
+        done: (study, rule, name) -> True for those that are. States in the store are done, too.
     """
-    jobs = job_table(plan, rates)
+    jobs, done = job_table(plan, rates), done | dict.fromkeys(stored(plan), True)
     names = zip(jobs["study"], jobs["rule"], jobs["name"], strict=True)
     # Jobs that several studies share take seconds, and are not counted.
     left = jobs[[done.get(name, True) is not True for name in names]]
     return left["gpu_hours"].sum(), left["cpu_hours"].sum()
 
 
-def with_deciding_runs(card: pd.DataFrame, root: Path, scale: str) -> pd.DataFrame:
+def stored(plan: Plan) -> list[tuple[str, str, str]]:
+    """The jobs whose states are in the store: (study, rule, name), as in `job_table`."""
+    folder = plan.root / store.FOLDER
+    return [
+        (part.study, part.rule, part.stem)
+        for name, part in plan.parts.items()
+        if (folder / plan.key("train", *name)).exists()
+    ]
+
+
+def with_deciding_runs(card: pd.DataFrame, root: Path, label: str) -> pd.DataFrame:
     """A scorecard that says of each undecided claim which runs would decide it, and their hours.
 
     Those of the next scale at which its figures have runs, none of them a stand-in, with the
     settings of the study's file; what the study's file says itself stays.
+
+    Args:
+        label: what the results are called, see `Config.label`.
     """
-    rates, later = rates_of(root), SCALES[SCALES.index(scale) + 1 :]
+    rates, later = rates_of(root), SCALES[SCALES.index(scale_of(label)) + 1 :]
     unanswered = (card["verdict"] == UNDECIDABLE) & (card["decided_by"] == "")
     card = card.copy()
     for study, rows in card[unanswered].groupby("study", sort=False):
@@ -272,7 +287,7 @@ def plan_notes(plan: Plan, rates: Rates) -> list[str]:
 def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
     """The table on the terminal, and what its hours rest on."""
     table = plan_table(plan, rates)
-    view = Table(header_style="bold", pad_edge=False, title=f"scale {plan.config.scale}")
+    view = Table(header_style="bold", pad_edge=False, title=f"scale {plan.config.label}")
     for heading in ("study", "jobs", "GPU hours", "CPU hours", "largest job (MB)",
                     "longest (min)", "disk (MB)", "on disk now"):  # fmt: skip
         view.add_column(heading, justify="left" if heading == "study" else "right")
@@ -287,6 +302,14 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
                  for name in ("mem_mb", "minutes", "disk_mb", "disk_now_mb")]  # fmt: skip
         view.add_row(row["study"], f"{row['jobs']:,.0f}", *hours, *whole)
     console.print(view)
+    jobs = job_table(plan, rates)
+    if kept := stored(plan):
+        spared = jobs[pd.MultiIndex.from_frame(jobs[["study", "rule", "name"]]).isin(kept)]
+        console.print(
+            f"{len(kept)} of {len(plan.parts)} trainings and certifications are in {store.FOLDER} "
+            f"already, which spares {_hours_in_words(spared)}.",
+            highlight=False,
+        )
     for line in plan_notes(plan, rates):
         console.print(line, highlight=False)
 

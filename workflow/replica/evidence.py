@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from replica import artifacts, estimates, pages, report, rulebook
+from replica.configuration import ConfigError
 from replica.plan import Plan, make_plan, words
 from replica.provenance import begin, git_commit
 from replica.settings.load import load_studies
@@ -140,8 +141,10 @@ def collect(plan: Plan) -> list[str]:
         Sentences: what was collected, and what was left as it was.
 
     Raises:
+        ConfigError: the settings have a name.
         CannotWrite: see `artifacts.atomic`.
     """
+    _refuse_a_name(plan)
     said, cards = [], []
     for study in plan.studies:
         evidence = Evidence(plan)
@@ -225,6 +228,14 @@ def _all_runs(evidence: Evidence, study: str) -> pd.DataFrame:
     both = pd.concat([before[kept], now], ignore_index=True)
     place = [order[job] for job in zip(both["run"], both["part"], strict=True)]
     return both.iloc[pd.Series(place).argsort()]
+
+
+def _refuse_a_name(plan: Plan) -> None:
+    if plan.config.name:
+        raise ConfigError(
+            f"name = {plan.config.name!r}: docs/evidence holds results of the settings of this "
+            "repository only, which have no name; set name to null."
+        )
 
 
 def _called(name: str) -> str:
@@ -313,7 +324,12 @@ def _write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def check(plan: Plan) -> list[str]:
-    """Sentences on the evidence that is not what the plan would make now; none if all is."""
+    """Sentences on the evidence that is not what the plan would make now; none if all is.
+
+    Raises:
+        ConfigError: the settings have a name.
+    """
+    _refuse_a_name(plan)
     evidence = Evidence(with_extras(plan))
     if not evidence.stamps:
         return [_nothing(plan)]

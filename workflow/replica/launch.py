@@ -222,7 +222,8 @@ def _print_ending(plan: Plan, since: float, *, complete: bool) -> None:
             note = " (of an earlier run)" if is_old(path) else ""
             console.print(f"{name + ':':<12}{path.relative_to(plan.root)}{note}")
     if complete:
-        console.print(f"{'Each claim:':<12}replica scorecard {plan.config.scale}")
+        named = f" --config name={plan.config.name}" if plan.config.name else ""
+        console.print(f"{'Each claim:':<12}replica scorecard {plan.config.scale}{named}")
     if note := artifacts.side_by_side(folder):
         console.print(note)
 
@@ -425,7 +426,7 @@ def build_report(
     stamp = provenance.begin(spec={}, key="partial", code="", seeds=[], device="cpu")
     artifacts.write_table(partial[0], rows, stamp.finish())
     titles = {slug: study.title for slug, study in plan.studies.items()}
-    text = report.scorecard_html(rows, titles, f"{plan.config.scale}, incomplete")
+    text = report.scorecard_html(rows, titles, f"{plan.config.label}, incomplete")
     artifacts.write_bytes(partial[1], text.encode())
     pages.write(
         plan, rows, current, folder, folder,

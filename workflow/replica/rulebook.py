@@ -20,6 +20,7 @@ from replica.plan import Plan, whole_plan
 from replica.plan.keys import RULES
 from replica.provenance import code_digest, key_of
 from replica.settings.study import SCALES
+from replica.settings.user import scale_of
 from replica.settings.validation import validate
 
 HEAD = """\
@@ -152,15 +153,15 @@ def add_entries(root: Path, reason: str, seen: bool, today: datetime.date) -> li
 
 
 def with_dates(
-    card: pd.DataFrame, root: Path, scale: str, ran: Mapping[tuple[str, str], Digests]
+    card: pd.DataFrame, root: Path, label: str, ran: Mapping[tuple[str, str], Digests]
 ) -> pd.DataFrame:
     """A scorecard with a column `fixed`: when each rule was fixed, and what was known by then.
 
     Args:
-        scale: of the runs.
+        label: what the results are called, see `Config.label`.
         ran: from `of_plan`; a rule or settings that differ from the newest entry are reported.
     """
-    noted = read(root)
+    noted, scale = read(root), scale_of(label)
     words = []
     for study, claim in zip(card["study"], card["claim"], strict=True):
         entries = noted.get((study, claim), [])

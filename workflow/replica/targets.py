@@ -63,13 +63,19 @@ def _exists(plan: Plan, wildcards: Mapping[str, str]) -> bool:
 
 def _sentence(plan: Plan, names: set[str], target: str) -> str:
     parts = Path(target).parts
-    scale = parts[1] if len(parts) > 2 and parts[0] == "results" else ""
+    label = parts[1] if len(parts) > 2 and parts[0] == "results" else ""
+    scale, _, name = label.partition("-")
     if scale in SCALES and scale != plan.config.scale:
         return (
             f"{target} belongs to the scale {scale}, but this run has the scale "
-            f"{plan.config.scale}: add --config scale={scale}."
+            f"{plan.config.scale}: add --config scale={scale}{f' name={name}' if name else ''}."
         )
-    study = target if scale == "" else (parts[2] if len(parts) > 3 else "")
+    if scale in SCALES and name != (plan.config.name or ""):
+        return (
+            f"{target} belongs to settings {f'called {name}' if name else 'without a name'}, but "
+            f"those of this run {_called(plan)}: add --config name={name}."
+        )
+    study = target if label == "" else (parts[2] if len(parts) > 3 else "")
     left_out = (plan.root / f"config/studies/{study}.yaml").exists() and study not in plan.studies
     if study and left_out:
         return (
@@ -84,3 +90,7 @@ def _sentence(plan: Plan, names: set[str], target: str) -> str:
     else:
         there = f"there are {', '.join(['all', 'scorecard', 'plan', *plan.studies])}, and files"
     return f"Nothing makes {target}{hint}; {there}."
+
+
+def _called(plan: Plan) -> str:
+    return f"are called {plan.config.name}" if plan.config.name else "have no name"

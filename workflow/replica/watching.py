@@ -198,7 +198,7 @@ def planned(plan: Plan, workflow: Any, logs: Sequence[str]) -> tuple[str, Event]
     event = {
         "event": "planned",
         "time": time.time(),
-        "scale": plan.config.scale,
+        "scale": plan.config.label,
         "cores": workflow.cores if workflow.local_exec else None,
         "gpu": bool(table["gpu_hours"].any()),
         "jobs": jobs,

@@ -6,11 +6,11 @@ rule certify:
         cards=cards_of_states,
         starts_from=start_of,
     output:
-        counts="results/{scale}/{study}/counts/{run}/{part}.safetensors",
+        counts="results/{scale}{name}/{study}/counts/{run}/{part}.safetensors",
     log:
-        "results/{scale}/logs/certify/{study}/{run}/{part}.log",
+        "results/{scale}{name}/logs/certify/{study}/{run}/{part}.log",
     benchmark:
-        "results/{scale}/benchmarks/certify/{study}/{run}/{part}.tsv"
+        "results/{scale}{name}/benchmarks/certify/{study}/{run}/{part}.tsv"
     group:
         group_of
     conda:

@@ -47,6 +47,8 @@ if "--report" in sys.argv:
 wildcard_constraints:
     study="|".join(plan.studies),
     scale=plan.config.scale,
+    # Empty where the settings have no name.
+    name=plan.config.suffix or ".{0}",
     run=r"[A-Za-z][A-Za-z0-9_.-]*",
     part=r"(all|seed\d+)(-(slice|stage)\d+)?",
     figure=r"[a-z0-9_]+",

@@ -11,7 +11,7 @@ rule figure_table:
         unpack(lambda wildcards: plan.figure_inputs(wildcards.study, wildcards.figure)),
     output:
         table=report(
-            "results/{scale}/{study}/figures/{figure}.parquet",
+            "results/{scale}{name}/{study}/figures/{figure}.parquet",
             caption="../report/figure.rst",
             category="{study}",
             labels=lambda wildcards: {
@@ -20,9 +20,9 @@ rule figure_table:
             },
         ),
     log:
-        "results/{scale}/logs/figure_table/{study}/{figure}.log",
+        "results/{scale}{name}/logs/figure_table/{study}/{figure}.log",
     benchmark:
-        "results/{scale}/benchmarks/figure_table/{study}/{figure}.tsv"
+        "results/{scale}{name}/benchmarks/figure_table/{study}/{figure}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -43,7 +43,7 @@ rule figure_plot:
         table=rules.figure_table.output.table,
     output:
         svg=report(
-            "results/{scale}/{study}/figures/{figure}.svg",
+            "results/{scale}{name}/{study}/figures/{figure}.svg",
             caption="../report/figure.rst",
             category="{study}",
             labels=lambda wildcards: {
@@ -51,11 +51,11 @@ rule figure_plot:
                 "as": "drawing",
             },
         ),
-        pdf="results/{scale}/{study}/figures/{figure}.pdf",
+        pdf="results/{scale}{name}/{study}/figures/{figure}.pdf",
     log:
-        "results/{scale}/logs/figure_plot/{study}/{figure}.log",
+        "results/{scale}{name}/logs/figure_plot/{study}/{figure}.log",
     benchmark:
-        "results/{scale}/benchmarks/figure_plot/{study}/{figure}.tsv"
+        "results/{scale}{name}/benchmarks/figure_plot/{study}/{figure}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:

@@ -17,11 +17,11 @@ rule generalization:
             )
         ),
     output:
-        table="results/{scale}/{study}/generalization/{networks}.parquet",
+        table="results/{scale}{name}/{study}/generalization/{networks}.parquet",
     log:
-        "results/{scale}/logs/generalization/{study}/{networks}.log",
+        "results/{scale}{name}/logs/generalization/{study}/{networks}.log",
     benchmark:
-        "results/{scale}/benchmarks/generalization/{study}/{networks}.tsv"
+        "results/{scale}{name}/benchmarks/generalization/{study}/{networks}.tsv"
     wildcard_constraints:
         networks=rf"(?!({ON_GPU})\.parquet$)[A-Za-z][A-Za-z0-9_.-]*",
     conda:
@@ -50,11 +50,11 @@ rule generalization_on_gpu:
             )
         ),
     output:
-        table="results/{scale}/{study}/generalization/{networks}.parquet",
+        table="results/{scale}{name}/{study}/generalization/{networks}.parquet",
     log:
-        "results/{scale}/logs/generalization/{study}/{networks}.log",
+        "results/{scale}{name}/logs/generalization/{study}/{networks}.log",
     benchmark:
-        "results/{scale}/benchmarks/generalization/{study}/{networks}.tsv"
+        "results/{scale}{name}/benchmarks/generalization/{study}/{networks}.tsv"
     wildcard_constraints:
         networks=ON_GPU,
     group:
@@ -102,6 +102,6 @@ rule correlations:
         runtime=10,
     params:
         key=key("correlations"),
-        scale=plan.config.scale,
+        scale=plan.config.label,
     script:
         "../scripts/correlations.py"

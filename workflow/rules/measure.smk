@@ -6,11 +6,11 @@ rule measure_run:
         cards=cards_of_measures,
         states=lambda wildcards: plan.states(part_of(wildcards)),
     output:
-        measures="results/{scale}/{study}/measures/{run}/{part}.parquet",
+        measures="results/{scale}{name}/{study}/measures/{run}/{part}.parquet",
     log:
-        "results/{scale}/logs/measure_run/{study}/{run}/{part}.log",
+        "results/{scale}{name}/logs/measure_run/{study}/{run}/{part}.log",
     benchmark:
-        "results/{scale}/benchmarks/measure_run/{study}/{run}/{part}.tsv"
+        "results/{scale}{name}/benchmarks/measure_run/{study}/{run}/{part}.tsv"
     group:
         group_of
     conda:

@@ -12,11 +12,11 @@ rule claims:
     input:
         tables=lambda wildcards: plan.tables(wildcards.study),
     output:
-        claims="results/{scale}/{study}/claims.parquet",
+        claims="results/{scale}{name}/{study}/claims.parquet",
     log:
-        "results/{scale}/logs/claims/{study}.log",
+        "results/{scale}{name}/logs/claims/{study}.log",
     benchmark:
-        "results/{scale}/benchmarks/claims/{study}.tsv"
+        "results/{scale}{name}/benchmarks/claims/{study}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -52,7 +52,7 @@ rule scorecard_table:
     params:
         key=key("scorecard"),
         titles=words.titles(plan),
-        scale=plan.config.scale,
+        scale=plan.config.label,
         rules=lambda wildcards: rulebook.of_plan(plan),
     script:
         "../scripts/scorecard.py"

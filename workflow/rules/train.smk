@@ -7,12 +7,12 @@ rule train_run:
         cards=cards_of_states,
         starts_from=start_of,
     output:
-        states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
-        history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
+        states="results/{scale}{name}/{study}/runs/{run}/{part}.safetensors",
+        history="results/{scale}{name}/{study}/runs/{run}/{part}.history.parquet",
     log:
-        "results/{scale}/logs/train_run/{study}/{run}/{part}.log",
+        "results/{scale}{name}/logs/train_run/{study}/{run}/{part}.log",
     benchmark:
-        "results/{scale}/benchmarks/train_run/{study}/{run}/{part}.tsv"
+        "results/{scale}{name}/benchmarks/train_run/{study}/{run}/{part}.tsv"
     wildcard_constraints:
         part=r"(all|seed\d+)",
     group:
@@ -46,13 +46,13 @@ rule train_round:
         starts_from=start_of,
         labelled=labelled_of,
     output:
-        states="results/{scale}/{study}/runs/{run}/{part}.safetensors",
-        history="results/{scale}/{study}/runs/{run}/{part}.history.parquet",
-        labelled="results/{scale}/{study}/runs/{run}/{part}.labelled.parquet",
+        states="results/{scale}{name}/{study}/runs/{run}/{part}.safetensors",
+        history="results/{scale}{name}/{study}/runs/{run}/{part}.history.parquet",
+        labelled="results/{scale}{name}/{study}/runs/{run}/{part}.labelled.parquet",
     log:
-        "results/{scale}/logs/train_round/{study}/{run}/{part}.log",
+        "results/{scale}{name}/logs/train_round/{study}/{run}/{part}.log",
     benchmark:
-        "results/{scale}/benchmarks/train_round/{study}/{run}/{part}.tsv"
+        "results/{scale}{name}/benchmarks/train_round/{study}/{run}/{part}.tsv"
     wildcard_constraints:
         part=r".*-stage\d+",
     group:

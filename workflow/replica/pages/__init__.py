@@ -70,7 +70,7 @@ def write(
     pairs.loc[gone, ["status", "data"]] = ""
     commit = git_commit(plan.root)
     every = {
-        "scale": plan.config.scale,
+        "scale": plan.config.label,
         "results": plan.results,
         "commit": commit,
         "others": {file: BESIDE[file] for file in others},

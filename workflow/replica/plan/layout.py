@@ -49,8 +49,8 @@ class Plan:
 
     @property
     def results(self) -> str:
-        """Folder of this scale, relative to the project."""
-        return f"results/{self.config.scale}"
+        """Folder of this scale, or of its settings that have a name, relative to the project."""
+        return f"results/{self.config.label}"
 
     def parts_of(self, study: str, templates: Iterable[str]) -> list[Part]:
         """The training jobs of some run templates of a study, in the order of the files."""

@@ -140,6 +140,7 @@ def repeat(plan: "Plan", study: str) -> str:
     read = {name for part in plan.parts.values() if part.study == study for name in part.datasets}
     used = [name for name in plan.stand_ins.values() if name in read]
     given = {
+        "name": config.name,
         "studies": [study],
         "seeds": config.seeds,
         "extras": own,

@@ -1,15 +1,20 @@
 """The user's file, `config/config.yaml`, and what the command line puts over it."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from replica.kinds.base import Name, Strict
 from replica.places import Folder, Place
-from replica.settings.study import Scale
+from replica.settings.study import SCALES, Scale
 
 # The submission of a job is a line of shell: no character that means something there.
 Plain = Annotated[str, Field(pattern=r"^[A-Za-z0-9_=:,./@%+ -]*$")]
+
+
+# Folders, logs and jobs are called by it, below names of their own.
+LONGEST_NAME = 60
 
 
 class Cluster(Strict):
@@ -32,10 +37,27 @@ def _listed(value: Any) -> Any:
 Listed = BeforeValidator(_listed)
 
 
+def _plain_name(name: str) -> str:
+    """A name that can be part of a folder's, and is not mistaken for a scale."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+        raise ValueError("a name consists of letters, digits, - and _, and does not begin with -")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a name has at most {LONGEST_NAME} characters")
+    if name.lower() in SCALES or name.lower().startswith(tuple(f"{scale}-" for scale in SCALES)):
+        raise ValueError(f"a name does not begin with that of a scale ({', '.join(SCALES)})")
+    return name
+
+
+VariantName = Annotated[str, AfterValidator(_plain_name)]
+
+
 class Config(Strict):
     """`config/config.yaml`, and what `--config` puts over it."""
 
     scale: Scale = Field(default="laptop", description="smoke, laptop, desktop or paper")
+    name: VariantName | None = Field(
+        default=None, description="of these settings: results go to results/<scale>-<name>"
+    )
     studies: Annotated[Annotated[list[Name], Field(min_length=1)] | Literal["all"], Listed] = Field(
         default="all", description="slugs of the studies to make, or all"
     )
@@ -65,3 +87,18 @@ class Config(Strict):
     overrides: dict[Name, dict[Name, dict[str, Any]]] = Field(
         default={}, description="study -> run -> key -> value, laid over the study's file"
     )
+
+    @property
+    def suffix(self) -> str:
+        """What the name of these settings adds to that of a scale; "" where they have none."""
+        return f"-{self.name}" if self.name else ""
+
+    @property
+    def label(self) -> str:
+        """What the results of these settings are called, and their folder in `results`."""
+        return self.scale + self.suffix
+
+
+def scale_of(label: str) -> str:
+    """The scale of results by what they are called."""
+    return label.partition("-")[0]
