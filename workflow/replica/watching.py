@@ -217,6 +217,8 @@ def expected_work(jobs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[str, f
 def _key(rule: str, names: Mapping[str, str]) -> tuple[str, str, str]:
     """The row of a job in `estimates.job_table`, from the wildcards of its rule."""
     study = names.get("study", SHARED)
+    # One row, whichever of two rules makes it.
+    rule = rule.removesuffix("_on_gpu")
     if "run" in names:
         return study, rule, f"{names['run']}/{names['part']}"
     listed = [names[kind] for kind in ("figure", "networks", "dataset") if kind in names]
