@@ -61,7 +61,7 @@ def test_every_rule_with_wildcards_has_its_row_in_the_table_of_jobs(root):
     plan = make_plan(root, {"scale": "paper"})
     work = watching.expected_work(job_table(plan, Rates()))
     part = next(part for part in plan.parts.values() if part.study == "agop")
-    group = plan.network_groups("agop")[0]
+    group = next(iter(plan.network_groups("agop")))
     of_run = {"scale": "paper", "study": "agop", "run": part.run, "part": part.part}
     for rule, names in [
         (part.rule, of_run),
