@@ -60,22 +60,23 @@ def test_events_change_the_state_of_their_job():
 def test_every_rule_with_wildcards_has_its_row_in_the_table_of_jobs(root):
     plan = make_plan(root, {"scale": "paper"})
     work = watching.expected_work(job_table(plan, Rates()))
-    part = next(part for part in plan.parts.values() if part.study == "agop")
-    group = next(iter(plan.network_groups("agop")))
-    of_run = {"scale": "paper", "study": "agop", "run": part.run, "part": part.part}
+    study = next(iter(plan.with_networks()))
+    part = next(part for part in plan.parts.values() if part.study == study)
+    group = next(iter(plan.network_groups(study)))
+    of_run = {"scale": "paper", "study": study, "run": part.run, "part": part.part}
     for rule, names in [
         (part.rule, of_run),
         ("measure_run", of_run),
-        ("figure_table", {"study": "agop", "figure": next(iter(plan.studies["agop"].figures))}),
-        ("claims", {"study": "agop"}),
-        ("generalization", {"study": "agop", "networks": group}),
-        ("generalization_on_gpu", {"study": "agop", "networks": group}),
+        ("figure_table", {"study": study, "figure": next(iter(plan.studies[study].figures))}),
+        ("claims", {"study": study}),
+        ("generalization", {"study": study, "networks": group}),
+        ("generalization_on_gpu", {"study": study, "networks": group}),
         ("prepare_dataset", {"dataset": "mnist"}),
         ("scorecard_table", {}),
     ]:
         assert watching._key(rule, names) in work, rule
-    assert watching._name(of_run) == f"agop {part.run}/{part.part}"
-    assert (watching._name({"study": "agop"}), watching._name({})) == ("agop", "")
+    assert watching._name(of_run) == f"{study} {part.run}/{part.part}"
+    assert (watching._name({"study": study}), watching._name({})) == (study, "")
 
 
 def test_what_needs_a_failed_job_is_not_waited_for_until_it_is_tried_again():
