@@ -57,6 +57,28 @@ def test_events_change_the_state_of_their_job():
     assert run.hear(running(99, 1052)) is None and len(run.jobs) == 4
 
 
+def test_every_rule_with_wildcards_has_its_row_in_the_table_of_jobs(root):
+    plan = make_plan(root, {"scale": "paper"})
+    work = watching.expected_work(job_table(plan, Rates()))
+    study = next(iter(plan.with_networks()))
+    part = next(part for part in plan.parts.values() if part.study == study)
+    group = next(iter(plan.network_groups(study)))
+    of_run = {"scale": "paper", "study": study, "run": part.run, "part": part.part}
+    for rule, names in [
+        (part.rule, of_run),
+        ("measure_run", of_run),
+        ("figure_table", {"study": study, "figure": next(iter(plan.studies[study].figures))}),
+        ("claims", {"study": study}),
+        ("generalization", {"study": study, "networks": group}),
+        ("generalization_on_gpu", {"study": study, "networks": group}),
+        ("prepare_dataset", {"dataset": "mnist"}),
+        ("scorecard_table", {}),
+    ]:
+        assert watching._key(rule, names) in work, rule
+    assert watching._name(of_run) == f"{study} {part.run}/{part.part}"
+    assert (watching._name({"study": study}), watching._name({})) == (study, "")
+
+
 def test_what_needs_a_failed_job_is_not_waited_for_until_it_is_tried_again():
     run = run_of([planned(), running(1, 1000), ended(1, 1010, "failed")])
     assert run.blocked() == {2, 3}

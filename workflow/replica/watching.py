@@ -219,6 +219,8 @@ def _key(rule: str, names: Mapping[str, str]) -> tuple[str, str, str]:
     # Networks that are measured on a GPU have a rule of their own.
     rule = rule.removesuffix("_on_gpu")
     study = names.get("study", SHARED)
+    # One row, whichever of two rules makes it.
+    rule = rule.removesuffix("_on_gpu")
     if "run" in names:
         return study, rule, f"{names['run']}/{names['part']}"
     listed = [names[kind] for kind in ("figure", "networks", "dataset") if kind in names]
