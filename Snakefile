@@ -35,14 +35,14 @@ localrules:
 # core, and Slurm has limits of its own. The option --max-jobs-per-timespan cannot turn that off,
 # and with a longer timespan Snakemake ends only when its last timer does.
 onstart:
-    # Imported here: it imports pandas, which a dry run does not need.
-    from replica.disk import note_settings
-
-    note_settings(plan)
     workflow.scheduler.job_rate_limiter = None
     fork_scripts(server_of, server_modules(plan.studies), listen())
     for sentence in plan.left_out:
         print(sentence, file=sys.stderr)
+    # Imported here: it imports pandas, which a dry run does not need.
+    from replica.disk import note_settings
+
+    note_settings(plan)
 
 
 rule all:
