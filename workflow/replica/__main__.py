@@ -397,7 +397,8 @@ def _show(options: argparse.Namespace) -> int:
     settings=False,
     examples=["diff laptop laptop-wider-head", "diff docs/evidence/laptop laptop --json",
               "diff laptop wider-head --page"],
-    status="Exit status: 0 nothing differs, 1 something does, 2 they cannot be compared",
+    status="Exit status: 0 nothing differs, 1 something does, 2 the command line is wrong or they "
+           "cannot be compared",
 )  # fmt: skip
 def _diff(options: argparse.Namespace) -> int:
     from replica import artifacts, comparison

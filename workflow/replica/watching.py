@@ -216,8 +216,6 @@ def expected_work(jobs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[str, f
 
 def _key(rule: str, names: Mapping[str, str]) -> tuple[str, str, str]:
     """The row of a job in `estimates.job_table`, from the wildcards of its rule."""
-    # Networks that are measured on a GPU have a rule of their own.
-    rule = rule.removesuffix("_on_gpu")
     study = names.get("study", SHARED)
     # One row, whichever of two rules makes it.
     rule = rule.removesuffix("_on_gpu")
