@@ -30,7 +30,7 @@ from replica.models.stacked import Stack
 from replica.settings.validation import validate_run
 from replica.training import loop
 from replica.training.checkpoint import Checkpoint
-from replica.training.precision import autocast
+from replica.training.precision import autocast, in_words
 
 CPU = torch.device("cpu")
 # So few images have none of some classes.
@@ -65,8 +65,8 @@ def test_a_run_on_a_gpu(jobs, each):
         with pretend_gpu() as gpu:
             made = jobs.run(part, gpu)
         assert len(jobs.measured(part, made))
-        for what, far, limit in apart(jobs, each, part, made, expected):
-            assert far <= limit, what
+        for found in apart(jobs, each, part, made, expected):
+            assert found.value <= found.limit, found
         mixed = getattr(part.spec, "precision", None) == "mixed"
         if not (mixed or each.drawn):
             assert difference(made.states, expected.states)[1] < 1e-5
@@ -180,6 +180,7 @@ def test_mixed_precision_is_bfloat16_on_a_gpu():
             assert (x @ x).dtype == torch.bfloat16
         with autocast("float32", gpu):
             assert (x @ x).dtype == torch.float32
+        assert in_words(gpu) == "cuda:0 (Pretended)"
 
 
 # ------------------------------------------------------------------------------ the pretence

@@ -55,6 +55,8 @@ def _main(arguments: list[str] | None) -> int:
 
 
 def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
+    from replica.gpu_check.__main__ import arguments as check_arguments
+
     parser = argparse.ArgumentParser(
         prog="replica",
         description="look at artifacts, print the scorecard, check what is current",
@@ -92,6 +94,8 @@ def _parser(scales: tuple[str, ...]) -> argparse.ArgumentParser:
     ahead = command(
         "plan", _print_plan, "jobs, hours, memory and disk of each study, and the data to fetch"
     )
+    gpu = command("gpu-check", _gpu_check, "check the GPU of this machine in eight minutes")
+    check_arguments(gpu)
     clean = command(
         "clean", _clean, "delete states in results/ that no scale needs with these settings"
     )
@@ -213,6 +217,12 @@ def _show_folder(folder: Path, *, as_json: bool) -> int:
         print(f"{stamp['key']:16}  {stamp['commit']:13}  {path}")
     print(f"{folder} is a folder with {len(found)} artifacts of Replica.")
     return 0
+
+
+def _gpu_check(options: argparse.Namespace) -> int:
+    from replica.gpu_check.__main__ import main
+
+    return main(options)
 
 
 def _print_table(table: "pd.DataFrame") -> None:

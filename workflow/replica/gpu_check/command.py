@@ -1,9 +1,9 @@
 """The command: run the checks, print each result as it comes, write the table."""
 
+import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,11 +14,10 @@ import pandas as pd
 import torch
 
 from replica import artifacts, provenance
-from replica.gpu_check.checks import CHECKS, SLOW, WRONG, Check, Row, Setup
+from replica.gpu_check.checks import CHECKS, NOT_RUN, WRONG, Row, Setup, names_of
 from replica.gpu_check.processes import FAILED, NO_TIME, results
 
 COLUMNS = ["check", "case", "quantity", "value", "unit", "limit", "verdict", "words", "seconds"]
-NOT_RUN = "not run"
 # Seconds that one part may take: a process imports, prepares and compiles in it.
 LONGEST = 180.0
 OLDEST_TORCH = (2, 11)
@@ -42,6 +41,9 @@ def run(data: Path, out: Path, minutes: float, on: str) -> int:
     """
     began = time.monotonic()
     facts = facts_of(on)
+    if on == "cpu":
+        # Of the processes that start now: small work on several threads is slower than on one.
+        os.environ["OMP_NUM_THREADS"] = "1"
     print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix="replica-gpu-") as folder:
@@ -64,7 +66,7 @@ def checked(setup: Setup, deadline: float) -> Iterator[Row]:
     """The rows of all checks, until there is no time left."""
     for check in CHECKS:
         for name, status, found, seconds in results(
-            check.function, setup, check.names, deadline, LONGEST
+            check.function, setup, names_of(check, setup), deadline, LONGEST
         ):
             common = {"check": check.title, "case": name, "seconds": round(seconds, 1)}
             if status in (FAILED, NO_TIME):
@@ -114,19 +116,25 @@ def _driver() -> str:
     return said[0] if said else "unknown"
 
 
+def number(row: Row) -> str:
+    """The value of a row with its unit, and its limit."""
+    if pd.isna(row["value"]):
+        return ""
+    if row["unit"] == "yes or no":
+        return "yes" if row["value"] else "no"
+    limit = "" if pd.isna(row["limit"]) else f" (at most {row['limit']:g})"
+    return f"{row['value']:.4g} {row['unit']}".removesuffix(" 1") + limit
+
+
 def sentence(row: Row) -> str:
     """A row on the terminal."""
-    number = "" if pd.isna(row["value"]) else f"{row['value']:.4g} {row['unit']}"
-    limit = "" if pd.isna(row["limit"]) else f" (at most {row['limit']:g})"
-    if row["unit"] == "yes or no":
-        number = "yes" if row["value"] else "NO"
-    words = f" – {row['words']}" if row.get("words") else ""
-    parts = (row["check"], row["case"], row["quantity"])
-    return f"{row['verdict']:8}{': '.join(filter(None, parts))}: {number}{limit}{words}"
+    parts = [row[name] for name in ("check", "case", "quantity") if row[name]]
+    said = [part for part in (number(row), row.get("words")) if part]
+    return f"{row['verdict']:8}{': '.join(parts)}: {'; '.join(said)}"
 
 
 def summary(table: pd.DataFrame) -> str:
-    """How many results are right, and what to do where one is not."""
+    """How many results there are of each verdict."""
     counts = table["verdict"].value_counts()
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     return f"{len(table)} results: {said}."
@@ -134,25 +142,13 @@ def summary(table: pd.DataFrame) -> str:
 
 def page(table: pd.DataFrame, facts: dict[str, str]) -> str:
     """The table in Markdown, under the facts."""
-    lines = [f"# {facts['device']}", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines = [f"# {facts['device']}", "", *(f"- {name}: {value}" for name, value in facts.items())]
     lines += ["", summary(table), ""]
-    lines += [
-        "| check | case | quantity | value | limit | verdict |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    headings = ("check", "case", "quantity", "value", "verdict", "")
+    for cells in (headings, ["---"] * len(headings)):
+        lines.append(f"| {' | '.join(cells)} |")
     for row in table.to_dict("records"):
-        value = (
-            "" if pd.isna(row["value"]) else f"{row['value']:.4g} {row['unit']}".removesuffix(" 1")
-        )
-        if row["unit"] == "yes or no":
-            value = "yes" if row["value"] else "no"
-        limit = "" if pd.isna(row["limit"]) else f"{row['limit']:g}"
-        words = (
-            f"{row['verdict']}: {row['words']}"
-            if isinstance(row["words"], str) and row["words"]
-            else row["verdict"]
-        )
-        cells = (row["check"], row["case"], row["quantity"], value, limit, words)
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+        words = row["words"] if isinstance(row["words"], str) else ""
+        cells = (row["check"], row["case"], row["quantity"], number(row), row["verdict"], words)
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join([*lines, ""])

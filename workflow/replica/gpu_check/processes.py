@@ -1,4 +1,4 @@
-"""Parts of a check in processes of their own: an error of a GPU ends one, and not the whole check."""
+"""Parts of a check in processes of their own: an error of a GPU ends one and not the whole."""
 
 import multiprocessing
 import time

@@ -12,7 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -56,7 +56,13 @@ def device_for(wish: str, slots: int, slots_per_gpu: int) -> Iterator[torch.devi
         yield torch.device("cpu")
         return
     with gpu_slots(gpu_names(), max(slots, 1), slots_per_gpu, lock_folder()) as index:
-        yield torch.device("cuda", index)
+        try:
+            yield torch.device("cuda", index)
+        finally:
+            # The next job comes before this process has ended, and needs what torch keeps for it.
+            # After an error of CUDA nothing can be given back.
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()
 
 
 def _hidden() -> str:
