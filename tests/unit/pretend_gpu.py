@@ -173,7 +173,7 @@ ANSWERS = {
 
 
 class Generator(torch._C.Generator):
-    """A generator that knows which device it is for."""
+    """A generator that knows which device it is for, and draws other numbers on each."""
 
     def __new__(cls, device: torch.device | str = "cpu") -> "Generator":
         made = super().__new__(cls, "cpu")
@@ -183,6 +183,10 @@ class Generator(torch._C.Generator):
     @property
     def device(self) -> torch.device:
         return self.where
+
+    def manual_seed(self, seed: int) -> "Generator":
+        super().manual_seed(seed ^ is_cuda(self.where))
+        return self
 
 
 class Autocast(torch.autocast):

@@ -6,15 +6,16 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from replica import artifacts, provenance
-from replica.gpu_check.checks import CHECKS, NOT_RUN, WRONG, Row, Setup, names_of
+from replica.gpu_check.checks import CHECKS, NOT_RUN, WRONG, Row, Setup, parts_for, perform
 from replica.gpu_check.processes import FAILED, NO_TIME, results
 
 COLUMNS = ["check", "case", "quantity", "value", "unit", "limit", "verdict", "words", "seconds"]
@@ -64,15 +65,14 @@ def run(data: Path, out: Path, minutes: float, on: str) -> int:
 
 def checked(setup: Setup, deadline: float) -> Iterator[Row]:
     """The rows of all checks, until there is no time left."""
-    for check in CHECKS:
-        for name, status, found, seconds in results(
-            check.function, setup, names_of(check, setup), deadline, LONGEST
-        ):
-            common = {"check": check.title, "case": name, "seconds": round(seconds, 1)}
-            if status in (FAILED, NO_TIME):
-                yield common | _without_a_number(status, found)
-            else:
-                yield from (common | row for row in found)
+    parts = parts_for(setup)
+    for part, status, found, seconds in results(perform, setup, parts, deadline, LONGEST):
+        number, name = part
+        common = {"check": CHECKS[number].title, "case": name, "seconds": round(seconds, 1)}
+        if status in (FAILED, NO_TIME):
+            yield common | _without_a_number(status, found)
+        else:
+            yield from (common | row for row in found)
 
 
 def _without_a_number(status: str, words: str) -> Row:
@@ -116,7 +116,7 @@ def _driver() -> str:
     return said[0] if said else "unknown"
 
 
-def number(row: Row) -> str:
+def number(row: Mapping[Any, Any]) -> str:
     """The value of a row with its unit, and its limit."""
     if pd.isna(row["value"]):
         return ""
