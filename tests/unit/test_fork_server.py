@@ -180,10 +180,12 @@ def test_the_plain_server_has_no_torch():
 
 @pytest.mark.slow
 def test_the_torch_server_leaves_the_gpu_alone():
-    """A fork cannot use CUDA where its parent has touched it."""
+    """A fork cannot use CUDA where its parent has touched it, and be it to count the devices."""
     modules = server_modules([])["torch"]
-    code = f"import importlib\nfor m in {modules}: importlib.import_module(m)\n"
-    code += "import torch; print(torch.cuda.is_initialized())"
+    code = "import importlib, torch\n"
+    code += "torch._C._cuda_getDeviceCount = torch._C._cuda_init = None\n"
+    code += f"for m in {modules}: importlib.import_module(m)\n"
+    code += "print(torch.cuda.is_initialized())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
 
