@@ -82,6 +82,25 @@ def test_more_is_asked_for_than_is_expected(plans, scale):
     assert all(cost.work.kind.endswith("GPU") == (cost.gpu_slots > 0) for cost in costs)
 
 
+def test_a_stage_of_active_learning_leaves_one_network(plans):
+    plan = plans["paper"]
+    for seed_and_stage in ("seed0-stage0", "seed0-stage9"):
+        cost = plan.generalization_cost("fc_low_data", f"llal-{seed_and_stage}")
+        assert cost.work.amount == 1
+
+
+def test_large_networks_are_measured_on_a_gpu_where_the_scale_is_meant_for_one(plans):
+    for scale, plan in plans.items():
+        groups = {(s, g) for s in plan.with_networks() for g in plan.network_groups(s)}
+        on_gpu = {g for g in groups if plan.generalization_rule(*g) == "generalization_on_gpu"}
+        large = {(study, group) for study, group in groups if group != "small"}
+        assert on_gpu == (large if scale == "paper" else set())
+        assert plan.groups_on_gpu() == sorted({group for _, group in on_gpu})
+    jobs = job_table(plans["paper"], Rates())
+    # A week-end on two cores, beside the GPU.
+    assert jobs["cpu_hours"].sum() < 40
+
+
 def test_a_job_takes_its_share_of_a_gpu(root, plans):
     alone = job_table(make_plan(root, {"scale": "paper", "jobs_per_gpu": 1}), Rates())
     shared = job_table(plans["paper"], Rates())

@@ -134,14 +134,73 @@ def test_what_is_not_finished_or_damaged_is_left_as_it_was(project):
     content[len(content) // 3] ^= 255
     path.write_bytes(content)
     other = plan_of(project, overrides={STUDY: {"fig5": {"lr": 0.123}}})
-    for now, lacking in [(plan, "fig1_srg_matrices"), (other, "fig5_small_k")]:
-        (said,) = evidence.collect(now)
-        assert said.startswith(f"{STUDY}: left as it was") and lacking in said
+    # The damaged table was collected while it was whole.
+    assert evidence.collect(plan) == [f"{STUDY}: nothing is new."]
+    (said,) = evidence.collect(other)
+    assert said.startswith(f"{STUDY}: left as it was") and "fig5_small_k" in said
     assert contents(project / evidence.FOLDER) == before
     # fig5 and the verdicts that it decides are of other settings; all else is what it was.
     (said,) = evidence.check(other)
     assert said.startswith(f"{STUDY}: made by other code or other settings: ")
     assert "fig5_small_k" in said and "verdicts" in said and "fig1_srg_matrices" not in said
+
+
+def test_a_study_is_collected_in_pieces_where_it_never_was_whole(project):
+    """As after runs on several machines: each has the results of some figures."""
+    plan = plan_of(project)
+    results = project / plan.results
+    claims = artifacts.read_table(results / STUDY / "claims.parquet")
+    (results / STUDY / "claims.parquet").unlink()
+    figures = sorted(path.stem for path in (results / STUDY / "figures").glob("*.parquet"))
+    needed = {claim: set(spec["figures"]) for claim, spec in words.claim_specs(plan, STUDY).items()}
+    later = {figure for figure in figures if figure not in CLOSED_FORMS} | needed["c1"]
+    away = {figure: results / STUDY / f"figures/{figure}.parquet" for figure in later}
+    kept = {figure: path.read_bytes() for figure, path in away.items()}
+    for path in away.values():
+        path.unlink()
+
+    (said,) = evidence.collect(plan)
+    assert said.startswith(f"{STUDY}: collected ") and "verdicts; " in said
+    assert f"{len(later)} of {len(figures)} tables are missing" in said
+    assert evidence.check(plan) == [
+        f"{STUDY}: {len(figures) - len(later)} of {len(figures)} figures were collected yet."
+    ]
+    card = Evidence(plan).scorecard().set_index("claim")
+    whole = claims.set_index("claim")
+    for claim, of in needed.items():
+        missing = of & later
+        assert card["verdict"][claim] == (UNDECIDABLE if missing else whole["verdict"][claim])
+        assert not missing or "no table of" in card["detail"][claim]
+    assert evidence.collect(plan)[0].startswith(f"{STUDY}: nothing is new; ")
+
+    # The rest is finished elsewhere: what was collected before is not run again.
+    for figure, path in away.items():
+        path.write_bytes(kept[figure])
+    for figure in set(figures) - later:
+        (results / STUDY / f"figures/{figure}.parquet").unlink()
+    (said,) = evidence.collect(plan)
+    assert "missing" not in said
+    assert evidence.check(plan) == []
+    assert_same_verdicts(Evidence(plan).scorecard(), claims)
+    assert Evidence(plan).is_current(f"{STUDY}/claims.parquet")
+
+
+def test_jobs_collected_before_stay_in_the_list_of_jobs(project, monkeypatch):
+    plan = plan_of(project)
+    parts = [part for part in plan.parts.values() if part.study == STUDY][:3]
+    rows = [
+        dict.fromkeys(evidence.RUN_COLUMNS, "")
+        | {"run": p.run, "part": p.part, "key": plan.key("train", STUDY, p.run, p.part)}
+        for p in parts
+    ]
+    path = Evidence(plan).folder / STUDY / evidence.RUNS
+    path.parent.mkdir(parents=True)
+    pd.DataFrame([rows[2], rows[0], rows[1] | {"key": "of other code"}]).to_csv(path, index=False)
+    now = pd.DataFrame([rows[2] | {"minutes": 3.0}], columns=evidence.RUN_COLUMNS)
+    monkeypatch.setattr(evidence, "run_table", lambda plan, study: now)
+    found = evidence._all_runs(Evidence(plan), STUDY)
+    assert found["run"].tolist() == [parts[0].run, parts[2].run]
+    assert found["minutes"].tolist() == ["", 3.0]
 
 
 def test_figures_that_nobody_asks_for_any_more_are_named(project):

@@ -19,6 +19,7 @@ from replica.attention.training import train_decoder
 from replica.data.prepare import load, prepare_dataset
 from replica.data.registry import load_registry
 from replica.generalization import trained_networks as adaptors
+from replica.generalization.on_gpu import measure_large_networks, on_device
 from replica.generalization.table import (
     ALL,
     FEWEST,
@@ -595,6 +596,47 @@ def test_the_table_has_all_networks(trained, cards, tmp_path):
     assert list(empty) == list(table) and rank_correlations(empty).empty
     page = generalization_html(rank_correlations(table), table, "smoke")
     assert "too few" in page and "tradeoffs on digits" in page and "Hessian" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet20", "cnn", "llal", "patches", "tokens", "decoder"])
+def test_passes_elsewhere_give_the_same_measures(name, trained, cards, tmp_path):
+    spec, result, _ = trained(name)
+    path = tmp_path / "states.safetensors"
+    artifacts.write_tensors(path, result.states, {})
+    part = {
+        "study": "study",
+        "run": name,
+        "spec": spec,
+        "states": path,
+        "card": cards[spec.dataset],
+    }
+    here = measure_networks([part | {"curvature_up_to": None}], 1)
+    there = measure_large_networks(part, 1, torch.device("cpu"))
+    pd.testing.assert_frame_equal(here, there, check_dtype=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet20", "cnn", "llal", "patches", "tokens", "decoder"])
+def test_passes_are_computed_on_the_device_from_parameters_to_buffers(name, trained, cards):
+    """The meta device has shapes and no values: what is not there raises an error."""
+    spec, result, _ = trained(name)
+    found = trained_networks(spec, result.states, cards[spec.dataset], "study", name)
+    network = on_device(next(found)[1], torch.device("meta"))
+    inputs, seen = network.train[0][:2], []
+
+    class Watched(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                seen.append((str(function), out.device.type, out.dtype, out.numel()))
+            return out
+
+    # Nothing can be copied from meta to the CPU: that is the last step.
+    with Watched(), pytest.raises(NotImplementedError, match="meta"), torch.no_grad():
+        network.logits(network.params, inputs)
+    assert len(seen) > 10
+    assert {device for _, device, _, _ in seen} == {"meta"}
 
 
 @pytest.mark.slow

@@ -41,6 +41,8 @@ SECONDS_PER_UNIT = {
     # A step of a network of five layers of width 256 on 32 digits, without and with a small body.
     "head step": 1.8e-3,
     "body step": 5e-3,
+    # The same without a body on a GPU: some hundred kernels, whatever their batch and width.
+    "head step on a GPU": 2e-3,
     # A step of a matrix of width 64 on a position of a sample.
     "position": 4e-7,
     "position on a GPU": 4e-9,
@@ -64,6 +66,9 @@ SECONDS_PER_UNIT = {
     # product with the Hessian of the loss of 250 images, up to 30 of them.
     "small network": 0.3,
     "large network": 3600,
+    # On a GPU: passes of 16 images, which take what their start takes, and on the CPU beside it the
+    # vectors of the Lanczos iteration and the singular values of the kernels.
+    "large network on a GPU": 90,
     # The measures of a decoder that was worth a GPU; those of other runs take what the start takes.
     "large decoder": 1200,
     # The files of a job, and the whole of measures, tables, drawings and verdicts. A job with an

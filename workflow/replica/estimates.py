@@ -104,7 +104,8 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
         for group in plan.network_groups(study):
             cost = plan.generalization_cost(study, group)
             needs = {"mem_mb": cost.mem_mb, "minutes": cost.minutes}
-            add(study, "generalization", group, cost.work, **needs)
+            on_gpu = cost.gpu_slots
+            add(study, "generalization", group, cost.work, cost.threads, gpu_slots=on_gpu, **needs)
     for study in plan.studies:
         for figure in plan.studies[study].figures:
             add(study, "figure_table", figure, start)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from replica import artifacts, estimates, report, rulebook
 from replica.plan import Plan, make_plan, words
-from replica.provenance import git_commit
+from replica.provenance import begin, git_commit
 from replica.settings.load import load_studies
 from replica.settings.study import SCALES
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
@@ -26,6 +26,8 @@ from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
 FOLDER = Path("docs/evidence")
 SCORECARD = "scorecard.csv"
 RUNS = "runs.csv"
+# The key of verdicts on some of the tables of a study.
+UNFINISHED = "unfinished"
 # What was run, job by job: from the stamps of the states.
 RUN_COLUMNS = [
     "run", "part", "kind", "dataset", "precision", "seeds", "device", "minutes", "memory_mib",
@@ -79,12 +81,19 @@ class Evidence:
     def moved(self) -> dict[str, str]:
         """Files that the plan would make otherwise, or not at all: path -> why."""
         why = {}
-        for name in self.stamps:
+        for name, stamp in self.stamps.items():
+            if stamp.get("key") == UNFINISHED:
+                continue
             if self.key(name) is None:
                 why[name] = "these settings do not ask for it"
             elif not self.is_current(name):
                 why[name] = "made by other code or other settings"
         return why
+
+    def was_finished(self, study: str) -> bool:
+        """Whether all tables of a study were there once, by whatever code and settings."""
+        stamp = self.stamps.get(_verdicts_of(study))
+        return stamp is not None and stamp.get("key") != UNFINISHED
 
     def figures(self, study: str) -> dict[str, pd.DataFrame]:
         """The tables of a study that are there, by figure.
@@ -123,11 +132,14 @@ def read_scorecard(path: Path) -> pd.DataFrame:
 
 
 def collect(plan: Plan) -> list[str]:
-    """Copy the results of every finished study of a plan, where they are others than those there.
+    """Copy the results of a plan, where they are others than those there.
 
-    A study is finished when its verdicts and the tables of all its figures are whole and have the
-    keys of the plan. What lies there of other studies stays, and so do figures that the plan does
-    not ask for. Tables of networks come along where they are current.
+    A study is finished when the tables of all its figures are whole and have the keys of the plan,
+    in the results or in the evidence. Of a study that never was, each table that is finished is
+    collected, and its claims are decided on those: a scale may be run in pieces, and on several
+    machines. Of a study that was finished before, nothing is touched until it is again. What lies
+    there of other studies stays, and so do figures that the plan does not ask for. Tables of
+    networks come along where they are current.
 
     Returns:
         Sentences: what was collected, and what was left as it was.
@@ -135,34 +147,89 @@ def collect(plan: Plan) -> list[str]:
     Raises:
         CannotWrite: see `artifacts.atomic`.
     """
-    evidence, said, cards = Evidence(plan), [], []
+    said, cards = [], []
     for study in plan.studies:
-        needed = [f"{study}/figures/{figure}.parquet" for figure in plan.studies[study].figures]
-        needed.append(f"{study}/claims.parquet")
+        evidence = Evidence(plan)
+        figures = [f"{study}/figures/{figure}.parquet" for figure in plan.studies[study].figures]
         networks = [
             f"{study}/generalization/{group}.parquet" for group in plan.network_groups(study)
         ]
-        found = {name: _is_whole(evidence, name) for name in [*needed, *networks]}
-        lacking = [_called(name) for name in needed if not found[name]]
-        if lacking:
-            said.append(
-                f"{study}: left as it was; {len(lacking)} of {len(needed)} tables are missing or "
-                f"not current ({', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''})."
-            )
+        made = [name for name in [*figures, *networks] if _is_whole(evidence, name)]
+        lacking = [n for n in figures if n not in made and not evidence.is_current(n)]
+        missing = (
+            f"{len(lacking)} of {len(figures)} tables are missing or not current "
+            f"({', '.join(map(_called, lacking[:3]))}{', ...' if len(lacking) > 3 else ''})"
+        )
+        if lacking and (evidence.was_finished(study) or not set(made) & set(figures)):
+            said.append(f"{study}: left as it was; {missing}.")
             continue
-        copied = [_called(name) for name in found if found[name] and _copied(evidence, name)]
+        copied = [_called(name) for name in made if _copied(evidence, name)]
         for path in sorted((evidence.folder / study / "generalization").glob("*.parquet")):
             if f"{study}/generalization/{path.name}" not in networks:
                 artifacts.remove(path)
-        _write_csv(evidence.folder / study / RUNS, run_table(plan, study))
-        cards.append(artifacts.read_table(evidence.folder / study / "claims.parquet"))
-        said.append(
-            f"{study}: collected {', '.join(copied)}." if copied else f"{study}: nothing is new."
-        )
+        copied += _collect_verdicts(plan, study, finished=not lacking)
+        _write_csv(evidence.folder / study / RUNS, _all_runs(evidence, study))
+        cards.append(artifacts.read_table(evidence.folder / _verdicts_of(study)))
+        new = f"collected {', '.join(copied)}" if copied else "nothing is new"
+        said.append(f"{study}: {new}{f'; {missing}' if lacking else ''}.")
     if cards:
-        _write_scorecard(evidence, pd.concat(cards, ignore_index=True))
+        _write_scorecard(Evidence(plan), pd.concat(cards, ignore_index=True))
     write_readme(plan.root)
     return said
+
+
+def _verdicts_of(study: str) -> str:
+    return f"{study}/claims.parquet"
+
+
+def _collect_verdicts(plan: Plan, study: str, *, finished: bool) -> list[str]:
+    """Put the verdicts of a study beside its tables: those of the run, or decided on what is there.
+
+    Returns:
+        What it is called, if it is another than before.
+    """
+    evidence, name = Evidence(plan), _verdicts_of(study)
+    if finished and _is_whole(evidence, name):
+        return [_called(name)] if _copied(evidence, name) else []
+    specs = claim_specs(evidence, study)
+    key = evidence.key(name) if finished else UNFINISHED
+    stamp = begin(spec=specs, key=str(key), code="", seeds=[], device="cpu")
+    claims = _decided(evidence, study, evidence.figures(study))
+    path = evidence.folder / name
+    if evidence.stamps.get(name, {}).get("key") == key and claims.equals(
+        artifacts.read_table(path)
+    ):
+        return []
+    artifacts.write_table(path, claims, stamp.finish())
+    return [_called(name)]
+
+
+def _decided(evidence: Evidence, study: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The verdicts of a study on tables of the evidence, by the code that is here."""
+    module = import_module(f"replica.studies.{study}")
+    return report.decide_claims(study, claim_specs(evidence, study), tables, module)
+
+
+def _all_runs(evidence: Evidence, study: str) -> pd.DataFrame:
+    """`run_table`, with the rows collected before of jobs that the plan still has."""
+    plan, path = evidence.plan, evidence.folder / study / RUNS
+    now = run_table(plan, study)
+    if not path.exists():
+        return now
+    before = pd.read_csv(path, keep_default_na=False, dtype={"key": str})
+    jobs = {(part.run, part.part): plan.key("train", study, part.run, part.part)
+            for part in plan.parts.values() if part.study == study}  # fmt: skip
+    there = set(zip(now["run"], now["part"], strict=True))
+    kept = [
+        (run, part) not in there and jobs.get((run, part)) == key
+        for run, part, key in before[["run", "part", "key"]].itertuples(index=False)
+    ]
+    if not any(kept):
+        return now
+    order = {job: number for number, job in enumerate(jobs)}
+    both = pd.concat([before[kept], now], ignore_index=True)
+    place = [order[job] for job in zip(both["run"], both["part"], strict=True)]
+    return both.iloc[pd.Series(place).argsort()]
 
 
 def _called(name: str) -> str:
@@ -259,8 +326,14 @@ def check(plan: Plan) -> list[str]:
     for name, why in evidence.moved().items():
         moved.setdefault((name.partition("/")[0], why), []).append(_called(name))
     said = [f"{study}: {why}: {', '.join(names)}." for (study, why), names in moved.items()]
-    absent = [study for study in plan.studies if f"{study}/claims.parquet" not in evidence.stamps]
-    return said + [f"{study}: nothing was collected yet." for study in absent]
+    for study in (study for study in plan.studies if not evidence.was_finished(study)):
+        figures = [
+            f"{study}/figures/{figure}.parquet" for figure in evidence.plan.studies[study].figures
+        ]
+        there = sum(name in evidence.stamps for name in figures)
+        so_far = f"{there} of {len(figures)} figures were" if there else "nothing was"
+        said.append(f"{study}: {so_far} collected yet.")
+    return said
 
 
 def _nothing(plan: Plan) -> str:
@@ -304,8 +377,7 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
         for figure in asked:
             _draw(evidence, study, figure, tables[figure], folder / study / "figures" / figure)
         drawn += len(asked)
-        specs, module = claim_specs(evidence, study), import_module(f"replica.studies.{study}")
-        cards.append(report.decide_claims(study, specs, tables, module))
+        cards.append(_decided(evidence, study, tables))
     card = scorecard(plan, pd.concat(cards, ignore_index=True))
     _write_csv(folder / SCORECARD, card)
     titles = {slug: study.title for slug, study in plan.studies.items()}
@@ -341,7 +413,7 @@ def claim_specs(evidence: Evidence, study: str) -> dict[str, dict[str, Any]]:
     longer those behind the collected tables, they are those that were collected with them.
     """
     specs = words.claim_specs(evidence.plan, study)
-    ran: Mapping[str, Any] = evidence.stamps.get(f"{study}/claims.parquet", {}).get("spec", {})
+    ran: Mapping[str, Any] = evidence.stamps.get(_verdicts_of(study), {}).get("spec", {})
     for name, spec in specs.items():
         tables = [f"{study}/figures/{figure}.parquet" for figure in spec["figures"]]
         if name in ran and not all(evidence.is_current(table) for table in tables):

@@ -1,6 +1,7 @@
 # The plan of this configuration, and the small functions that give rules their inputs.
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def wildcard_names(stage, wildcards):
         "claims": ["study"],
         "scorecard": [],
         "generalization": ["study", "networks"],
+        "generalization_on_gpu": ["study", "networks"],
         "correlations": [],
     }
     return [getattr(wildcards, name) for name in names[stage]]

@@ -5,6 +5,10 @@ localrules:
     correlations,
 
 
+# Groups of large networks, at a scale that is meant for GPUs.
+ON_GPU = "|".join(map(re.escape, plan.groups_on_gpu())) or "none"
+
+
 rule generalization:
     input:
         unpack(
@@ -18,6 +22,8 @@ rule generalization:
         "results/{scale}/logs/generalization/{study}/{networks}.log",
     benchmark:
         "results/{scale}/benchmarks/generalization/{study}/{networks}.tsv"
+    wildcard_constraints:
+        networks=rf"(?!({ON_GPU})\.parquet$)[A-Za-z][A-Za-z0-9_.-]*",
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -34,6 +40,44 @@ rule generalization:
         ),
     script:
         "../scripts/generalization.py"
+
+
+rule generalization_on_gpu:
+    input:
+        unpack(
+            lambda wildcards: plan.generalization_inputs(
+                wildcards.study, wildcards.networks
+            )
+        ),
+    output:
+        table="results/{scale}/{study}/generalization/{networks}.parquet",
+    log:
+        "results/{scale}/logs/generalization/{study}/{networks}.log",
+    benchmark:
+        "results/{scale}/benchmarks/generalization/{study}/{networks}.tsv"
+    wildcard_constraints:
+        networks=ON_GPU,
+    group:
+        "networks"
+    conda:
+        "../../envs/environment.yaml"
+    threads: lambda wildcards: networks_cost(wildcards).threads
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * networks_cost(wildcards).mem_mb,
+        runtime=lambda wildcards, attempt: attempt * networks_cost(wildcards).minutes,
+        gpu_percent=100 // plan.config.jobs_per_gpu,
+        gres=plan.config.cluster.gpu,
+        slurm_partition=plan.config.cluster.gpu_partition,
+        slurm_account=plan.config.cluster.account,
+        slurm_extra=plan.config.cluster.extra,
+    params:
+        key=key("generalization"),
+        code=code("generalization_on_gpu"),
+        parts=lambda wildcards: plan.generalization_parts(
+            wildcards.study, wildcards.networks
+        ),
+    script:
+        "../scripts/generalization_on_gpu.py"
 
 
 rule correlations:

@@ -5,9 +5,10 @@ the project knows kinds by name.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
-from replica.costs import BASE_MB, MARGIN, Cost, Work, asked
+from replica.costs import BASE_MB, MARGIN, Cost, Work, asked, on_gpu
 from replica.kinds import (
     attention,
     features,
@@ -150,4 +151,8 @@ def generalization_cost(parts: list[tuple[RunSpec, int]]) -> Cost:
             size = KINDS[spec.kind].relative_size(spec)
     work = Work("large network", networks * size) if size else Work("small network", networks)
     memory = max(BASE_MB + 2000, round(16_000 * size))
-    return Cost(work, memory, asked(work.seconds), threads=1, gpu_slots=0, group="alone")
+    cost = Cost(work, memory, asked(work.seconds), threads=1, gpu_slots=0, group="alone")
+    if not size:
+        return cost
+    work = Work("large network on a GPU", networks * size)
+    return replace(on_gpu(work, memory), on_cores=cost)

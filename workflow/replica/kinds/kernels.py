@@ -142,6 +142,10 @@ def _observed_network_cost(spec: ObservedNetworkSpec, seeds: int) -> Cost:
         on_cores = _mlp_cost(spec, seeds, passes / spec.batch)
     if not _is_large_head(spec):
         return on_cores
+    if spec.body is None:
+        # The steps of a network of narrow layers take what their start takes.
+        work = Work("head step on a GPU", passes / spec.batch)
+        return replace(several_on_a_gpu(work), on_cores=on_cores)
     return replace(several_on_a_gpu(Work("image on a GPU", passes)), on_cores=on_cores)
 
 

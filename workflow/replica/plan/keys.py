@@ -40,6 +40,7 @@ def code(plan: "Plan", stage: str, *name: str) -> str:
         "plot": lambda: f"replica.studies.{study}:draw_{name[1]}",
         "scorecard": lambda: "replica.report:scorecard_html",
         "generalization": lambda: "replica.generalization.table:measure_networks",
+        "generalization_on_gpu": lambda: "replica.generalization.on_gpu:measure_large_networks",
         "correlations": lambda: "replica.generalization.table:correlated",
     }[stage]()
     script = SCRIPTS[plan.parts[_three(name)].rule] if stage == "train" else stage
@@ -144,7 +145,7 @@ def _generalization(plan: "Plan", study: str, group: str) -> dict[str, Any]:
     return {
         "networks": [plan.key("train", p.study, p.run, p.part) for p in parts],
         "curvature_up_to": plan.curvature_up_to,
-        "code": code(plan, "generalization", study, group),
+        "code": code(plan, plan.generalization_rule(study, group), study, group),
     }
 
 

@@ -16,7 +16,7 @@ from replica.kinds import (
     training_settings,
 )
 from replica.plan import keys
-from replica.plan.parts import Part, cost_of
+from replica.plan.parts import Part, cost_of, of_stage
 from replica.provenance import key_of
 from replica.settings.study import ON_GPUS, FigureSpec, StudySpec
 from replica.settings.user import Config
@@ -226,7 +226,18 @@ class Plan:
     def generalization_cost(self, study: str, group: str) -> Cost:
         """What the job that measures a group of networks needs."""
         parts = self.network_groups(study)[group]
-        return generalization_cost([(part.spec, len(part.seeds)) for part in parts])
+        cost = generalization_cost([(of_stage(part), len(part.seeds)) for part in parts])
+        return cost if self.config.scale in ON_GPUS else cost.on_cores or cost
+
+    def groups_on_gpu(self) -> list[str]:
+        """The names of all groups of networks that are measured on a GPU."""
+        groups = ((s, name) for s in self.with_networks() for name in self.network_groups(s))
+        return sorted({name for s, name in groups if self.generalization_cost(s, name).gpu_slots})
+
+    def generalization_rule(self, study: str, group: str) -> str:
+        """The rule of that job: large networks are measured on a GPU at scales that have them."""
+        on_gpu = self.generalization_cost(study, group).gpu_slots
+        return "generalization_on_gpu" if on_gpu else "generalization"
 
     def key(self, stage: str, *name: str) -> str:
         """The key of a job: `key("train", study, run, part)`, `key("table", study, figure)`, ...

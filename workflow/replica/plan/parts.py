@@ -65,15 +65,15 @@ class Part:
 
 def cost_of(part: Part) -> Cost:
     """What the jobs of a part need."""
-    return training_cost(_of_stage(part), len(part.seeds), part.classifier)
+    return training_cost(of_stage(part), len(part.seeds), part.classifier)
 
 
 def size_of(part: Part) -> float:
     """The size of the states of a part in bytes, about; see `Kind.states`."""
-    return states_size(_of_stage(part), len(part.seeds), part.classifier)
+    return states_size(of_stage(part), len(part.seeds), part.classifier)
 
 
-def _of_stage(part: Part) -> RunSpec:
+def of_stage(part: Part) -> RunSpec:
     """The run of a part; of active learning its own stage alone."""
     spec = part.spec
     if isinstance(spec, LowDataSpec) and spec.active is not None:

@@ -6,7 +6,7 @@ from typing import Any
 from replica.kinds import KINDS
 
 # What the scripts of these rules compute with; the others need no torch.
-WITH_TORCH = ("train_run", "train_round", "certify", "generalization")
+WITH_TORCH = ("train_run", "train_round", "certify", "generalization", "generalization_on_gpu")
 
 
 def server_of(rule: str, params: Any) -> str:
@@ -23,5 +23,5 @@ def server_modules(studies: Iterable[str]) -> dict[str, list[str]]:
     drawing = ["replica.drawing", "seaborn", *(f"replica.studies.{study}" for study in studies)]
     return {
         "plain": ["replica.report", *drawing, *sorted(plain)],
-        "torch": ["replica.generalization.table", *sorted(modules)],
+        "torch": ["replica.generalization.on_gpu", *sorted(modules)],
     }
