@@ -41,13 +41,18 @@ def is_cuda(device: object) -> bool:
     return torch.device(device).type == "cuda"
 
 
-def on_gpu(tensor: Tensor) -> bool:
-    """Whether a tensor is on the pretended GPU."""
+def _place(tensor: Tensor) -> bool | None:
+    """Whether a tensor is on the pretended GPU; None: made inside of torch, it may be anywhere."""
     return getattr(tensor.untyped_storage(), "on_gpu", False)
 
 
-def _note(tensor: Tensor, gpu: bool) -> Tensor:
-    tensor.untyped_storage().on_gpu = gpu
+def on_gpu(tensor: Tensor) -> bool:
+    """Whether a tensor is on the pretended GPU."""
+    return bool(_place(tensor))
+
+
+def _note(tensor: Tensor, place: bool | None) -> Tensor:
+    tensor.untyped_storage().on_gpu = place
     return tensor
 
 
@@ -67,28 +72,25 @@ def _shares(tensor: Tensor, others: list[Tensor]) -> bool:
 class _Done(TorchDispatchMode):
     """Refuses what a GPU refuses, and notes where the results of an operation are."""
 
-    # Where an operation without tensors, such as `torch.zeros`, is to make one.
-    makes_on_gpu = False
-
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = _tensors(args, kwargs)
-        there = [x for x in given if on_gpu(x)]
-        _refuse(func, args, given, there)
+        places = {_place(x) for x in given} - {None}
+        _refuse(func, args, given)
         out = func(*args, **(kwargs or {}))
         for made in _tensors(out):
             if not _shares(made, given):
-                _note(made, bool(there) if given else self.makes_on_gpu)
+                _note(made, max(places, default=None))
         return out
 
 
-def _refuse(func: Any, args: Any, given: list[Tensor], there: list[Tensor]) -> None:
+def _refuse(func: Any, args: Any, given: list[Tensor]) -> None:
     """Raise where tensors of two devices meet, and where CUDA does not know the type."""
-    packet = func.overloadpacket
+    packet, there = func.overloadpacket, [x for x in given if on_gpu(x)]
     if there and packet in PRODUCTS and not given[0].is_floating_point():
         raise NotImplementedError(f'"{packet}" not implemented for {given[0].dtype} on CUDA')
-    if not there or len(there) == len(given) or packet in COPIES:
+    elsewhere = [x for x in given if _place(x) is False]
+    if not there or not elsewhere or packet in COPIES:
         return
-    elsewhere = [x for x in given if not on_gpu(x)]
     numbers = torch.Tag.pointwise in func.tags or packet in WITH_NUMBERS
     if packet in INDEXING and on_gpu(args[0]):
         elsewhere = [x for x in elsewhere if not any(x is index for index in args[1])]
@@ -106,10 +108,6 @@ def _refuse(func: Any, args: Any, given: list[Tensor], there: list[Tensor]) -> N
 
 class _Said(TorchFunctionMode):
     """Takes devices out of calls, and answers where a tensor is."""
-
-    def __init__(self, done: _Done) -> None:
-        super().__init__()
-        self.done = done
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -130,24 +128,31 @@ class _Said(TorchFunctionMode):
                 f"Expected a '{'cuda' if gpu else 'cpu'}' device type for generator but found "
                 f"'{generator.device.type}' in {func.__name__}."
             )
-        # Also what a function makes inside, such as the zeros in which `one_hot` writes its ones.
-        self.done.makes_on_gpu = gpu
-        try:
-            out = func(*args, **kwargs)
-        finally:
-            self.done.makes_on_gpu = False
-        if device is None:
-            return out
+        out = func(*args, **kwargs)
+        for made in _tensors(out):
+            if _place(made) is None:
+                _note(made, gpu)
         # `torch.as_tensor` of a tensor is the tensor itself.
-        return _moved(out, gpu) if _shares(out, given) else _note(out, gpu)
+        return out if device is None else _moved(out, gpu)
+
+
+class _Copy(torch.autograd.Function):
+    """A copy on a device; the gradient goes the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, gpu: bool) -> Tensor:
+        ctx.came_from_gpu = on_gpu(tensor)
+        return _note(tensor.clone(), gpu)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _moved(gradient, ctx.came_from_gpu), None
 
 
 def _moved(tensor: Tensor, gpu: bool, **more: Any) -> Tensor:
     """The tensor in another type or layout, and on a device: by a copy where it was elsewhere."""
     found = tensor.to(**more) if more else tensor
-    if on_gpu(tensor) == gpu:
-        return found
-    return _note(found.clone() if _shares(found, [tensor]) else found, gpu)
+    return found if on_gpu(found) == gpu else _Copy.apply(found, gpu)
 
 
 def _to(tensor: Tensor, *to: Any, **more: Any) -> Tensor:
@@ -220,12 +225,11 @@ def pretend_gpu(free: float = 100 * GIB) -> Iterator[torch.device]:
         "synchronize": lambda device=None: None,
         "manual_seed_all": lambda seed: None,
     }
-    done = _Done()
     with ExitStack() as stack:
         for name, function in of_cuda.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, function))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
         stack.enter_context(mock.patch.object(torch, "autocast", Autocast))
-        stack.enter_context(done)
-        stack.enter_context(_Said(done))
+        stack.enter_context(_Done())
+        stack.enter_context(_Said())
         yield GPU

@@ -230,7 +230,7 @@ def test_an_attempt_after_a_full_gpu_has_all_slots(two_gpus, monkeypatch, tmp_pa
         asked.append(slots)
         yield torch.device("cpu")
 
-    monkeypatch.setattr(jobs, "device_for", device_for)
+    monkeypatch.setattr(devices, "device_for", device_for)
     job = SimpleNamespace(
         params=SimpleNamespace(
             spec={}, key="k", code="c", seeds=[0], datasets={}, checkpoint=str(tmp_path / "k.safetensors")

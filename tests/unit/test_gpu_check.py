@@ -61,7 +61,8 @@ class Tiny(Setup):
 @pytest.mark.parametrize(
     ("function", "name"),
     [(checks.same_numbers, "fc_low_data llal"), (checks.resumed, "agop relu"),
-     (checks.pretrained, checks.LANGUAGE_MODEL), (checks.compiled, checks.COMPILED),
+     (checks.pretrained, checks.LANGUAGE_MODEL),
+     (checks.measured, "depth t11_imdb-depth2"), (checks.compiled, checks.COMPILED),
      (checks.certification_speed, ""), (checks.rfm_speed, "")],
 )  # fmt: skip
 def test_what_is_checked_on_a_gpu(root, tmp_path, function, name):

@@ -16,6 +16,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from pretend_gpu import GPU, Generator, on_gpu, pretend_gpu
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from replica import kinds
 from replica.gpu_check.cases import CASES, Case, Jobs, apart, difference, parts_of, smoke_plan
+from replica.gpu_check.checks import NETWORKS
 from replica.kernels import ridge
 from replica.lowdata import losses
 from replica.models.backbones import build_network
@@ -109,6 +111,18 @@ def test_counts_go_on_on_a_gpu(jobs, tmp_path):
             jobs.run(part, gpu, Checkpoint(path, every=0.0, stopping=True))
         resumed = jobs.run(part, gpu, Checkpoint(path))
     assert difference(resumed.states, whole.states)[1] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_measured_on_a_gpu(jobs, name):
+    """Their passes, gradients and products with Hessians."""
+    part = parts_of(jobs.plan, case(name))[0]
+    made = jobs.on_cpu(part)
+    expected = jobs.networks(part, made, CPU)
+    with pretend_gpu() as gpu:
+        found = jobs.networks(part, made, gpu)
+    pd.testing.assert_series_equal(found, expected)
 
 
 # ------------------------------------------------------------------------------ memory

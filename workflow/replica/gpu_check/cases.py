@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from replica import artifacts, kinds, provenance
 from replica.data.prepare import prepare_dataset
+from replica.generalization.on_gpu import measure_large_networks
 from replica.plan import Part, Plan, make_plan
 from replica.smoothing.certification import Base, certify
 from replica.training.checkpoint import Checkpoint
@@ -206,6 +208,15 @@ class Jobs:
             threads=torch.get_num_threads(),
             card=next((self.card(name) for name in part.datasets), None),
         )
+
+    def networks(self, part: Part, made: Made, device: torch.device) -> pd.Series:
+        """The measures of generalization of a job's networks, with their passes on a device."""
+        path = self.folder / "networks.safetensors"
+        artifacts.write_tensors(path, made.states, {})
+        measured = {"study": part.study, "run": part.run, "spec": part.spec, "states": path,
+                    "card": self.card(part.datasets[0])}  # fmt: skip
+        table = measure_large_networks(measured, torch.get_num_threads(), device)
+        return table.set_index(["seed", "member", "metric"])["value"]
 
 
 @contextmanager

@@ -44,6 +44,8 @@ SLOTS = 4
 # Runs that are stopped and resumed: a stack, a loop over batches, a layer after a layer.
 RESUMED = ["dufm rec_threshold-L3", "idrs base-sigma0.25", "agop relu", "fc_low_data fr"]
 COMPILED = "fc_low_data fr, compiled"
+# Networks that are measured: convolutions, tokens, a decoder.
+NETWORKS = ["fc_low_data llal", "depth t11_imdb-depth2", "sinks lm"]
 LANGUAGE_MODEL = "a language model"
 # What a rehearsal runs: a run of each family.
 REHEARSED = [
@@ -135,6 +137,19 @@ def same_numbers(setup: Setup, name: str) -> list[Row]:
             found.append(row(what, each.value, limit=each.limit, words=each.where))
         found.append(row(f"time on the device{where}", seconds, "s"))
     return found
+
+
+def measured(setup: Setup, name: str) -> list[Row]:
+    """Measures of generalization of networks, with their passes and derivatives on the GPU."""
+    jobs = jobs_of(setup)
+    part = parts_of(jobs.plan, case_of(name))[0]
+    made = jobs.on_cpu(part)
+    there, here = (jobs.networks(part, made, x) for x in (setup.device, torch.device("cpu")))
+    if not there.index.equals(here.index):
+        return [truth("the same measures are defined", False)]
+    far = (there - here).abs() / here.abs().clip(lower=1e-9)
+    name_of_worst = far.index.get_level_values("metric")[far.argmax()]
+    return [row("difference of measures, relative", far.max(), limit=1e-6, words=name_of_worst)]
 
 
 def compiled(setup: Setup, name: str) -> list[Row]:
@@ -441,6 +456,7 @@ class Check:
 
 CHECKS = [
     Check("same numbers as on the processor", same_numbers, [case.name for case in CASES]),
+    Check("same numbers as on the processor", measured, NETWORKS),
     Check("same numbers as on the processor", pretrained, [LANGUAGE_MODEL]),
     Check("compiled", compiled, [COMPILED]),
     Check("stopped and resumed", resumed, RESUMED),

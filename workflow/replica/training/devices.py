@@ -11,9 +11,10 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -85,6 +86,29 @@ def gpu_names() -> list[str]:
         name = listed[i] if is_part else str(torch.cuda.get_device_properties(i).uuid)
         names.append(name.replace("/", "_"))
     return names
+
+
+@contextmanager
+def device_of_job(
+    config: Mapping[str, Any], slots: int, name: str, note: Path
+) -> Iterator[torch.device]:
+    """The device of a job; one that did not fit on a GPU beside others gets one to itself.
+
+    Args:
+        config: of the user: `device`, and `jobs_per_gpu`.
+        slots: see `device_for`.
+        name, note: see `gpu_memory`.
+
+    Raises:
+        MissingDevice, SystemExit, GpuFull: see `device_for` and `gpu_memory`.
+    """
+    whole = config["jobs_per_gpu"]
+    slots = whole if note.exists() else slots
+    with (
+        device_for(config["device"], slots, whole) as device,
+        gpu_memory(name, note, alone=slots >= whole),
+    ):
+        yield device
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from replica import artifacts, provenance
 from replica.data.prepare import DataError, Dataset, cards_with, load, verify
 from replica.tables import packed
 from replica.training.checkpoint import Checkpoint
-from replica.training.devices import device_for, gpu_memory
+from replica.training.devices import device_of_job
 from replica.training.precision import in_words
 
 HISTORY = ["run", "seed", "step", "metric", "value"]
@@ -90,12 +90,8 @@ def open_job(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.S
     """
     params, config, names = snakemake.params, snakemake.config, snakemake.wildcards
     provenance.require_memory(snakemake.resources.mem_mb, names.run)
-    did_not_fit, all_slots = Path(params.checkpoint).with_suffix(".alone"), config["jobs_per_gpu"]
-    slots = all_slots if did_not_fit.exists() else gpu_slots
-    with (
-        device_for(config["device"], slots, all_slots) as device,
-        gpu_memory(names.run, did_not_fit, alone=slots >= all_slots),
-    ):
+    note = Path(params.checkpoint).with_suffix(".alone")
+    with device_of_job(config, gpu_slots, names.run, note) as device:
         stamp = provenance.begin_job(params, in_words(device))
         cards = cards_with(params.datasets, config["data_dir"])
         start = next(iter(snakemake.input.starts_from), None)
