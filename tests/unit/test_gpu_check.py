@@ -21,6 +21,7 @@ from replica.gpu_check.cases import difference, standard_errors
 from replica.gpu_check.checks import CHECKS, OK, SLOW, WRONG, Setup, row, truth
 from replica.gpu_check.processes import DONE, FAILED, NO_TIME, results
 from replica.kinds import KINDS
+from replica.training.devices import VISIBLE
 
 
 @pytest.mark.slow
@@ -220,6 +221,25 @@ def test_what_is_wrong_is_the_status(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "checked", lambda setup, deadline: iter(rows[1:2]))
     assert command.run(tmp_path, tmp_path, 1, "cpu") == 0
     assert isinstance(artifacts.read_table(next(tmp_path.glob("*.parquet"))), pd.DataFrame)
+
+
+@pytest.mark.parametrize(
+    ("visible", "first"),
+    [(None, "0"), ("2,3", "2"), ("GPU-1a", "GPU-1a"), ("MIG-1a,MIG-2b", "MIG-1a")],
+)
+def test_one_gpu_is_checked(tmp_path, monkeypatch, visible, first):
+    """Four jobs would spread over several, and a full one would be avoided."""
+    monkeypatch.setenv(VISIBLE, visible or "")
+    if visible is None:
+        monkeypatch.delenv(VISIBLE)
+    seen = []
+    rows = [{"check": "c", "case": "x", "seconds": 1.0} | truth("t", True)]
+    monkeypatch.setattr(
+        command, "checked", lambda setup, deadline: seen.append(os.environ[VISIBLE]) or iter(rows)
+    )
+    with pretend_gpu():
+        assert command.run(tmp_path, tmp_path, 1, "cuda") == 0
+    assert seen == [first] and (tmp_path / "pretended.md").exists()
 
 
 def test_an_old_torch_is_said(monkeypatch):

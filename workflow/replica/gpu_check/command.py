@@ -17,6 +17,7 @@ import torch
 from replica import artifacts, provenance
 from replica.gpu_check.checks import CHECKS, NOT_RUN, WRONG, Row, Setup, parts_for, perform
 from replica.gpu_check.processes import FAILED, NO_TIME, results
+from replica.training.devices import VISIBLE
 
 COLUMNS = ["check", "case", "quantity", "value", "unit", "limit", "verdict", "words", "seconds"]
 # Seconds that one part may take: a process imports, prepares and compiles in it.
@@ -42,9 +43,9 @@ def run(data: Path, out: Path, minutes: float, on: str) -> int:
     """
     began = time.monotonic()
     facts = facts_of(on)
-    if on == "cpu":
-        # Of the processes that start now: small work on several threads is slower than on one.
-        os.environ["OMP_NUM_THREADS"] = "1"
+    # Of the processes that start from now on. They are to meet on one GPU; in a rehearsal, small
+    # work on several threads is slower than on one.
+    os.environ |= {VISIBLE: first_gpu()} if on == "cuda" else {"OMP_NUM_THREADS": "1"}
     print(", ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
     rows = []
     with tempfile.TemporaryDirectory(prefix="replica-gpu-") as folder:
@@ -106,6 +107,11 @@ def facts_of(on: str) -> dict[str, str]:
         "commit": provenance.git_commit(),
         "day": datetime.now(UTC).date().isoformat(),
     }
+
+
+def first_gpu() -> str:
+    """The first one that this process sees, as CUDA names it."""
+    return os.environ.get(VISIBLE, "0").partition(",")[0]
 
 
 def _driver() -> str:
