@@ -12,6 +12,7 @@
 # make SCALE=smoke    another scale: smoke, laptop, desktop or paper, see config/config.yaml
 # make CONFIG='seeds=3'             another setting
 # make CONFIG='seeds=3 overrides={low_rank: {fig6: {lr: 0.05}}}'    several; with status, slurm, ... too
+# make gpu-check  does the GPU of this machine compute what the processor does? Eight minutes
 # make pretrained  the package for pretrained language models, see README.md
 # make PYTHON=python3.12            the Python of the environment
 
@@ -40,7 +41,7 @@ unexport PYTHONHOME PYTHONPLATLIBDIR PYTHONUSERBASE PYTHONSTARTUP PYTHONINSPECT 
 unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_NO_DEPS PIP_REQUIRE_VIRTUALENV
 
-.PHONY: all help slurm status watch efficiency evidence doctor docs bench profile pretrained reliability check test lock lint schema clean
+.PHONY: all help slurm status watch efficiency evidence doctor docs bench profile gpu-check pretrained reliability check test lock lint schema clean
 
 # The same command starts a run and resumes after any crash.
 all: .venv/installed
@@ -117,6 +118,9 @@ lock:
 
 bench: .venv/installed
 	@python benchmarks/bench.py
+
+gpu-check: .venv/installed
+	@python -m replica gpu-check
 
 # Half an hour at the laptop scale; in a clone, with nothing else on the machine
 profile: .venv/installed

@@ -63,9 +63,10 @@ def counting(predictor, image, n):
     return functools.partial(class_counts, predictor, image, SIGMA, K, lambda block: block, 0, n)
 
 
-def throughput(case, device):
+def throughput(case, device, draws=None):
     """Images a second in both precisions, against the reference and the rate of products."""
     model, image, n = classifier(case, device)
+    n = draws or n
     theirs = reference(model, image, n)
     plain = bench.seconds_of(lambda: reference(model, image, n), device)
     found = [bench.row(f"{case}, reference", "images per second", n / plain, "1/s")]

@@ -119,15 +119,9 @@ def flops_per_image(spec, shape, device):
     return bench.flops_of(lambda: sum(losses.joint(model(x), y).values()).backward()) / spec.batch
 
 
-def rows(device, threads):
+def comparison(spec, shape, n, epochs, device, turns=TURNS):
     """Images a second of each loop, and what ours achieves of the rate of products."""
-    scale, shape, n, epochs = SIZES[device.type]
-    plan = make_plan(bench.ROOT, {"scale": scale, "studies": ["fc_low_data"]})
-    spec = next(part.spec for part in plan.parts.values() if part.run == "fr")
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(17 if shape[0] == 1 else 256, (n, *shape), generator=generator)
-    images = images.to(torch.uint8)
-    labels = torch.randint(10, (n,), generator=generator)
+    images, labels = samples(shape, n)
     flips = [transforms.RandomHorizontalFlip()] if spec.flips else []
     crop = transforms.RandomCrop(shape[1], padding=spec.padding)
     data = Images(images, labels, transforms.Compose([crop, *flips, transforms.ToTensor()]))
@@ -136,11 +130,11 @@ def rows(device, threads):
     def fresh():
         return build_network(spec, shape, 10, 0)
 
-    for _ in range(TURNS):
+    for _ in range(turns):
         speeds["ours"].append(our_loop(fresh(), images, labels, spec, epochs, device))
         for name, workers in [("DataLoader", 0), ("DataLoader, 2 workers", 2)]:
             speeds[name].append(plain_loop(fresh(), data, spec, epochs, device, workers))
-    network = "ResNet18" if device.type == "cuda" else "small ResNet"
+    network = "ResNet18" if spec.network.widths[-1] == 512 else "small ResNet"
     case, medians = f"training {network}", {k: statistics.median(v) for k, v in speeds.items()}
     ours = medians.pop("ours")
     faster = max(medians, key=medians.get)
@@ -151,7 +145,29 @@ def rows(device, threads):
         *bench.utilisation(case, ours, flops, precision, device),
         *(bench.row(f"{case}, {k}", "images per second", v, "1/s") for k, v in medians.items()),
         bench.speed(case, f"a {faster}", ratios),
-        unit_of_work(fresh(), images, labels, spec, epochs, device),
+    ]
+
+
+def samples(shape, n):
+    """Random images and labels."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(17 if shape[0] == 1 else 256, (n, *shape), generator=generator)
+    return images.to(torch.uint8), torch.randint(10, (n,), generator=generator)
+
+
+def with_refiner(scale):
+    """The run of ResNet18, or of the small ResNet, with FR at a scale."""
+    plan = make_plan(bench.ROOT, {"scale": scale, "studies": ["fc_low_data"]})
+    return next(part.spec for part in plan.parts.values() if part.run == "fr")
+
+
+def rows(device, threads):
+    """The comparison, and times of units of work."""
+    scale, shape, n, epochs = SIZES[device.type]
+    spec = with_refiner(scale)
+    return [
+        *comparison(spec, shape, n, epochs, device),
+        unit_of_work(build_network(spec, shape, 10, 0), *samples(shape, n), spec, epochs, device),
         *([] if device.type == "cuda" else [convolution()]),
     ]
 

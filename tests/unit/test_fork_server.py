@@ -7,10 +7,13 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from replica import fork_server, last_words
 from replica.fork_server import Starter, StarterEnded, fork_scripts, is_as_known
 from replica.kinds import KINDS
 from replica.plan.servers import WITH_TORCH, server_modules, server_of
@@ -177,10 +180,12 @@ def test_the_plain_server_has_no_torch():
 
 @pytest.mark.slow
 def test_the_torch_server_leaves_the_gpu_alone():
-    """A fork cannot use CUDA where its parent has touched it."""
+    """A fork cannot use CUDA where its parent has touched it, and be it to count the devices."""
     modules = server_modules([])["torch"]
-    code = f"import importlib\nfor m in {modules}: importlib.import_module(m)\n"
-    code += "import torch; print(torch.cuda.is_initialized())"
+    code = "import importlib, torch\n"
+    code += "torch._C._cuda_getDeviceCount = torch._C._cuda_init = None\n"
+    code += f"for m in {modules}: importlib.import_module(m)\n"
+    code += "print(torch.cuda.is_initialized())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
 
@@ -241,3 +246,35 @@ def test_a_snakemake_that_is_known_gets_forks(monkeypatch, capsys):
     monkeypatch.setattr(script, "PythonScript", Same)
     fork_scripts(None, {"plain": []}, None)
     assert "execute_script" in vars(Same) and capsys.readouterr().err == ""
+
+
+def test_a_job_that_is_to_be_tried_again_is_once(monkeypatch):
+    """A full GPU: the second attempt counts, with the time of both."""
+    from snakemake import script
+
+    ends, said = [], []
+
+    class Starter:
+        def __init__(self, modules): ...
+
+        def start(self, fname, environment, threads):
+            return os.getpid(), lambda: ends.pop(0)
+
+    class Same(script.PythonScript): ...
+
+    monkeypatch.setattr(script, "PythonScript", Same)
+    monkeypatch.setattr(fork_server, "Starter", Starter)
+    fork_scripts(lambda rule, params: "plain", {"plain": []}, said.append)
+    job = SimpleNamespace(
+        container_img=None, conda_env=None, env_modules=None, rulename="train_run", params={},
+        threads=1, resources={}, log=["a.log"],
+        bench_record=SimpleNamespace(running_time=0, cpu_time=0),
+    )  # fmt: skip
+    monkeypatch.setattr("snakemake.benchmark.benchmarked", lambda pid, record: nullcontext())
+    ends[:] = [(last_words.TRY_AGAIN, 2.0, "full"), (0, 3.0, "")]
+    Same.execute_script(job, "train.py")
+    assert job.bench_record.cpu_time == 5.0 and not said and not ends
+    ends[:] = [(last_words.TRY_AGAIN, 2.0, "full"), (last_words.TRY_AGAIN, 3.0, "full again")]
+    with pytest.raises(subprocess.CalledProcessError):
+        Same.execute_script(job, "train.py")
+    assert said[0]["words"] == "full again" and not ends

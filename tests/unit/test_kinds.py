@@ -58,6 +58,16 @@ def test_no_cost_is_in_a_key(kind):
         assert not any(name in ("KINDS", "Kind") or name.endswith("_cost") for name in of_kinds)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_device_is_in_a_key(kind):
+    """Which GPU a job gets, and what becomes of a full one, changes no result."""
+    for entry in (KINDS[kind].train, KINDS[kind].measure, kinds.low_data.ROUND):
+        names = reached(entry)
+        assert not any(module == "replica.training.devices" for module, _ in names)
+        assert ("replica.training.jobs", "open_job") not in names
+        assert ("replica.training.precision", "in_words") not in names
+
+
 def test_a_stack_of_many_seeds_costs_more_and_a_certification_counts_its_classifiers():
     spec = KINDS["dufm"].spec.model_validate(
         {"kind": "dufm", "K": 3, "L": 3, "n": 5, "width": 16, "lambda_w": 0.01, "lr": 0.1,

@@ -26,7 +26,10 @@ def test_a_dry_run_lists_what_would_run_and_changes_nothing(finished):
     said = said_as_json(finished, "run", "--dry-run", *SCALE, "--config", change)
     jobs = {(row["study"], row["rule"]): row["jobs"] for row in said["jobs"]}
     rules = ["train_run", "measure_run", "figure_table", "figure_plot", "claims"]
-    assert jobs == {("low_rank", rule): 1 for rule in rules} | {("shared", "scorecard_table"): 1}
+    shared = ["scorecard_table", "pages"]
+    assert jobs == {("low_rank", rule): 1 for rule in rules} | {
+        ("shared", rule): 1 for rule in shared
+    }
     assert (
         call(finished, "replica", "run", "-n", *SCALE, "--config", change).stdout.count("\n") < 15
     )

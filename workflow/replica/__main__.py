@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from replica.gpu_check.__main__ import ARGUMENTS
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -330,6 +332,20 @@ def _doctor(options: argparse.Namespace) -> int:
     else:
         doctor.print_findings(findings, _console(110))
     return 1 if any(finding.level == doctor.PROBLEM for finding in findings) else 0
+
+
+@command(
+    "gpu-check", RUN, "whether a GPU computes what the processor does, and how fast",
+    *(argument(name, **options) for name, options in ARGUMENTS),
+    settings=False,
+    examples=["gpu-check", "gpu-check --out docs/evidence/gpu", "gpu-check --on cpu"],
+    status="Exit status: 0 all is well, 1 something is not or there is no GPU, "
+           "2 the command line is wrong",
+)  # fmt: skip
+def _gpu_check(options: argparse.Namespace) -> int:
+    from replica.gpu_check.__main__ import main
+
+    return main(options)
 
 
 @command(

@@ -233,12 +233,19 @@ def fork_scripts(
         starter = starters[choose(self.rulename, self.params)]
         environment = _environment(self.threads, self.resources)
         record, began = self.bench_record, time.time()
-        pid, end = starter.start(fname, environment, self.threads)
-        with ExitStack() as stack:
-            # It may have ended by now.
-            with suppress(psutil.NoSuchProcess):
-                stack.enter_context(benchmarked(pid if record else False, record))
-            status, cpu_seconds, words = end()
+
+        def attempt() -> tuple[int, float, str]:
+            pid, end = starter.start(fname, environment, self.threads)
+            with ExitStack() as stack:
+                # It may have ended by now.
+                with suppress(psutil.NoSuchProcess):
+                    stack.enter_context(benchmarked(pid if record else False, record))
+                return end()
+
+        status, cpu_seconds, words = attempt()
+        if status == last_words.TRY_AGAIN:
+            status, more_seconds, words = attempt()
+            cpu_seconds += more_seconds
         if record:
             # Exact, whereas Snakemake samples from time to time.
             record.running_time, record.cpu_time = time.time() - began, cpu_seconds

@@ -17,6 +17,8 @@ from typing import Any
 PIPE, JOB_PIPE = "REPLICA_PIPE", "REPLICA_JOB_PIPE"
 # Set where jobs run on a cluster: Ctrl-C cancels them.
 CANCELS = "REPLICA_CANCELS"
+# Exit status of a job that has noted what it lacked, and is to be tried again (EX_TEMPFAIL).
+TRY_AGAIN = 75
 # How the line begins in which a log says why the job failed.
 FAILED = "Failed: "
 # What is written at once to a pipe is not mixed with anything else up to 4096 bytes.

@@ -74,7 +74,7 @@ def jobs_in(text: str) -> pd.DataFrame:
             continue
         listed = re.search(r"^ *wildcards: (.*)", block, re.MULTILINE)
         wildcards = dict(re.findall(r"(\w+)=([^,]*)", listed[1] if listed else ""))
-        named = [wildcards[w] for w in wildcards if w not in ("scale", "study")]
+        named = [wildcards[w] for w in wildcards if w not in ("scale", "name", "study")]
         name = "/".join(named).removesuffix("/all") or Path(output[1]).stem
         found.setdefault((wildcards.get("study", SHARED), rule[1]), []).append(name)
     rows = [(study, rule, len(names), names) for (study, rule), names in found.items()]

@@ -167,7 +167,7 @@ def _pages(plan: "Plan") -> dict[str, Any]:
 
     Titles and captions are in this key, and in no other: other words make the pages anew.
     """
-    templates = plan.root / "workflow/replica/pages/templates"
+    templates = provenance.LIBRARY / "pages/templates"
     return {
         "shown": shown(plan),
         "words": _words_of_pages(plan),

@@ -15,7 +15,7 @@ from replica import artifacts, provenance
 from replica.data.prepare import DataError, Dataset, cards_with, load, verify
 from replica.tables import packed
 from replica.training.checkpoint import Checkpoint
-from replica.training.devices import device_for
+from replica.training.devices import device_of_job
 from replica.training.precision import in_words
 
 HISTORY = ["run", "seed", "step", "metric", "value"]
@@ -86,10 +86,12 @@ def open_job(snakemake: Any, gpu_slots: int) -> Iterator[tuple[Job, provenance.S
     Raises:
         NotEnoughMemory: the machine has less than the job requests.
         MissingDevice: the device that the configuration forces is not there.
+        SystemExit, GpuFull: the memory of the GPU is used up; see `devices.gpu_memory`.
     """
     params, config, names = snakemake.params, snakemake.config, snakemake.wildcards
     provenance.require_memory(snakemake.resources.mem_mb, names.run)
-    with device_for(config["device"], gpu_slots, config["jobs_per_gpu"]) as device:
+    note = Path(params.checkpoint).with_suffix(".alone")
+    with device_of_job(config, gpu_slots, names.run, note) as device:
         stamp = provenance.begin_job(params, in_words(device))
         cards = cards_with(params.datasets, config["data_dir"])
         start = next(iter(snakemake.input.starts_from), None)

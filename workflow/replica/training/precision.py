@@ -28,8 +28,9 @@ def fast_in_bfloat16(device: torch.device) -> bool:
 
 def in_words(device: torch.device) -> str:
     """The device as stamps name it: what mixed precision was follows from it."""
-    with_units = device.type == "cpu" and fast_in_bfloat16(device)
-    return f"{device} with AMX" if with_units else str(device)
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} with AMX" if fast_in_bfloat16(device) else str(device)
 
 
 def dtype_of(precision: str) -> torch.dtype:
