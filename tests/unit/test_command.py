@@ -47,7 +47,7 @@ def test_the_examples_are_understood(each):
 
 def test_the_page_lists_every_command_and_which_have_json(root):
     page = (root / "docs/commands.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(NAMES)
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE)) == sorted(NAMES)
     (line,) = [p for p in page.split("\n\n") if p.startswith("`run -n`, ")]
     listed = set(re.findall(r"`(\w+)(?: -n)?`", line)) - {"null"}
     assert listed == {each.name for each in COMMANDS

@@ -117,6 +117,7 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
         add(SHARED, "fetch_dataset", dataset, start)
         add(SHARED, "prepare_dataset", dataset, start)
     add(SHARED, "scorecard_table", SHARED, start)
+    add(SHARED, "pages", SHARED, start)
     if plan.with_networks():
         add(SHARED, "correlations", SHARED, start)
     return pd.DataFrame(rows, columns=JOBS)

@@ -118,7 +118,7 @@ def _driver() -> str:
     if shutil.which("nvidia-smi") is None:
         return "unknown"
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    said = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    said = subprocess.run(command, capture_output=True, encoding="utf-8").stdout.split()
     return said[0] if said else "unknown"
 
 
