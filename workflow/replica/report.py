@@ -133,7 +133,8 @@ def scorecard_html(
         title = titles.get(str(study), "")
         parts.append(f"<h2>{html.escape(str(study))}: {html.escape(title)}</h2>")
         parts.append(
-            "<table><thead><tr><th>claim</th><th>rests on</th><th>published</th><th>ours</th>"
+            '<table tabindex="0"><thead><tr><th>claim</th><th>rests on</th><th>published</th>'
+            "<th>ours</th>"
             "<th>decision rule</th><th>verdict</th><th>why</th></tr></thead><tbody>"
         )
         for row in rows.itertuples():
@@ -157,7 +158,7 @@ def scorecard_html(
             ]
             parts.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         parts.append("</tbody></table>")
-    return "\n".join([*parts, "</body></html>"])
+    return "\n".join([*parts, "</main></body></html>"])
 
 
 def print_scorecard(card: pd.DataFrame, console: Console, *, all_of_it: bool = False) -> None:
@@ -253,13 +254,19 @@ def summary(card: pd.DataFrame) -> list[str]:
 
 
 _HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Replica: scorecard</title><style>
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:82rem;padding:0 1rem;color:#222}
+<html lang="en"><head><meta charset="utf-8"><title>Replica: scorecard</title>
+<meta name="viewport" content="width=device-width,initial-scale=1"><style>
+:root{color-scheme:light dark}
+body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:82rem;padding:0 1rem;
+color:light-dark(#222,#ddd);background:light-dark(#fff,#16181c)}
 h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%}
-th,td{text-align:left;vertical-align:top;padding:.45rem .6rem;border-bottom:1px solid #ddd}
-th{background:#f5f5f5}small{color:#666}
-.green{color:#08703f;font-weight:600}.red{color:#b3261e;font-weight:600}
-.yellow{color:#7a5c00;font-weight:600}
+th,td{text-align:left;vertical-align:top;padding:.45rem .6rem;
+border-bottom:1px solid light-dark(#ddd,#444)}
+th{background:light-dark(#f5f5f5,#25282e)}small{color:light-dark(#666,#aaa)}
+.green{color:light-dark(#08703f,#5fd39a);font-weight:600}
+.red{color:light-dark(#b3261e,#ff9d94);font-weight:600}
+.yellow{color:light-dark(#7a5c00,#e3c15c);font-weight:600}
 td:nth-child(6){min-width:7.5rem}td:nth-child(4){text-align:right;font-variant-numeric:tabular-nums}
-</style></head><body>"""
+@media(max-width:60rem){table{display:block;overflow-x:auto}}
+</style></head><body><main>"""

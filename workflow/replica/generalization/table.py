@@ -205,7 +205,7 @@ def generalization_html(correlations: pd.DataFrame, table: pd.DataFrame, scale: 
         for names, rows in networks.groupby(["study", "run", "dataset"], sort=False)
     ]
     head = ["study", "run", "data", "networks", *(name.replace("_", " ") for name in OUTCOMES)]
-    return "\n".join([*parts, _table(head, cells), "</body></html>"])
+    return "\n".join([*parts, _table(head, cells), "</main></body></html>"])
 
 
 def _how_many(correlations: pd.DataFrame) -> str:
@@ -251,7 +251,9 @@ def _cells(row: Any) -> tuple[str, str]:
 def _table(head: list[str], rows: list[list[str]]) -> str:
     """A table of HTML from plain text."""
     lines = [_row("th", head), *(_row("td", row) for row in rows)]
-    return f"<table><thead>{lines[0]}</thead><tbody>" + "\n".join(lines[1:]) + "</tbody></table>"
+    body = "\n".join(lines[1:])
+    # The keyboard reaches it, because it scrolls on a narrow screen.
+    return f"<table tabindex='0'><thead>{lines[0]}</thead><tbody>{body}</tbody></table>"
 
 
 def _row(tag: str, cells: list[str]) -> str:
@@ -259,10 +261,15 @@ def _row(tag: str, cells: list[str]) -> str:
 
 
 _HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Replica: generalization</title><style>
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:82rem;padding:0 1rem;color:#222}
+<html lang="en"><head><meta charset="utf-8"><title>Replica: generalization</title>
+<meta name="viewport" content="width=device-width,initial-scale=1"><style>
+:root{color-scheme:light dark}
+body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:82rem;padding:0 1rem;
+color:light-dark(#222,#ddd);background:light-dark(#fff,#16181c)}
 h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse}
-th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid #ddd}
-th{background:#f5f5f5}td{font-variant-numeric:tabular-nums}
-</style></head><body>"""
+th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;
+border-bottom:1px solid light-dark(#ddd,#444)}
+th{background:light-dark(#f5f5f5,#25282e)}td{font-variant-numeric:tabular-nums}
+@media(max-width:60rem){table{display:block;overflow-x:auto}}
+</style></head><body><main>"""
