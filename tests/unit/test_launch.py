@@ -156,6 +156,7 @@ def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
         failed(3, "certify", "a/c/all", "SLURM-job '7' failed, its status is\n TIMEOUT"),
         failed(4, "measure_run", "a/b/all"),
         failed(5, "claims", "a"),
+        failed(6, "train_run", "a/d/all"),
         {"event": "finished", "job": 4},
     ]  # fmt: skip
     log = tmp_path / "results/smoke/logs/figure_plot/a/fig1.log"
@@ -164,6 +165,13 @@ def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
     old = tmp_path / "results/smoke/logs/claims/a.log"
     old.parent.mkdir(parents=True)
     old.write_text("Failed: of another run\n")
+    slurm = tmp_path / "results/logs/slurm/group_short_train_run/13.log"
+    slurm.parent.mkdir(parents=True)
+    slurm.write_text(
+        "rule train_run:\n    log: results/smoke/logs/train_run/a/d/all.log\nsrun: got SIGCONT\n"
+        "slurmstepd-vm: error: *** JOB 13 ON vm CANCELLED AT 2026-11-30T09:52:37 DUE TO TIME LIMIT ***\n"
+        "srun: forcing job termination\n"
+    )
     os.utime(old, (1, 1))
     assert last_words.failures(events, tmp_path, since=1000.0) == [
         "train_run a/b/all: was killed (signal 9), perhaps for lack of memory: it had asked for "
@@ -173,6 +181,8 @@ def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
         "(log: results/smoke/logs/certify/a/c/all.log)",
         "claims a: ended without a word; was it killed, perhaps for lack of memory? "
         "(log: results/smoke/logs/claims/a.log)",
+        "train_run a/d/all: Slurm: JOB 13 ON vm CANCELLED AT 2026-11-30T09:52:37 DUE TO TIME LIMIT "
+        "(log: results/smoke/logs/train_run/a/d/all.log)",
     ]
 
 

@@ -7,6 +7,7 @@ Snakemake's process hands on which jobs failed, through a pipe: a full disk does
 import json
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -19,6 +20,9 @@ PIPE, JOB_PIPE = "REPLICA_PIPE", "REPLICA_JOB_PIPE"
 CANCELS = "REPLICA_CANCELS"
 # Exit status of a job that has noted what it lacked, and is to be tried again (EX_TEMPFAIL).
 TRY_AGAIN = 75
+# Slurm's own logs (profiles/slurm), and what it says there of a job that it ended.
+SLURM_LOGS = "results/logs/slurm"
+OF_SLURM = re.compile(r"^slurmstepd\S*: error: \*+ (.*?) \*+$", re.MULTILINE)
 # How the line begins in which a log says why the job failed.
 FAILED = "Failed: "
 # What is written at once to a pipe is not mixed with anything else up to 4096 bytes.
@@ -109,7 +113,7 @@ def failures(events: Iterable[Mapping[str, Any]], root: Path, since: float) -> l
         log = next(iter(event["files"]), "").partition(" ")[0]
         said = (
             words.get(log) or _in_log(root / log, since) or " ".join(event["words"].split())
-            or "ended without a word; was it killed, perhaps for lack of memory?"
+            or _of_slurm(root, log, since) or "ended without a word; was it killed, perhaps for lack of memory?"
         )  # fmt: skip
         lines.append(f"{_name(event['rule'], log)}: {said} (log: {log})")
     return lines
@@ -119,6 +123,20 @@ def _name(rule: str, log: str) -> str:
     """The rule with study, run and part, or what else the path of the log names."""
     name = log.partition(f"/logs/{rule}/")[2].removesuffix(".log")
     return f"{rule} {name}".rstrip()
+
+
+def _of_slurm(root: Path, log: str, since: float) -> str:
+    """What Slurm itself says in its log of the job that ran the one with this log; "" if nothing.
+
+    Snakemake deletes these logs where the job succeeded.
+    """
+    for path in sorted((root / SLURM_LOGS).rglob("*.log")):
+        with suppress(OSError):
+            if path.stat().st_mtime >= since:
+                text = path.read_text(encoding="utf-8", errors="replace")
+                if log in text and (said := OF_SLURM.findall(text)):
+                    return f"Slurm: {said[-1]}"
+    return ""
 
 
 def _in_log(path: Path, since: float) -> str:
