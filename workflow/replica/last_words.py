@@ -113,7 +113,8 @@ def failures(events: Iterable[Mapping[str, Any]], root: Path, since: float) -> l
         log = next(iter(event["files"]), "").partition(" ")[0]
         said = (
             words.get(log) or _in_log(root / log, since) or " ".join(event["words"].split())
-            or _of_slurm(root, log, since) or "ended without a word; was it killed, perhaps for lack of memory?"
+            or _of_slurm(root, log, since)
+            or "ended without a word; was it killed, perhaps for lack of memory?"
         )  # fmt: skip
         lines.append(f"{_name(event['rule'], log)}: {said} (log: {log})")
     return lines
