@@ -163,7 +163,7 @@ def test_a_study_is_collected_in_pieces_where_it_never_was_whole(project):
     assert said.startswith(f"{STUDY}: collected ") and "verdicts; " in said
     assert f"{len(later)} of {len(figures)} tables are missing" in said
     assert evidence.check(plan) == [
-        f"{STUDY}: {len(figures) - len(later)} of {len(figures)} figures were collected yet."
+        f"{STUDY}: only {len(figures) - len(later)} of {len(figures)} figures are collected so far."
     ]
     card = Evidence(plan).scorecard().set_index("claim")
     whole = claims.set_index("claim")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pylatexenc.latex2text import LatexNodes2Text
 
 from replica import artifacts, export
-from replica.__main__ import main
+from replica.__main__ import COMMANDS, main
 from replica.export import as_text, latex_of, table_of
 
 FIGURE = "low_rank/figures/fig2_top_dufm_k10.parquet"
@@ -152,3 +152,10 @@ def test_latex_compiles(here, root, tmp_path):
                             errors="replace")  # fmt: skip
     assert answer.returncode == 0, answer.stdout[-2000:]
     assert "Missing character" not in answer.stdout
+
+
+def test_the_command_takes_each_of_the_formats():
+    """It does not read them from the module, which takes long to import."""
+    (each,) = [command for command in COMMANDS if command.name == "export"]
+    (choices,) = [a.options["choices"] for a in each.arguments if "--format" in a.names]
+    assert tuple(choices) == export.FORMATS

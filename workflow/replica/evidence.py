@@ -192,7 +192,7 @@ def _collect_verdicts(plan: Plan, study: str, *, finished: bool) -> list[str]:
     specs = claim_specs(evidence, study)
     key = evidence.key(name) if finished else UNFINISHED
     stamp = begin(spec=specs, key=str(key), code="", seeds=[], device="cpu")
-    claims = _decided(evidence, study, evidence.figures(study))
+    claims = _decided(study, specs, evidence.figures(study))
     path = evidence.folder / name
     if evidence.stamps.get(name, {}).get("key") == key and claims.equals(
         artifacts.read_table(path)
@@ -202,10 +202,11 @@ def _collect_verdicts(plan: Plan, study: str, *, finished: bool) -> list[str]:
     return [_called(name)]
 
 
-def _decided(evidence: Evidence, study: str, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _decided(
+    study: str, specs: Mapping[str, dict[str, Any]], tables: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
     """The verdicts of a study on tables of the evidence, by the code that is here."""
-    module = import_module(f"replica.studies.{study}")
-    return report.decide_claims(study, claim_specs(evidence, study), tables, module)
+    return report.decide_claims(study, specs, tables, import_module(f"replica.studies.{study}"))
 
 
 def _all_runs(evidence: Evidence, study: str) -> pd.DataFrame:
@@ -342,8 +343,8 @@ def check(plan: Plan) -> list[str]:
             f"{study}/figures/{figure}.parquet" for figure in evidence.plan.studies[study].figures
         ]
         there = sum(name in evidence.stamps for name in figures)
-        so_far = f"{there} of {len(figures)} figures were" if there else "nothing was"
-        said.append(f"{study}: {so_far} collected yet.")
+        some = f"only {there} of {len(figures)} figures are collected so far."
+        said.append(f"{study}: {some if there else 'nothing was collected yet.'}")
     return said
 
 
@@ -389,7 +390,7 @@ def redraw(plan: Plan, folder: Path) -> list[str]:
         for figure in asked:
             _draw(evidence, study, figure, tables[figure], folder / study / "figures" / figure)
         made += [(study, figure) for figure in asked]
-        cards.append(_decided(evidence, study, tables))
+        cards.append(_decided(study, claim_specs(evidence, study), tables))
     card = scorecard(plan, pd.concat(cards, ignore_index=True))
     _write_csv(folder / SCORECARD, card)
     titles = {slug: study.title for slug, study in plan.studies.items()}

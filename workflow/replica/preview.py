@@ -21,7 +21,8 @@ NAMED = 3
 # In the order in which they run; others come last.
 RULES = [
     *["fetch_dataset", "prepare_dataset", "train_run", "train_round", "certify", "measure_run"],
-    *["generalization", "correlations", "figure_table", "figure_plot", "claims"],
+    *["generalization", "generalization_on_gpu", "correlations"],
+    *["figure_table", "figure_plot", "claims"],
 ]
 
 
