@@ -169,6 +169,32 @@ def test_n_enters_only_through_n_lambda(K, n, seed):
     assert one.loss == pytest.approx(many.loss, rel=1e-12)
 
 
+@pytest.mark.parametrize("fitted", [1, 2])
+def test_each_class_can_be_in_a_minimum_of_its_own(fitted):
+    """L = 3, K = 2 at 1.2 times the threshold: some classes in the local minimum, the rest at 0.
+
+    A class at 0 is at a minimum, since what a step away from it gains is of order L + 1 in the
+    step, and the penalty that it costs is of order 2.
+    """
+    K, L, n, width = 2, 3, 5, 6
+    lam = 1.2 * dnc.equal_lambda_threshold(K, L, n)
+    local = dnc.dnc_local_optimum(K, n, lam, [lam] * L)
+    share = dnc.effective_q(n, lam, [lam] * L) * local.output ** (2 / (L + 1))
+    there = np.diag([1.0] * fitted + [0.0] * (K - fitted))
+    frame = np.eye(width, K)
+    scale = np.sqrt(share / lam)
+    H1 = np.repeat(scale / np.sqrt(n) * frame @ there, n, axis=1)
+    Ws = [scale * frame @ there @ frame.T] * (L - 1) + [scale * there @ frame.T]
+
+    found = dnc.dufm_objective(H1, Ws, *equal(lam, L)).loss
+    assert found == pytest.approx((fitted * local.loss + (K - fitted) / 2) / K, rel=1e-12)
+    assert np.diag(dnc.forward(H1, Ws)[-1][:, ::n]) == pytest.approx(local.output * np.diag(there))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        moved = [part + 1e-3 * rng.standard_normal(part.shape) for part in (H1, *Ws)]
+        assert dnc.dufm_objective(moved[0], moved[1:], *equal(lam, L)).loss > found
+
+
 def test_the_zero_configuration_costs_a_half():
     assert (
         dnc.dufm_objective(np.zeros((3, 4)), [np.zeros((3, 3)), np.zeros((2, 3))], 1, [1, 1]).loss

@@ -127,7 +127,7 @@ def test_the_threshold_is_refuted_by_a_loss_below_a_half_above_it():
     theory = pd.DataFrame({"ratio": [1 - 1e-9, 1 + 1e-9], "a": [2 / 3, 0.0], "loss": 0.5})
     gd = {"ratio": [0.8, 1.2, 1.8], "a": [0.8, 0.0, 0.0], "loss": [0.4, 0.5, 0.5]}
     gd = pd.DataFrame(gd).assign(source="gd", local_loss=0.58, change=0.0)
-    table = pd.concat([theory.assign(source="theory_global"), gd]).assign(L=3)
+    table = pd.concat([theory.assign(source="theory_global"), gd]).assign(L=3, K=2)
 
     def c5(ratio=1.8, **changed):
         rows = (table["source"] == "gd") & (table["ratio"] == ratio)
@@ -140,6 +140,11 @@ def test_the_threshold_is_refuted_by_a_loss_below_a_half_above_it():
     assert c5(loss=0.51) == FAILS
     assert c5(loss=0.51, change=1e-2) == UNDECIDABLE
     assert c5(loss=0.49, change=1e-2) == FAILS
+    # Between zero and the local minimum: one of two classes in it is its own minimum, else none.
+    assert c5(1.2, a=0.56, loss=0.58) == HOLDS
+    assert c5(1.2, a=0.28, loss=0.54) == HOLDS
+    assert c5(1.2, a=0.28, loss=0.56) == FAILS
+    assert c5(1.2, a=0.28, loss=0.56, change=1e-2) == UNDECIDABLE
 
 
 # ---------------------------------------------------------------------- low_rank
