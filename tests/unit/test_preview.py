@@ -2,7 +2,8 @@
 
 from rich.console import Console
 
-from replica.preview import jobs_in, print_preview
+from replica.plan import make_plan
+from replica.preview import data_of, jobs_in, print_preview
 
 TEXT = """\
 Building DAG of jobs...
@@ -56,3 +57,22 @@ def test_a_line_names_a_few(capsys):
     print_preview(jobs_in(many), [], Console(width=100))
     said = capsys.readouterr().out
     assert "f0, f1, f2 and 6 more" in said and "9 jobs would run; nothing was changed." in said
+
+
+def test_the_data_are_those_that_the_jobs_fetch(root):
+    plan = make_plan(root, {"scale": "paper"})
+
+    def of(*names):
+        rules = "".join(
+            f"\nlocalrule fetch_dataset:\n    output: data/raw/{name}/receipt.json\n"
+            f"    wildcards: dataset={name}\n"
+            for name in names
+        )
+        return data_of(plan, jobs_in(rules))
+
+    size = sum(plan.registry["mnist"].bytes.values()) / 1e6
+    title = plan.registry["mnist"].title
+    # The cone is computed and not fetched.
+    said = of("mnist", "cone")
+    assert said == [f"To be fetched into data: {title} ({size:,.1f} MB); {size:,.1f} MB in all."]
+    assert of("cone") == of() == []

@@ -47,8 +47,6 @@ def preview(
     if (plan.root / ".snakemake/metadata").exists():
         wrong = {name: why for name, why in wrong.items() if why == "damaged"}
     sentences = [f"{name} is {why}: it would be deleted." for name, why in wrong.items()]
-    if wanted := supply.to_fetch(plan):
-        sentences.append(supply.in_words(plan, wanted))
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock"]
     command += ["--profile", "profiles/slurm"] if slurm else []
     command += [*arguments, *(["--forcerun", *wrong] if wrong else []), "--config", *config]
@@ -60,7 +58,15 @@ def preview(
     if answer.returncode:
         said = [line for line in answer.stderr.splitlines() if line.strip()]
         raise RuntimeError(said[-1] if said else f"Snakemake ended with {answer.returncode}.")
-    return jobs_in(answer.stdout + answer.stderr), sentences
+    jobs = jobs_in(answer.stdout + answer.stderr)
+    return jobs, [*sentences, *data_of(plan, jobs)]
+
+
+def data_of(plan: Plan, jobs: pd.DataFrame) -> list[str]:
+    """What those jobs would fetch and its size, in a sentence; none where that is nothing."""
+    fetched = [name for names in jobs.loc[jobs["rule"] == "fetch_dataset", "names"]
+               for name in names if plan.registry[name].files]  # fmt: skip
+    return [supply.in_words(plan, fetched)] if fetched else []
 
 
 def jobs_in(text: str) -> pd.DataFrame:
