@@ -157,7 +157,7 @@ def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
         failed(4, "measure_run", "a/b/all"),
         failed(5, "claims", "a"),
         failed(6, "train_run", "a/d/all"),
-        {"event": "finished", "job": 4},
+        {"event": "done", "job": 4},
     ]  # fmt: skip
     log = tmp_path / "results/smoke/logs/figure_plot/a/fig1.log"
     log.parent.mkdir(parents=True)
@@ -200,7 +200,7 @@ def test_snakemake_tells_of_failed_and_finished_jobs(tmp_path):
     status, events = launch._run(command, tmp_path, {})
     kinds = [event["event"] for event in events]
     assert status == 1 and kinds[0] == "started"
-    assert sorted(kinds[1:]) == ["failed", "finished"]
+    assert sorted(kinds[1:]) == ["done", "failed"]
     (failed,) = [event for event in events if event["event"] == "failed"]
     assert failed["rule"] == "b" and failed["files"] == ["logs/b.log"]
 

@@ -299,6 +299,11 @@ def event(kind: str, **about) -> dict:
     return {"event": LogEvent(kind), **about}
 
 
+def job_error(job: int) -> dict:
+    about = {"rule_name": "train_run", "rule_msg": "", "log": [LOG], "output": []}
+    return event("job_error", jobid=job, **about)
+
+
 def a_run(tmp_path) -> list[logging.LogRecord]:
     """One job is done, one fails."""
     log = tmp_path / "snakemake.log"
@@ -307,7 +312,7 @@ def a_run(tmp_path) -> list[logging.LogRecord]:
         record(**event("job_info", jobid=1, log=[LOG]), created=1000.0),
         record(**event("job_info", jobid=4, log=[]), created=1000.0),
         record(**event("job_finished", job_id=1), created=1012.34),
-        record(logging.ERROR, "Error in rule", **event("job_error", jobid=4), created=1013.0),
+        record(logging.ERROR, "Error in rule", **job_error(4), created=1013.0),
         record(logging.ERROR, "RuleException:\nCalledProcessError in file train.smk, line 40"),
         record(words="Select jobs to execute..."),
     ]

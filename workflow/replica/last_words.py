@@ -70,7 +70,7 @@ def listen() -> Tell:
             os.write(int(pipe), json.dumps(event).encode() + b"\n")
 
     handler = logging.Handler()
-    handler.emit = lambda record: _hand_on(record, tell)  # type: ignore[method-assign]
+    handler.emit = lambda record: _hand_on(event_of(record), tell)  # type: ignore[method-assign]
     logging.getLogger("snakemake.logging").addHandler(handler)
     tell({"event": "started"})
     return tell
@@ -81,15 +81,33 @@ def _interrupt_once(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _hand_on(record: Any, tell: Tell) -> None:
-    """Snakemake adds to a log record what its event is about."""
-    kind = str(getattr(getattr(record, "event", None), "value", ""))
+def _hand_on(event: Mapping[str, Any] | None, tell: Tell) -> None:
+    if event and event["event"] in ("failed", "done"):
+        tell(event)
+
+
+def kind_of(record: Any) -> str:
+    """The kind of event that Snakemake adds to a log record; "" where it adds none."""
+    return str(getattr(getattr(record, "event", None), "value", ""))
+
+
+def event_of(record: Any) -> dict[str, Any] | None:
+    """What a record of Snakemake's logger says of a job: that it is running, done or failed.
+
+    Returns:
+        `event` and `job`, its number; of a running job its `log`; of a failed one its `rule`, the
+        log or else an output in `files`, and Snakemake's `words`. None for any other record.
+    """
+    kind = kind_of(record)
+    if kind == "job_info":
+        return {"event": "running", "job": record.jobid, "log": next(iter(record.log), "")}
+    if kind == "job_finished":
+        return {"event": "done", "job": record.job_id}
     if kind == "job_error":
         files = [*map(str, record.log), *map(str, record.output)]
-        tell({"event": "failed", "job": record.jobid, "rule": record.rule_name,
-              "files": files[:1], "words": str(record.rule_msg or "")[:LONGEST]})  # fmt: skip
-    elif kind == "job_finished":
-        tell({"event": "finished", "job": record.job_id})
+        return {"event": "failed", "job": record.jobid, "rule": record.rule_name,
+                "files": files[:1], "words": str(record.rule_msg or "")[:LONGEST]}  # fmt: skip
+    return None
 
 
 def failures(events: Iterable[Mapping[str, Any]], root: Path, since: float) -> list[str]:
@@ -104,7 +122,7 @@ def failures(events: Iterable[Mapping[str, Any]], root: Path, since: float) -> l
     for event in events:
         if event["event"] == "failed":
             failed[event["job"]] = event
-        elif event["event"] == "finished":
+        elif event["event"] == "done":
             failed.pop(event["job"], None)
         elif event["event"] == "words":
             words[event["log"]] = event["words"]

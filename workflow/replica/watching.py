@@ -26,6 +26,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from replica import last_words
 from replica.artifacts import CorruptArtifact
 from replica.costs import SECONDS_PER_UNIT
 from replica.estimates import SHARED, Rates, job_table, rates_of
@@ -235,17 +236,10 @@ def event_of(record: logging.LogRecord) -> Event | None:
     """The event that a record of Snakemake's logger tells of; None where it tells of none."""
     if event := getattr(record, "replica", None):
         return event
-    kind, said = str(getattr(getattr(record, "event", None), "value", "")), record.__dict__
-    if kind == "job_info":
-        about = {"event": "running", "job": said["jobid"], "log": next(iter(said["log"]), "")}
-    elif kind == "job_finished":
-        about = {"event": "done", "job": said["job_id"]}
-    elif kind == "job_error":
-        about = {"event": "failed", "job": said["jobid"]}
     # Nothing but these words tells that it was asked to end.
-    elif record.getMessage().startswith("Will exit after finishing"):
-        about = {"event": "stopping"}
-    else:
+    stopping = record.getMessage().startswith("Will exit after finishing")
+    about = {"event": "stopping"} if stopping else last_words.event_of(record)
+    if about is None:
         return None
     return about | {"time": record.created}
 
@@ -554,5 +548,5 @@ def _standard_error_to(path: str) -> Iterator[None]:
 
 def of_a_job(record: logging.LogRecord, text: str) -> bool:
     """Whether an error is that of a job, whose last words `launch` prints in the end."""
-    kind = str(getattr(getattr(record, "event", None), "value", ""))
+    kind = last_words.kind_of(record)
     return kind in ("job_error", "group_error") or any(words in text for words in OF_JOBS)
