@@ -187,6 +187,21 @@ def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_ending_names_claims_only_where_they_were_decided(tmp_path, capsys):
+    import pandas as pd
+
+    plan = SimpleNamespace(root=tmp_path, results="results/smoke", key=lambda name: "k",
+                           config=SimpleNamespace(name=None, scale="smoke"))  # fmt: skip
+    (tmp_path / plan.results).mkdir(parents=True)
+    launch._print_ending(plan, 0.0, complete=True)
+    assert capsys.readouterr().out == ""
+    card = pd.DataFrame({"study": ["mol"], "rests_on": ["proof"], "verdict": ["holds"]})
+    artifacts.write_table(tmp_path / plan.results / "scorecard.parquet", card, {"key": "k"})
+    launch._print_ending(plan, 0.0, complete=True)
+    said = capsys.readouterr().out
+    assert "1 holds" in said and said.endswith("Each claim: replica scorecard smoke\n")
+
+
 def test_snakemake_tells_of_failed_and_finished_jobs(tmp_path):
     """With Snakemake's own records, whose fields are not documented."""
     (tmp_path / "Snakefile").write_text(

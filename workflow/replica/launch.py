@@ -214,14 +214,15 @@ def _print_ending(plan: Plan, since: float, *, complete: bool) -> None:
     card = folder / f"scorecard{partial}.parquet"
     # Some targets do not make it.
     key = plan.key("scorecard") if complete else "partial"
-    if artifacts.has_key(card, key) and not is_old(card):
+    decided = artifacts.has_key(card, key) and not is_old(card)
+    if decided:
         report.print_counts(artifacts.read_table(card), console)
     shown = {"Front page": "index", "Report": "report", "Scorecard": f"scorecard{partial}"}
     for name, page in shown.items():
         if (path := folder / f"{page}.html").exists():
             note = " (of an earlier run)" if is_old(path) else ""
             console.print(f"{name + ':':<12}{path.relative_to(plan.root)}{note}")
-    if complete:
+    if complete and decided:
         named = f" --config name={plan.config.name}" if plan.config.name else ""
         console.print(f"{'Each claim:':<12}replica scorecard {plan.config.scale}{named}")
     if note := artifacts.side_by_side(folder):
