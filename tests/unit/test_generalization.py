@@ -777,4 +777,4 @@ def test_the_page_escapes_and_shows_every_family():
     assert re.search(r"<td>sharpness</td><td>5</td><td>5</td><td>1.00 \*</td><td>0.017</td>", page)
     assert "2 correlations were tested" in page and "2 after Holm" in page
     assert "0.100 to 0.500" in page
-    assert page.count("<table tabindex='0'>") == page.count("</table>") == 2
+    assert page.count('<div class="scroll whole" tabindex="0"') == page.count("</table>") == 2

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from replica import artifacts, spread
-from replica.report import MARKS, show_number
+from replica import artifacts, rendering, spread
+from replica.report import MARKS, badge, show_number
 
 # How a number has moved, and in words for a verdict whose figures have such numbers.
 BEYOND, WITHIN, UNKNOWN, POINTS, NOT = "beyond", "within", "no spread", "points", "not"
@@ -411,11 +410,8 @@ def write_page(difference: Difference, path: Path) -> None:
         file = folder / study / "figures" / f"{figure}.svg"
         return Path(relpath(file, path.parent)).as_posix() if file.exists() else ""
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    text = environment.get_template("comparison.html.j2").render(
+    text = rendering.render(
+        "comparison.html",
         difference=difference,
         summary=summary(difference),
         figures=[
@@ -424,6 +420,6 @@ def write_page(difference: Difference, path: Path) -> None:
             for study, figure, rows in difference.figures()
         ],
         settings=grouped_settings(difference.settings),
-        words=WORDS, signs=SIGNS, marks=MARKS, place=place, change=change, number=show_number,
+        words=WORDS, signs=SIGNS, badge=badge, place=place, change=change, number=show_number,
     )  # fmt: skip
     artifacts.write_bytes(path, text.encode())

@@ -1,6 +1,5 @@
 """The scorecard: every claim with the published value, ours, the rule and the verdict."""
 
-import html
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from replica import rendering
 from replica.content import why_nothing
 from replica.verdicts import FAILS, HOLDS, UNDECIDABLE, Undecided, Verdict, undecidable
 
@@ -21,6 +21,12 @@ COUNTED = {
     HOLDS: ("holds", "hold"), FAILS: ("does not", "do not"), UNDECIDABLE: ("undecided",) * 2
 }  # fmt: skip
 MARKS = {HOLDS: ("✓", "green"), FAILS: ("✗", "red"), UNDECIDABLE: ("?", "yellow")}
+# The class of a verdict in the style sheet, and the word on its badge.
+BADGES = {
+    HOLDS: ("holds", "holds"),
+    FAILS: ("fails", "does not hold"),
+    UNDECIDABLE: ("undecided", "undecided"),
+}
 
 
 def decide_claims(
@@ -124,41 +130,29 @@ def scorecard_html(
         scale: for the head.
         note: a sentence on the whole, such as that of `artifacts.side_by_side`.
     """
-    parts = [_HEAD, f"<h1>Scorecard</h1><p>Scale <b>{html.escape(scale)}</b></p>"]
-    parts += [f"<p>{html.escape(line)}</p>" for line in summary(card)]
-    if note:
-        parts.append(f"<p>{html.escape(note)}</p>")
-    row: Any
-    for study, rows in card.groupby("study", sort=False):
-        title = titles.get(str(study), "")
-        parts.append(f"<h2>{html.escape(str(study))}: {html.escape(title)}</h2>")
-        parts.append(
-            '<table tabindex="0"><thead><tr><th>claim</th><th>rests on</th><th>published</th>'
-            "<th>ours</th>"
-            "<th>decision rule</th><th>verdict</th><th>why</th></tr></thead><tbody>"
-        )
-        for row in rows.itertuples():
-            mark, colour = MARKS[row.verdict]
-            cells = [
-                f"<b>{html.escape(row.claim)}</b> {html.escape(row.statement)}"
-                f"<br><small>{html.escape(row.source)}; {html.escape(row.figures)}</small>",
-                html.escape(row.rests_on)
-                + (f"<br><small>{html.escape(row.data)}</small>" if row.data else ""),
-                html.escape(row.published),
-                html.escape(show_number(row.value)),
-                html.escape(row.tolerance)
-                + (f"<br><small>Fixed {html.escape(row.fixed)}</small>" if row.fixed else ""),
-                f'<span class="{colour}">{mark} {html.escape(row.verdict)}</span>',
-                html.escape(row.detail)
-                + (
-                    f"<br><small>What would decide it: {html.escape(row.decided_by)}</small>"
-                    if row.verdict == UNDECIDABLE and row.decided_by
-                    else ""
-                ),
-            ]
-            parts.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        parts.append("</tbody></table>")
-    return "\n".join([*parts, "</main></body></html>"])
+    studies = [
+        {
+            "slug": str(study),
+            "title": titles.get(str(study), ""),
+            "claims": [
+                row | badge(row["verdict"]) | {
+                    "ours": show_number(row["value"]),
+                    "decided_by": row["decided_by"] if row["verdict"] == UNDECIDABLE else "",
+                }
+                for row in rows.to_dict("records")
+            ],
+        }
+        for study, rows in card.groupby("study", sort=False)
+    ]  # fmt: skip
+    return rendering.render(
+        "scorecard.html", scale=scale, summary=summary(card), note=note, studies=studies
+    )
+
+
+def badge(verdict: str) -> dict[str, str]:
+    """What a template shows of a verdict: `short`, its class; `short_words`; and its `mark`."""
+    short, word = BADGES[verdict]
+    return {"short": short, "short_words": word, "mark": MARKS[verdict][0]}
 
 
 def print_scorecard(card: pd.DataFrame, console: Console, *, all_of_it: bool = False) -> None:
@@ -251,22 +245,3 @@ def summary(card: pd.DataFrame) -> list[str]:
             listed.append(f"{number} {verdict if number == 1 else plural}")
         lines.append(f"{name}: {', '.join(listed)}.")
     return lines
-
-
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Replica: scorecard</title>
-<meta name="viewport" content="width=device-width,initial-scale=1"><style>
-:root{color-scheme:light dark}
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:82rem;padding:0 1rem;
-color:light-dark(#222,#ddd);background:light-dark(#fff,#16181c)}
-h2{font-size:1.1rem;margin-top:2rem}
-table{border-collapse:collapse;width:100%}
-th,td{text-align:left;vertical-align:top;padding:.45rem .6rem;
-border-bottom:1px solid light-dark(#ddd,#444)}
-th{background:light-dark(#f5f5f5,#25282e)}small{color:light-dark(#666,#aaa)}
-.green{color:light-dark(#08703f,#5fd39a);font-weight:600}
-.red{color:light-dark(#b3261e,#ff9d94);font-weight:600}
-.yellow{color:light-dark(#7a5c00,#e3c15c);font-weight:600}
-td:nth-child(6){min-width:7.5rem}td:nth-child(4){text-align:right;font-variant-numeric:tabular-nums}
-@media(max-width:60rem){table{display:block;overflow-x:auto}}
-</style></head><body><main>"""

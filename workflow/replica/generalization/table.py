@@ -6,7 +6,6 @@ level that of whole settings in another order.
 """
 
 import functools
-import html
 import itertools
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from replica import rendering
 from replica.artifacts import read_tensors
 from replica.generalization.trained_networks import trained_networks
 from replica.measures.generalization import MEASURES, OUTCOMES, measure, parameter_count
@@ -168,49 +168,51 @@ def generalization_html(correlations: pd.DataFrame, table: pd.DataFrame, scale: 
         scale: at which the networks were trained.
     """
     networks = by_network(table)
-    parts = [
-        _HEAD,
-        f"<h1>Generalization</h1><p>Scale <b>{html.escape(scale)}</b>: {len(networks)} trained "
-        f"networks of {len(networks[SETTING].drop_duplicates())} settings. The gap is that of test "
-        "minus train. Below are the rank correlations (Spearman) of measures with the gap of the "
-        "error and with that of the loss, over means of settings: 1 where a larger measure always "
-        "comes with a larger gap. <b>Chance</b> is the share of orders of the settings in which "
-        "the correlation is as far from 0. Settings of a family may differ in depth, width, "
-        "penalties, methods or numbers of labels, and a correlation may be a difference between "
-        "groups of them; all share their test samples. None of the measures is a bound here.</p>",
-        f"<p>{_how_many(correlations)} {_without_curvature(networks)}</p>",
-    ]
-    families = {
-        (study, *names): family
+    spreads = {
+        (study, *names): _spread(family)
         for study, own in networks.groupby("study", sort=False)
         for names, family in _families(own)
     }
-    keys = ["study", "kind", "dataset"]
-    for (study, kind, dataset), rows in correlations.groupby(keys, sort=False):
-        words = "all its networks" if kind == ALL else f"{kind} on {dataset}"
-        parts.append(f"<h2>{html.escape(f'{study}: {words}')}</h2>")
-        parts.append(f"<p>{_spread(families[study, kind, dataset])}</p>")
-        cells = []
-        for name in MEASURES:
-            own = rows[rows["measure"] == name].set_index("gap").loc[list(GAPS)]
-            counts = own[["networks", "settings"]].iloc[0].astype(str)
-            cells.append(
-                [name, *counts, *(cell for row in own.itertuples() for cell in _cells(row))]
-            )
-        head = ["measure", "networks", "settings", "gap of the error", "chance"]
-        parts.append(_table([*head, "gap of the loss", "chance"], cells))
-    parts.append("<h2>Networks, means by run</h2>")
-    cells = [
+    families = [
+        {
+            "study": study,
+            "words": "all its networks" if kind == ALL else f"{kind} on {dataset}",
+            "spread": spreads[study, kind, dataset],
+            "rows": [_of_measure(name, rows) for name in MEASURES],
+        }
+        for (study, kind, dataset), rows in correlations.groupby(
+            ["study", "kind", "dataset"], sort=False
+        )
+    ]
+    runs = [
         [*names, str(len(rows)), *(f"{rows[name].mean():.4g}" for name in OUTCOMES)]
         for names, rows in networks.groupby(["study", "run", "dataset"], sort=False)
     ]
-    head = ["study", "run", "data", "networks", *(name.replace("_", " ") for name in OUTCOMES)]
-    return "\n".join([*parts, _table(head, cells), "</main></body></html>"])
+    return rendering.render(
+        "generalization.html",
+        scale=scale,
+        networks=len(networks),
+        settings=len(networks[SETTING].drop_duplicates()),
+        tested=_how_many(correlations),
+        left_out=_without_curvature(networks),
+        families=families,
+        outcomes=[name.replace("_", " ") for name in OUTCOMES],
+        runs=runs,
+    )
+
+
+def _of_measure(name: str, rows: pd.DataFrame) -> list[str]:
+    """A line of the table of a family: a measure, and its correlations with both gaps."""
+    own = rows[rows["measure"] == name].set_index("gap").loc[list(GAPS)]
+    counts = own[["networks", "settings"]].iloc[0].astype(str)
+    return [name, *counts, *(cell for row in own.itertuples() for cell in _cells(row))]
 
 
 def _how_many(correlations: pd.DataFrame) -> str:
     """How many correlations were tested, and how many are beyond chance."""
     known = correlations.dropna(subset="chance")
+    if known.empty:
+        return "There are too few settings for any correlation."
     below = [int((known[name] < CHANCE).sum()) for name in ("chance", "corrected")]
     return (
         f"{len(known)} correlations were tested: chance alone puts {CHANCE * len(known):.0f} of "
@@ -246,30 +248,3 @@ def _cells(row: Any) -> tuple[str, str]:
         return row.note, ""
     star = " *" if row.corrected < CHANCE else ""
     return f"{row.correlation:.2f}{star}", f"{row.chance:.2g}"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    """A table of HTML from plain text."""
-    lines = [_row("th", head), *(_row("td", row) for row in rows)]
-    body = "\n".join(lines[1:])
-    # The keyboard reaches it, because it scrolls on a narrow screen.
-    return f"<table tabindex='0'><thead>{lines[0]}</thead><tbody>{body}</tbody></table>"
-
-
-def _row(tag: str, cells: list[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Replica: generalization</title>
-<meta name="viewport" content="width=device-width,initial-scale=1"><style>
-:root{color-scheme:light dark}
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:82rem;padding:0 1rem;
-color:light-dark(#222,#ddd);background:light-dark(#fff,#16181c)}
-h2{font-size:1.1rem;margin-top:2rem}
-table{border-collapse:collapse}
-th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;
-border-bottom:1px solid light-dark(#ddd,#444)}
-th{background:light-dark(#f5f5f5,#25282e)}td{font-variant-numeric:tabular-nums}
-@media(max-width:60rem){table{display:block;overflow-x:auto}}
-</style></head><body><main>"""

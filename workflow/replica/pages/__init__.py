@@ -9,10 +9,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
-from replica import artifacts
+from replica import artifacts, rendering
 from replica.pages import contents
 from replica.plan import Plan
 from replica.provenance import git_commit
@@ -81,19 +80,12 @@ def write(
     ]
     pages = {f"{each['slug']}/{FRONT}": ("study.html", {"study": each}) for each in studies}
     pages[FRONT] = ("index.html", contents.index(studies, pairs))
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("replica.pages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     for name, (template, says) in pages.items():
         up = "../" * name.count("/")
-        text = templates.get_template(template).render(every | says | {"up": up})
+        text = rendering.render(template, **every, **says, up=up)
         artifacts.write_bytes(folder / name, text.encode())
         artifacts.mark(folder / name, key=key, commit=commit)
-    licence = templates.get_template("vega-licence.js").render()
+    licence = rendering.render("vega-licence.js")
     artifacts.write_bytes(folder / CHARTS, f"{licence}\n{_library_of_charts()}".encode())
 
 

@@ -18,15 +18,9 @@ from replica.configuration import split_entries
 from replica.pages import charts
 from replica.plan import Plan, words
 from replica.provenance import git_commit, parse
-from replica.report import MARKS, counted, show_number
-from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+from replica.report import BADGES, badge, counted, show_number
+from replica.verdicts import UNDECIDABLE
 
-# The class in the style sheet, and the word on a badge.
-SHORT = {
-    HOLDS: ("holds", "holds"),
-    FAILS: ("fails", "does not hold"),
-    UNDECIDABLE: ("undecided", "undecided"),
-}
 DOWNLOADS = {"svg": "SVG", "pdf": "PDF", "parquet": "Parquet", "csv": "CSV"}
 # Longer tables are no use in a spreadsheet, and their Parquet file is a twentieth of the size.
 ROWS_AS_CSV = 20_000
@@ -156,26 +150,26 @@ class Links:
 
 
 def _claim(row: Any, slug: str, link: Links) -> dict[str, Any]:
-    short, word = SHORT[row.verdict]
     optional = {name: _text(getattr(row, name, "")) for name in ("decided_by", "fixed", "data")}
     if row.verdict != UNDECIDABLE:
         optional["decided_by"] = ""
-    return optional | {
-        "id": row.claim,
-        "statement": row.statement,
-        "source": row.source,
-        "rests_on": row.rests_on,
-        "rests_words": RESTS[row.rests_on],
-        "published": row.published,
-        "value": show_number(row.value),
-        "short": short,
-        "short_words": word,
-        "mark": MARKS[row.verdict][0],
-        "detail": row.detail,
-        "tolerance": row.tolerance,
-        "figures": row.figures.split(", "),
-        "code": link.to_function(slug, f"claim_{row.claim}"),
-    }
+    return (
+        optional
+        | badge(row.verdict)
+        | {
+            "id": row.claim,
+            "statement": row.statement,
+            "source": row.source,
+            "rests_on": row.rests_on,
+            "rests_words": RESTS[row.rests_on],
+            "published": row.published,
+            "value": show_number(row.value),
+            "detail": row.detail,
+            "tolerance": row.tolerance,
+            "figures": row.figures.split(", "),
+            "code": link.to_function(slug, f"claim_{row.claim}"),
+        }
+    )
 
 
 def _figure(
@@ -256,10 +250,10 @@ def _tally(claims: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     """Counts of the verdicts of a kind of claim, for a bar, and the same in words."""
     found = [claim["short"] for claim in claims if claim["rests_on"] == kind]
     verdicts = pd.Series(
-        [verdict for verdict, (short, _) in SHORT.items() for one in found if one == short],
+        [verdict for verdict, (short, _) in BADGES.items() for one in found if one == short],
         dtype=object,
     )
-    counts = [(short, found.count(short)) for short, _ in SHORT.values()]
+    counts = [(short, found.count(short)) for short, _ in BADGES.values()]
     return {"counts": counts, "words": counted(verdicts)}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replica import kinds, provenance
+from replica import kinds, provenance, rendering
 from replica.data.registry import READERS
 from replica.kinds import KINDS, measured_only, training_settings
 from replica.plan import words
@@ -138,6 +138,7 @@ def _scorecard(plan: "Plan") -> dict[str, Any]:
         "claims": [plan.key("claims", study) for study in plan.studies],
         "titles": {slug: study.title for slug, study in plan.studies.items()},
         "rules": (plan.root / RULES).read_text(encoding="utf-8"),
+        "templates": rendering.sources("scorecard.html"),
         "code": code(plan, "scorecard"),
     }
 
@@ -158,6 +159,7 @@ def _correlations(plan: "Plan") -> dict[str, Any]:
             for study in plan.with_networks()
             for group in plan.network_groups(study)
         ],
+        "templates": rendering.sources("generalization.html"),
         "code": code(plan, "correlations"),
     }
 
@@ -167,11 +169,10 @@ def _pages(plan: "Plan") -> dict[str, Any]:
 
     Titles and captions are in this key, and in no other: other words make the pages anew.
     """
-    templates = provenance.LIBRARY / "pages/templates"
     return {
         "shown": shown(plan),
         "words": _words_of_pages(plan),
-        "templates": {p.name: p.read_text(encoding="utf-8") for p in sorted(templates.iterdir())},
+        "templates": rendering.sources("index.html", "study.html", "vega-licence.js"),
         "code": code(plan, "pages"),
     }
 
