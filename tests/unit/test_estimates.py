@@ -23,7 +23,7 @@ from replica.estimates import (
     Rates,
     disk_mb,
     disk_to_come_mb,
-    has_amx,
+    has_bfloat16,
     job_table,
     notes,
     print_plan,
@@ -289,17 +289,29 @@ def test_a_plan_says_what_bfloat16_costs_on_this_processor(root, monkeypatch, tm
     desktop = {"scale": "desktop", "studies": ["fc_low_data"]}
     forced = {"overrides": {"fc_low_data": {"plain_half": {"precision": "bfloat16"}}}}
     mixed, slow = make_plan(root, desktop), make_plan(root, desktop | forced)
-    monkeypatch.setattr(estimates, "has_amx", lambda: False)
+    monkeypatch.setattr(estimates, "has_bfloat16", lambda: False)
     (line,) = estimates.precision_notes(mixed)
     assert "float32 here" in line
     assert "3 jobs compute in bfloat16" in estimates.precision_notes(slow)[1]
-    monkeypatch.setattr(estimates, "has_amx", lambda: True)
-    assert estimates.precision_notes(slow) == ["Mixed precision is bfloat16 here."]
+    monkeypatch.setattr(estimates, "has_bfloat16", lambda: True)
+    assert estimates.precision_notes(slow) == [estimates.BFLOAT16]
     assert estimates.precision_notes(make_plan(root, {"scale": "paper", "studies": ["idrs"]})) == []
 
 
-def test_units_for_bfloat16_are_those_that_torch_sees():
-    assert has_amx() == bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+def test_bfloat16_is_fast_where_torch_says_so(tmp_path):
+    from replica.training.precision import fast_in_bfloat16
+
+    assert has_bfloat16() == fast_in_bfloat16(torch.device("cpu"))
+    listed = tmp_path / "cpuinfo"
+    assert not has_bfloat16(listed)
+    for text, fast in [
+        ("vendor_id: GenuineIntel\nflags: avx512_bf16 amx_bf16", True),
+        ("vendor_id: AuthenticAMD\nflags: avx2 avx512_bf16", True),
+        ("vendor_id: GenuineIntel\nflags: avx512_bf16", False),
+        ("vendor_id: AuthenticAMD\nflags: avx2", False),
+    ]:
+        listed.write_text(text)
+        assert has_bfloat16(listed) is fast
 
 
 def test_a_plan_says_what_extras_would_add(root):

@@ -501,12 +501,22 @@ def test_no_convolution_skips_pixels_of_single_points():
 # ------------------------------------------------------------------------------ precision
 
 
-@pytest.mark.parametrize(("units", "mixed"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_mixed_is_bfloat16_where_a_processor_has_units_for_it(monkeypatch, units, mixed):
+@pytest.mark.parametrize(
+    ("units", "fast"),
+    [
+        ({"amx_bf16": True, "cpu_name": "Intel(R) Xeon(R)"}, True),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, True),
+        ({"avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R)"}, False),
+        ({"avx512_bf16": False, "cpu_name": "AMD EPYC"}, False),
+        ({}, False),
+    ],
+)
+def test_mixed_is_bfloat16_where_a_processor_has_units_for_it(monkeypatch, units, fast):
     cpu, ones = torch.device("cpu"), torch.ones(2, 2)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": units})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    mixed = torch.bfloat16 if fast else torch.float32
     wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": mixed}
     for name, dtype in wanted.items():
         with precision.autocast(name, cpu):
             assert (ones @ ones).dtype == dtype
-    assert precision.in_words(cpu) == ("cpu with AMX" if units else "cpu")
+    assert precision.in_words(cpu) == ("cpu with bfloat16" if fast else "cpu")
