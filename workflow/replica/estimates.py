@@ -27,8 +27,8 @@ BENCHMARKS = "results/benchmarks.parquet"
 UNIT_OF_WORK = "time of a unit of work"
 # Jobs that several studies need.
 BFLOAT16 = (
-    "Mixed precision is bfloat16 here: jobs that train or certify ResNets in it take about half of the "
-    "hours stated, which are those of float32."
+    "Mixed precision is bfloat16 here: jobs that train or certify ResNets in it take about half of "
+    "the hours stated, which are those of float32."
 )
 SHARED = "shared"
 JOBS = ["study", "rule", "name", "kind", "gpu_hours", "cpu_hours", "mem_mb", "minutes"]
