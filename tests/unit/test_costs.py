@@ -3,7 +3,7 @@
 import pytest
 
 from replica.configuration import ConfigError
-from replica.kinds import KINDS, training_cost
+from replica.kinds import KINDS, is_split, training_cost
 from replica.plan import cost_of, make_plan
 from replica.settings.load import expand, load_config, load_studies
 from replica.settings.study import SCALES
@@ -22,7 +22,7 @@ def test_every_run_asks_for_something_sensible(studies, scale):
             for spec in expand(study, run, Config(scale=scale)).values():
                 if spec.kind == "certification":
                     continue
-                cost = training_cost(spec, spec.seeds)
+                cost = training_cost(spec, 1 if is_split(spec) else spec.seeds)
                 # The largest pretrained model has 52 GB of weights.
                 most = 80_000 if spec.kind == "pretrained" else 64_000
                 assert 500 < cost.mem_mb < most and 1 <= cost.threads <= 8

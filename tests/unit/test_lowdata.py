@@ -18,6 +18,7 @@ from scipy.stats import ttest_ind, ttest_rel
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from replica import costs
 from replica.configuration import ConfigError
 from replica.data.prepare import DataError, load, prepare_dataset
 from replica.data.registry import DatasetEntry, load_registry
@@ -37,7 +38,7 @@ from replica.lowdata.training import (
 )
 from replica.measures.inputs import Inputs
 from replica.models import refiner
-from replica.models.backbones import build_network
+from replica.models.backbones import build_backbone, build_network
 from replica.models.refiner import FeatureRefiner, TwoHeaded
 from replica.models.stacked import Stack
 from replica.plan import make_plan, words
@@ -957,15 +958,36 @@ def test_each_gain_is_over_the_baseline_of_the_same_network_and_images():
     plt.close(figure)
 
 
-def test_operations_of_the_published_network():
-    """0.56 billion products an image of 32x32 pixels, counted by torch."""
-    published = spec(
-        network={"kind": "staged_resnet", "widths": [64, 128, 256, 512], "blocks": [2, 2, 2, 2]}
-    )
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        build_network(published, (3, 32, 32), 10, 0)(torch.zeros(2, 3, 32, 32))
-    ours = low_data._products(published.network, 32)
-    assert ours == pytest.approx(counter.get_total_flops() / 2 / 2, rel=0.01)
+@pytest.mark.parametrize(
+    ("network", "side"),
+    [
+        ({"kind": "staged_resnet", "widths": [64, 128, 256, 512], "blocks": [2, 2, 2, 2]}, 32),
+        ({"kind": "staged_resnet", "widths": [64, 128, 256, 512], "blocks": [3, 4, 6, 3]}, 32),
+        (
+            {"kind": "mixer", "patch": 4, "width": 768, "depth": 12, "tokens": 384, "hidden": 3072},
+            32,
+        ),
+        ({"kind": "vit", "patch": 4, "width": 768, "depth": 12, "heads": 12, "hidden": 3072}, 32),
+        ({"kind": "torchvision", "name": "resnet18"}, 224),
+        ({"kind": "torchvision", "name": "densenet121"}, 224),
+        ({"kind": "torchvision", "name": "efficientnet_b3"}, 224),
+    ],
+)
+def test_operations_of_the_published_networks_are_those_that_torch_counts(network, side):
+    published = spec(network=network)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        build_backbone(published.network, (3, side, side))(torch.zeros(2, 3, side, side))
+    counted = counter.get_total_flops() / 2 / 2
+    assert low_data.products(published.network, side) == pytest.approx(counted, rel=0.02)
+
+
+def test_an_image_on_a_gpu_is_one_through_resnet18():
+    """The usual training of a ResNet18 on CIFAR-10 is 32.3e15 operations, 7 minutes of an A100."""
+    network = {"kind": "staged_resnet", "widths": [64, 128, 256, 512], "blocks": [2, 2, 2, 2]}
+    image = 2 * 3 * low_data.products(spec(network=network).network, 32)
+    assert image == pytest.approx(6 * low_data.RESNET18, rel=0.01)
+    known = 32.3e15 / (7 * 60)
+    assert costs.SECONDS_PER_UNIT["image on a GPU"] == pytest.approx(2 * image / known, rel=0.02)
 
 
 def test_training_in_bfloat16_is_that_in_float32_within_rounding(digits):

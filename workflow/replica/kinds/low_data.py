@@ -9,6 +9,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from replica.costs import Cost, Work, on_gpu, small
 from replica.kinds.base import CIFAR10, SAMPLES, Kind, Name, Precision, Strict
 
+# Multiplications of a forward pass: of ResNet18 for a colour image of 32x32 pixels, and of the
+# networks of torchvision for one of 224x224.
+RESNET18 = 5.55e8
+AT_224 = {"resnet18": 1.81e9, "densenet121": 2.83e9, "efficientnet_b3": 0.96e9}
 # Of the networks of torchvision, without their heads.
 PARAMETERS = {"resnet18": 11.2e6, "densenet121": 7.0e6, "efficientnet_b3": 10.7e6}
 
@@ -223,14 +227,16 @@ def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
     passes = sum(spec.steps * spec.batch if spec.steps else (spec.epochs or 0) * n for n in spec.n)
     on_cores = None
     if isinstance(spec.network, StagedBackbone) and spec.dataset != "digits":
-        flops = 6 * seeds * passes * _products(spec.network, 32 // spec.pooling)
+        flops = 6 * seeds * passes * products(spec.network, 32 // spec.pooling)
         # Narrow convolutions are slower by the operation.
         slower = max(64 / spec.network.widths[0], 1) ** 0.5
         on_cores = small(Work("convolution", flops * slower), more_mb=1500)
     if _is_large(spec):
         photographs = spec.dataset.startswith("caltech")
-        kind = "photograph on a GPU" if photographs else "image on a GPU"
-        cost = on_gpu(Work(kind, seeds * passes), 24_000 if photographs else 8000)
+        side = 224 if photographs else 32 // spec.pooling
+        # A step of fewer products takes what the starts of its kernels take.
+        images = seeds * passes * max(1.0, products(spec.network, side) / RESNET18)
+        cost = on_gpu(Work("image on a GPU", images), 24_000 if photographs else 8000)
         return replace(cost, on_cores=on_cores)
     if on_cores is not None:
         return on_cores
@@ -239,8 +245,26 @@ def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
     return small(Work("low-data step", seeds * passes / 20 * images * (1 + spec.pairs)))
 
 
-def _products(network: StagedBackbone, side: int) -> float:
-    """Multiplications of a forward pass of one colour image of so many pixels a side."""
+def products(network: Any, side: int) -> float:
+    """Multiplications of a forward pass of one colour image of so many pixels a side, about."""
+    match network:
+        case StagedBackbone():
+            return _staged_products(network, side)
+        case MixerBackbone():
+            positions = (side / network.patch) ** 2
+            across = network.tokens * positions * network.width
+            return 2 * network.depth * (across + positions * network.width * network.hidden)
+        case VitBackbone():
+            # One position more for the class, and the products of attention.
+            positions, width = (side / network.patch) ** 2 + 1, network.width
+            each = 4 * width**2 + 2 * width * network.hidden + 2 * positions * width
+            return network.depth * positions * each
+        case TorchvisionBackbone():
+            return AT_224[network.name] * (side / 224) ** 2
+    return 0.0
+
+
+def _staged_products(network: StagedBackbone, side: int) -> float:
     count, before = 9.0 * 3 * network.widths[0] * side**2, network.widths[0]
     for stage, (width, blocks) in enumerate(zip(network.widths, network.blocks, strict=True)):
         pixels = (side / 2**stage) ** 2
