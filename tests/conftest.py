@@ -88,8 +88,10 @@ def pytest_sessionfinish(session, exitstatus):
 PAGE = """# Reliability
 
 What the tests in `tests/cluster` and `tests/faults` tried in the run that wrote this page
-(`make reliability`). Each asserts that a plain
-restart ends with results equal bit for bit to those of an undisturbed run, and each passed.
+(`make reliability`); all passed. Kills, a full disk, damaged files and whatever happens to jobs of Slurm end, after a plain
+restart or another attempt, with results equal bit for bit to those of an undisturbed run. The rows on the read-only
+folder, on Ctrl-C and SIGTERM, on the killed job that is named at the end, and on memory under Slurm check how the run
+ends.
 
 | what was done | times |
 |---|---|

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from replica.costs import Cost, Work
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-# mixed is bfloat16 on a GPU and float32 on a CPU, see `replica.training.precision`.
+# mixed is bfloat16 where that is faster, see `replica.training.precision`.
 Precision = Literal["float32", "mixed", "bfloat16"]
 
 
