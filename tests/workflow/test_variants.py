@@ -21,7 +21,7 @@ def test_one_change_beside_another(finished, tmp_path):
     assert {run for run, text in logs.items() if "taken from results/store" not in text} == CHANGED
     settings = yaml.safe_load((folder / "settings.yaml").read_text())
     assert settings["name"] == "other-lr" and settings["studies"] == ["dufm"]
-    assert "Scale <b>smoke-other-lr" in (folder / "scorecard.html").read_text()
+    assert "scale smoke-other-lr" in (folder / "scorecard.html").read_text()
     assert "results/smoke-other-lr/dufm" in (folder / "report.html").read_text()
 
     # Back to the settings without a name, and to those with it: nothing is to be done.

@@ -2,16 +2,19 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
-from jinja2 import meta
+if TYPE_CHECKING:
+    import jinja2
 
 FOLDER = Path(__file__).with_name("templates")
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment() -> "jinja2.Environment":
+    # Imported here: the check of a GPU makes no pages, and does without.
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -32,6 +35,8 @@ def render(template: str, **says: Any) -> str:
 
 def sources(*templates: str) -> dict[str, str]:
     """The text of templates and of all that they include, for the keys of what they make."""
+    from jinja2 import meta
+
     found: dict[str, str] = {}
     ahead = list(templates)
     while ahead:
