@@ -96,7 +96,7 @@ EDITS = {
         chain("agop", "no_agop", "ext_no_agop"),
     ),
     "a learning rate": (
-        f"{STUDY}low_rank.yaml", "lr: 0.1, steps: 50000", "lr: 0.09, steps: 50000",
+        f"{STUDY}low_rank.yaml", "lr: 0.1, steps: 2000000", "lr: 0.09, steps: 2000000",
         chain("low_rank", "fig6", "fig6_k15_l7"),
     ),
     "the same in the user's file": (

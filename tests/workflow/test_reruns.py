@@ -161,8 +161,8 @@ def test_a_run_that_stopped_half_way_is_finished_later(finished, tmp_path):
     project = shutil.copytree(finished, tmp_path / "project", symlinks=True)
     path = project / "config/studies/low_rank.yaml"
     text = path.read_text()
-    assert "lr: 0.1, steps: 50000" in text
-    path.write_text(text.replace("lr: 0.1, steps: 50000", "lr: 0.08, steps: 50000"))
+    assert "lr: 0.1, steps: 2000000" in text
+    path.write_text(text.replace("lr: 0.1, steps: 2000000", "lr: 0.08, steps: 2000000"))
     snakemake(project, "results/smoke/low_rank/runs/fig6/all.safetensors")
     left = chain("low_rank", "fig6", "fig6_k15_l7") - {("train_run", "low_rank/runs/fig6/all")}
     assert planned(project) == left | {PAGES}
