@@ -184,8 +184,14 @@ def test_collapse_within_classes_is_that_of_the_runs_below_dnc():
         return low_rank.claim_c2(figure_two([0.9] * 6 + [1.0] * 4, **settings)).verdict
 
     assert c2() == HOLDS
-    # At the floor of float32 it falls no further.
-    assert c2(nc1=5e-5) == HOLDS
+    # Long before the end it is at the floor of float32, and falls no further.
+    early = figure_two([0.9] * 6)
+    table = early["fig2_top_dufm_k10"]
+    table.loc[table["panel"].eq("dnc1") & table["step"].eq(100), "value"] = 1e-9
+    assert verdict(low_rank.claim_c2, **early) == HOLDS
+    # A start as low as the end is no collapse.
+    table.loc[table["panel"].eq("dnc1") & table["step"].eq(0), "value"] = 1e-6
+    assert verdict(low_rank.claim_c2, **early) == FAILS
     assert c2(nc1=1e-3) == FAILS
     assert c2(nc1=1e-3, change=1e-2) == UNDECIDABLE
     with pytest.raises(Undecided, match="run below DNC"):

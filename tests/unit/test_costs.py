@@ -54,6 +54,13 @@ def test_every_run_asks_for_something_sensible(studies, scale):
                 assert not without.gpu_slots or untimed or spec.kind == "pretrained"
 
 
+def test_large_states_are_in_the_memory_that_a_job_asks_for(root):
+    """The networks of the notebook keep 838 MiB, and their job used 2,830 MiB on a cluster."""
+    plan = make_plan(root, {"scale": "desktop", "studies": ["agop"]})
+    (notebook,) = [part for part in plan.parts.values() if part.run == "notebook"]
+    assert 2830 * 2**20 / 1e6 < cost_of(notebook).mem_mb < 5000
+
+
 def test_more_work_asks_for_more(studies):
     spec = expand(studies["low_rank"], "fig6", Config(scale="laptop"))["fig6"]
     small = training_cost(spec, 1)

@@ -28,7 +28,7 @@ SECONDS_PER_UNIT = {
     "noisy pass on a GPU": 1e-5,
     "noisy step": 9e-4,
     # Without a GPU: an image of 32x32 pixels through a ResNet20, and through it and back, in
-    # float32. In bfloat16 it takes half of that where the processor is fast in it.
+    # float32. In bfloat16 it takes 0.4 to 0.6 of that where the processor is fast in it.
     "residual pass": 7e-4,
     "residual image": 2.9e-3,
     # A training step of a narrow network on 20 images of 8x8 pixels.

@@ -27,7 +27,7 @@ BENCHMARKS = "results/benchmarks.parquet"
 UNIT_OF_WORK = "time of a unit of work"
 # Jobs that several studies need.
 BFLOAT16 = (
-    "Mixed precision is bfloat16 here: jobs that train or certify ResNets in it take about half of "
+    "Mixed precision is bfloat16 here: jobs that train or certify ResNets in it take 0.4 to 0.8 of "
     "the hours stated, which are those of float32."
 )
 SHARED = "shared"

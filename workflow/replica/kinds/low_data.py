@@ -261,6 +261,7 @@ def products(network: Any, side: int) -> float:
             return network.depth * positions * each
         case TorchvisionBackbone():
             return AT_224[network.name] * (side / 224) ** 2
+    # Small networks of small images: their steps are starts of kernels.
     return 0.0
 
 
