@@ -159,18 +159,21 @@ def test_a_certification_on_a_cluster(root):
 
 def test_at_desktop_nothing_asks_for_a_gpu_and_two_jobs_fit_in_8_gib(root):
     plan = make_plan(root, {"scale": "desktop", "studies": ["idrs", "sinks", "mol"]})
-    costs = [cost_of(part) for part in plan.parts.values()]
+    costs = [plan.cost(part) for part in plan.parts.values()]
     assert costs and not any(cost.gpu_slots for cost in costs)
     assert {cost.threads for cost in costs} == {1} and max(c.mem_mb for c in costs) < 4096
 
 
 def test_passes_through_a_network_follow_its_depth_and_the_draws(studies):
     desktop = Config(scale="desktop")
-    base = expand(studies["idrs"], "base", desktop)["base-sigma0.25"]
+    mixed = expand(studies["idrs"], "base", desktop)["base-sigma0.25"]
+    assert mixed.precision == "mixed"
+    base = mixed.model_copy(update={"precision": "float32"})
     count = expand(studies["idrs"], "constant", desktop)["constant-sigma_b0.25"]
     cost = training_cost(count, 1, base)
     assert cost.work.amount == count.images * (count.n + count.n0)
     deeper = base.model_copy(update={"network": base.network.model_copy(update={"depth": 110})})
     assert training_cost(count, 1, deeper).work.amount == pytest.approx(5.5 * cost.work.amount)
-    on_gpu = base.model_copy(update={"precision": "mixed"})
-    assert training_cost(count, 1, on_gpu).gpu_slots and training_cost(on_gpu, 1).gpu_slots
+    on_gpu = training_cost(count, 1, mixed)
+    assert on_gpu.gpu_slots and training_cost(mixed, 1).gpu_slots
+    assert on_gpu.on_cores == cost

@@ -43,7 +43,8 @@ def plans(root):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_sums_and_maxima_over_the_jobs_of_a_study(plans, scale):
+def test_sums_and_maxima_over_the_jobs_of_a_study(plans, scale, monkeypatch):
+    monkeypatch.setattr(estimates, "has_bfloat16", lambda: False)
     plan = plans[scale]
     table = study_table(job_table(plan, Rates())).set_index("study")
     assert list(table.index) == [*plan.studies, SHARED]
@@ -296,6 +297,30 @@ def test_a_plan_says_what_bfloat16_costs_on_this_processor(root, monkeypatch, tm
     monkeypatch.setattr(estimates, "has_bfloat16", lambda: True)
     assert estimates.precision_notes(slow) == [estimates.BFLOAT16]
     assert estimates.precision_notes(make_plan(root, {"scale": "paper", "studies": ["idrs"]})) == []
+
+
+def test_hours_are_those_of_bfloat16_where_mixed_precision_is_that(root, monkeypatch):
+    plan = make_plan(root, {"scale": "desktop", "studies": ["fc_low_data", "idrs"]})
+    tables = {}
+    for fast in (False, True):
+        monkeypatch.setattr(estimates, "has_bfloat16", lambda fast=fast: fast)
+        tables[fast] = job_table(plan, Rates()).set_index(["study", "rule", "name"])
+    start, plain, half = SECONDS_PER_UNIT["start"] / 3600, tables[False], tables[True]
+    # Certifications compute in the precision of their classifier; a quarter of the width in float32.
+    for study, rule, name in [
+        ("fc_low_data", "train_run", "plain/seed0"), ("idrs", "train_run", "base-sigma0.25/seed0"),
+        ("idrs", "certify", "constant-sigma_b0.25/seed0"),
+    ]:  # fmt: skip
+        job = study, rule, name
+        kind = plain.loc[job, "kind"]
+        assert half.loc[job, "kind"] == f"{kind} in bfloat16"
+        ratio = SECONDS_PER_UNIT[f"{kind} in bfloat16"] / SECONDS_PER_UNIT[kind]
+        expected = (plain.loc[job, "cpu_hours"] - start) * ratio + start
+        assert half.loc[job, "cpu_hours"] == pytest.approx(expected)
+    quarter = "fc_low_data", "train_run", "plain_quarter/all"
+    assert half.loc[quarter].equals(plain.loc[quarter])
+    # What is asked for holds on any node.
+    assert half[["mem_mb", "minutes"]].equals(plain[["mem_mb", "minutes"]])
 
 
 def test_bfloat16_is_fast_where_torch_says_so(tmp_path):

@@ -28,13 +28,16 @@ SECONDS_PER_UNIT = {
     "noisy pass on a GPU": 1e-5,
     "noisy step": 9e-4,
     # Without a GPU: an image of 32x32 pixels through a ResNet20, and through it and back, in
-    # float32. In bfloat16 it takes 0.4 to 0.6 of that where the processor is fast in it.
+    # float32, and where the processor is fast in it in bfloat16 (a Zen 5, both cores busy).
     "residual pass": 7e-4,
+    "residual pass in bfloat16": 3e-4,
     "residual image": 2.9e-3,
+    "residual image in bfloat16": 1.1e-3,
     # A training step of a narrow network on 20 images of 8x8 pixels.
     "low-data step": 2.5e-3,
-    # An operation of convolutions of 64 filters and more, in float32.
+    # An operation of convolutions of 64 filters and more, in float32, and the same in bfloat16.
     "convolution": 1 / 1.1e11,
+    "convolution in bfloat16": 1 / 3.3e11,
     # A training image of 32x32 pixels through a ResNet18 and back in bfloat16: twice what the usual
     # training takes on an A100, 7 minutes for 32.3e15 operations (README of cifar10-airbench).
     "image on a GPU": 8.7e-5,

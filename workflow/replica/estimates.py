@@ -5,7 +5,7 @@ on this machine by `make bench` where it was, and as stated in `replica.costs` w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +17,7 @@ from replica.artifacts import read_stamp, read_table
 from replica.costs import SECONDS_PER_UNIT, Work
 from replica.data.registry import card_path
 from replica.kinds import measuring_work
-from replica.plan import Plan, size_of, supply, whole_plan, words
+from replica.plan import Part, Plan, size_of, supply, whole_plan, words
 from replica.settings.study import OFF_BY_DEFAULT, SCALES
 from replica.settings.user import scale_of
 from replica.verdicts import UNDECIDABLE
@@ -25,11 +25,11 @@ from replica.verdicts import UNDECIDABLE
 BENCHMARKS = "results/benchmarks.parquet"
 # The rows of benchmarks that are read here; their cases are keys of `SECONDS_PER_UNIT`.
 UNIT_OF_WORK = "time of a unit of work"
-# Jobs that several studies need.
 BFLOAT16 = (
-    "Mixed precision is bfloat16 here: jobs that train or certify ResNets in it take 0.4 to 0.8 of "
-    "the hours stated, which are those of float32."
+    "Mixed precision is bfloat16 here, and so are the hours; the minutes that jobs ask for are "
+    "those of float32."
 )
+# Jobs that several studies need.
 SHARED = "shared"
 JOBS = ["study", "rule", "name", "kind", "gpu_hours", "cpu_hours", "mem_mb", "minutes"]
 # What a job leaves beside its states (history, measures, log), and a figure (table, two drawings,
@@ -101,11 +101,13 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
         cost, study, stem = plan.cost(part), part.study, part.stem
         asked = plan.resources(part)
         needs = {"mem_mb": asked["mem_mb"], "minutes": asked["runtime"]}
-        add(study, part.rule, stem, cost.work, cost.threads, gpu_slots=cost.gpu_slots, **needs)
+        work = _as_computed_here(part, cost.work)
+        add(study, part.rule, stem, work, cost.threads, gpu_slots=cost.gpu_slots, **needs)
         if plan.measured(part):
             # On a core, also where the training had a GPU.
             needs["minutes"] = asked["measuring"]
-            add(study, "measure_run", stem, measuring_work(part.spec), **needs)
+            work = _as_computed_here(part, measuring_work(part.spec))
+            add(study, "measure_run", stem, work, **needs)
     for study in plan.with_networks():
         for group in plan.network_groups(study):
             cost = plan.generalization_cost(study, group)
@@ -125,6 +127,14 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
     if plan.with_networks():
         add(SHARED, "correlations", SHARED, start)
     return pd.DataFrame(rows, columns=JOBS)
+
+
+def _as_computed_here(part: Part, work: Work) -> Work:
+    """The work of a job, in bfloat16 where it is mixed and this processor is faster in that."""
+    kind = f"{work.kind} in bfloat16"
+    mixed = getattr(part.classifier or part.spec, "precision", "") == "mixed"
+    faster = kind in SECONDS_PER_UNIT and mixed and has_bfloat16()
+    return replace(work, kind=kind) if faster else work
 
 
 def hours_left(
