@@ -273,6 +273,20 @@ def test_a_machine_of_another_speed_is_measured(slow):
         assert abs(now - 1000 + left - whole) < 0.12 * whole
 
 
+def test_long_jobs_that_cannot_share_the_cores_are_counted_whole():
+    # Three jobs of an hour on two cores take two hours, and so does a chain of two of them.
+    hour, jobs = 3600.0, [[0, "train_run", "a r0/all", "token", 100.0, []]]
+    jobs += [[n, "train_run", f"a r{n}/all", "token", 3600.0, []] for n in (1, 2, 3)]
+    events = [planned() | {"jobs": jobs}, running(0, 1000), ended(0, 1100)]
+    begun = [*events, running(1, 1100), running(2, 1100)]
+    looks = {1: Look(True, 0.5, hour / 2), 2: Look(True, 0.5, hour / 2)}
+    left = estimate(run_of(begun), looks, 1100 + hour / 2).left
+    assert left == pytest.approx(1.5 * hour, rel=0.02)
+    jobs[3][-1] = [1]
+    left = estimate(run_of(begun), {1: looks[1], 2: Look(True, 0.99, 10.0)}, 1100 + hour / 2).left
+    assert left == pytest.approx(1.5 * hour, rel=0.02)
+
+
 # ------------------------------------------------------------------ Snakemake's logger
 
 

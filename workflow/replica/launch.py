@@ -349,7 +349,9 @@ def _slurm(command: list[str]) -> str:
             f"Slurm does not answer: {name} was given up after {ANSWER_SECONDS} s."
         ) from None
     except subprocess.CalledProcessError as error:
-        said = " ".join((error.stderr or "").split()) or f"{name} ended with {error.returncode}"
+        # The last line is what it gave up for; those before it are what it tried.
+        lines = (error.stderr or "").strip().splitlines()
+        said = lines[-1].strip() if lines else f"{name} ended with {error.returncode}"
         raise SlurmSilent(f"Slurm does not answer: {said.rstrip('.')}.") from None
     return answer.stdout
 

@@ -5,15 +5,18 @@ dictionary. Events change a `Run`; of a `Run` are made the display on a terminal
 file, and the time left. They are also written to `EVENTS`, from where another terminal reads them.
 """
 
+import heapq
 import json
 import logging
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import IO, Any
 
@@ -296,7 +299,8 @@ def estimate(run: Run, looks: Mapping[int, Look], now: float) -> Estimate:
     A job is expected to take as much longer than stated as those of its kind have taken, and jobs
     to run as many at a time as so far: that holds how fast this machine is, how many cores it has,
     and how busy they are. What has not been seen yet is as stated; on a cluster nobody knows at
-    first how many jobs will run at a time.
+    first how many jobs will run at a time. Where a few long jobs are left, the time of the jobs
+    one after another counts that wait for each other or for a free core.
     """
     done, running, blocked = run.of("done"), run.of("running"), run.blocked()
     took = {number: max(0.0, now - job.began) for number, job in running.items()}
@@ -304,24 +308,54 @@ def estimate(run: Run, looks: Mapping[int, Look], now: float) -> Estimate:
     shares = {number: looks[number].share or 0.0 for number in running if number in looks}
     known += [(running[n].kind, running[n].work * share, took[n])
               for n, share in shares.items() if share]  # fmt: skip
-    slower, ahead, longest = _slowness(known), 0.0, 0.0
+    slower, rests = _slowness(known), {}
     for number, job in run.jobs.items():
         expected = job.work * slower.get(job.kind, slower[""])
         if number in running:
             look = looks.get(number, Look(True))
             rest = expected - took[number] if look.begun else expected
             # Who has taken longer than expected is not over at once.
-            rest = max(rest, OVERDUE * took[number]) if look.left is None else look.left
-            ahead, longest = ahead + rest, max(longest, rest if look.begun else 0.0)
+            rests[number] = max(rest, OVERDUE * took[number]) if look.left is None else look.left
         elif job.state == "waiting" and number not in blocked:
-            ahead += expected
+            rests[number] = expected
+    ahead = sum(rests.values())
     spent = sum(job.seconds for job in run.jobs.values()) + sum(took.values())
     if run.cores is None and not done:
         return Estimate(spent, ahead, None)
     # So many jobs run at a time; at first, as many as there are cores.
     stated = STATED_SECONDS if run.cores else 0
     at_a_time = (spent + stated) / max(now - run.began + stated / (run.cores or 1), 1e-9)
-    return Estimate(spent, ahead, max(ahead / max(at_a_time, 1e-9), longest))
+    needs = {n: set() if n in running else rests.keys() & run.jobs[n].needs for n in rests}
+    left = _until_all_are_done(rests, needs, running, max(1, math.ceil(at_a_time)))
+    return Estimate(spent, ahead, max(ahead / max(at_a_time, 1e-9), left))
+
+
+def _until_all_are_done(
+    rests: Mapping[int, float],
+    needs: Mapping[int, set[int]],
+    running: Collection[int],
+    at_a_time: int,
+) -> float:
+    """Seconds until jobs are done that are begun in their order, at most so many at a time.
+
+    Args:
+        rests: seconds that each still takes.
+        needs: the ones that each waits for; none where it runs.
+        running: those that run.
+    """
+    order = TopologicalSorter(needs)
+    order.prepare()
+    at_work, now = [(rests[number], number) for number in running], 0.0
+    heapq.heapify(at_work)
+    ready = deque(number for number in order.get_ready() if number not in running)
+    while at_work or ready:
+        while ready and len(at_work) < at_a_time:
+            number = ready.popleft()
+            heapq.heappush(at_work, (now + rests[number], number))
+        now, ended = heapq.heappop(at_work)
+        order.done(ended)
+        ready.extend(order.get_ready())
+    return now
 
 
 def _slowness(known: Sequence[tuple[str, float, float]]) -> dict[str, float]:
