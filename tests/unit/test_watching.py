@@ -282,7 +282,7 @@ def test_long_jobs_that_cannot_share_the_cores_are_counted_whole():
     looks = {1: Look(True, 0.5, hour / 2), 2: Look(True, 0.5, hour / 2)}
     left = estimate(run_of(begun), looks, 1100 + hour / 2).left
     assert left == pytest.approx(1.5 * hour, rel=0.02)
-    jobs[3][-1] = [1]
+    jobs[2][4], jobs[3][-1] = hour / 2 / 0.99, [1]
     left = estimate(run_of(begun), {1: looks[1], 2: Look(True, 0.99, 10.0)}, 1100 + hour / 2).left
     assert left == pytest.approx(1.5 * hour, rel=0.02)
 
