@@ -336,7 +336,7 @@ def test_without_a_terminal_there_is_a_line_a_job(tmp_path):
     assert said.splitlines() == [
         "4 jobs, about 76 s on 2 cores.",
         "1/4 train_run a b/all: 12.3 s",
-        "2/4 failed train_run a c/all: 13.0 s",
+        "1/4 failed train_run a c/all: 13.0 s",
         "1 of 4 jobs made in 13 s; 1 failed.",
     ]
     run = watching.recorded(tmp_path)

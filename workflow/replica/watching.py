@@ -409,10 +409,10 @@ def plan_in_words(run: Run) -> str:
 
 def line(run: Run, job: Job) -> str:
     """A line on a job that has ended, for a file."""
-    total = len(run.jobs)
-    ended = len(run.of("done")) + len(run.of("failed"))
+    # Those that are made: what has failed may be tried again.
+    made, total = len(run.of("done")), len(run.jobs)
     said = "failed " if job.state == "failed" else ""
-    return f"{ended:>{len(str(total))}}/{total} {said}{job}: {job.seconds:.1f} s"
+    return f"{made:>{len(str(total))}}/{total} {said}{job}: {job.seconds:.1f} s"
 
 
 def outcome(run: Run) -> str:
