@@ -137,6 +137,26 @@ def test_a_new_kind_of_data_changes_no_other(base, monkeypatch):
     assert dataclasses.replace(base, _keys={}).key("dataset", "digits") == before
 
 
+def test_more_seeds_train_the_new_ones_alone(root):
+    """Where each seed has a job of its own; a stack of seeds is one computation, made anew."""
+    studies = {"scale": "desktop", "studies": ["fc_low_data", "idrs"]}
+    more = {"fc_low_data": {"plain": {"seeds": 9}, "fr": {"seeds": 9}, "fr_quarter": {"seeds": 9}},
+            "idrs": {"base": {"seeds": 4}, "constant": {"seeds": 4}}}  # fmt: skip
+    few, many = make_plan(root, studies), make_plan(root, studies | {"overrides": more})
+    named = [name for name, part in few.parts.items() if part.part.startswith("seed")]
+    assert {name[1] for name in named} >= {"plain", "fr", "base-sigma0.25", "constant-sigma_b0.25"}
+    for name in named:
+        assert many.key("train", *name) == few.key("train", *name)
+        if few.parts[name].rule == "certify":
+            before, after = (keys.counts_key(plan, plan.parts[name]) for plan in (few, many))
+            assert after == before
+    assert ("fc_low_data", "plain", "seed8") in set(many.parts) - set(few.parts)
+    table = "table", "fc_low_data", "fig3a_supervised_cifar10"
+    assert many.key(*table) != few.key(*table)
+    stack = "train", "fc_low_data", "fr_quarter", "all"
+    assert many.key(*stack) != few.key(*stack)
+
+
 def test_captions_say_what_was_run(root):
     """With the user's seeds, overrides and data set, and not what the study's file says."""
     changes = {"low_rank": {"fig6": {"lr": 0.05}}, "fc_low_data": {"plain": {"dataset": "mnist"}}}

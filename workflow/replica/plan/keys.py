@@ -69,7 +69,7 @@ def _train(plan: "Plan", study: str, run: str, job: str) -> dict[str, Any]:
     part = plan.parts[name]
     facts = {
         "name": name,
-        "spec": training_settings(part.spec),
+        "spec": _of_one_seed(part, training_settings(part.spec)),
         "seeds": part.seeds,
         "data": [plan.key("dataset", dataset) for dataset in part.datasets],
         "code": code(plan, "train", *name),
@@ -83,13 +83,18 @@ def _train(plan: "Plan", study: str, run: str, job: str) -> dict[str, Any]:
     return facts
 
 
+def _of_one_seed(part: Part, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the number of seeds where each has a job of its own: more re-run none."""
+    return settings if part.part.startswith("all") else settings | {"seeds": None}
+
+
 def counts_key(plan: "Plan", part: Part) -> str:
     """The key of a certification without its number of draws and what only reads the counts.
 
     Counts of the same classifier under the same noise add up: more draws go on from fewer.
     """
     facts = _train(plan, part.study, part.run, part.part)
-    facts["spec"] = part.spec.model_dump(exclude={"n", "alpha"})
+    facts["spec"] = _of_one_seed(part, part.spec.model_dump(exclude={"n", "alpha"}))
     return key_of(stage="counts", **facts)
 
 
