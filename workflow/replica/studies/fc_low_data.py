@@ -130,13 +130,15 @@ def draw_accuracies(
     dataset = drawing.all_of(own["dataset"].replace(drawing.DATASETS))
     axes[0, 0].set_title("" if together else f"ours: {dataset}")
     axes[0, 0].set_ylabel("test accuracy [%]")
-    axes[0, 0].set_xticks(sorted(own["n_labelled"].unique()))
+    labels = set(own["n_labelled"])
     if len(published):
         theirs = published[pd.to_numeric(published["x"], errors="coerce").notna()]
+        labels |= set(pd.to_numeric(theirs["x"])) if together else set()
         for series in dict.fromkeys(theirs["series"]):
             if series in _known():
                 _published(axes[0, -1], theirs, series, together)
         axes[0, -1].set_title(f"{dataset}; open: published" if together else "published")
+    axes[0, 0].set_xticks(sorted(labels))
     for ax in axes[0]:
         ax.set_xlabel("labelled images")
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -308,7 +310,7 @@ def draw_fig3_relative_gain(table: pd.DataFrame, published: pd.DataFrame) -> Fig
         table.groupby("series", sort=False), colours, drawing.MARKERS, strict=False
     ):
         ax.errorbar(own["n_labelled"], own["relative_gain"], own["error"].fillna(0), marker=marker,
-                    color=colour, label=name, capsize=3)  # fmt: skip
+                    color=colour, label=drawing.DATASETS.get(name, name), capsize=3)  # fmt: skip
     grey = {"color": drawing.COLOURS["published"], "linewidth": 0.9}
     listed = []
     for row in published.itertuples():
