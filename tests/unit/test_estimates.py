@@ -319,6 +319,10 @@ def test_hours_are_those_of_bfloat16_where_mixed_precision_is_that(root, monkeyp
         assert half.loc[job, "cpu_hours"] == pytest.approx(expected)
     quarter = "fc_low_data", "train_run", "plain_quarter/all"
     assert half.loc[quarter].equals(plain.loc[quarter])
+    forced = {"overrides": {"fc_low_data": {"plain_quarter": {"precision": "bfloat16"}}}}
+    always = job_table(make_plan(root, {"scale": "desktop", "studies": ["fc_low_data"]} | forced),
+                       Rates()).set_index(["study", "rule", "name"])  # fmt: skip
+    assert always.loc[quarter, "kind"] == "convolution in bfloat16"
     # What is asked for holds on any node.
     assert half[["mem_mb", "minutes"]].equals(plain[["mem_mb", "minutes"]])
 

@@ -66,6 +66,7 @@ def slurm(tmp_path, monkeypatch):
     [
         ({"squeue": "exec sleep 60"}, "squeue was given up after 0.5 s"),
         ({"squeue": "echo down >&2; exit 1"}, "Slurm does not answer: down."),
+        ({"squeue": "echo tried >&2; echo down >&2; exit 1"}, "Slurm does not answer: down."),
         ({"squeue": "exit 3"}, "squeue ended with 3"),
         ({"squeue": "echo 7 replica-x-1", "scancel": "exec sleep 60"}, "scancel was given up"),
         ({"squeue": "echo 7 replica-x-1", "scancel": "exit 1"}, "scancel ended with 1"),

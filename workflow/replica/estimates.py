@@ -130,10 +130,10 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
 
 
 def _as_computed_here(part: Part, work: Work) -> Work:
-    """The work of a job, in bfloat16 where it is mixed and this processor is faster in that."""
+    """The work of a job, in bfloat16 where it computes in that and this processor is fast in it."""
     kind = f"{work.kind} in bfloat16"
-    mixed = getattr(part.classifier or part.spec, "precision", "") == "mixed"
-    faster = kind in SECONDS_PER_UNIT and mixed and has_bfloat16()
+    half = getattr(part.classifier or part.spec, "precision", "") in ("mixed", "bfloat16")
+    faster = kind in SECONDS_PER_UNIT and half and has_bfloat16()
     return replace(work, kind=kind) if faster else work
 
 
