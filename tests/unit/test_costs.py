@@ -1,10 +1,18 @@
 """What jobs ask for follows from their specification."""
 
+import math
+
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from replica.configuration import ConfigError
+from replica.costs import SECONDS_PER_UNIT
 from replica.kinds import KINDS, is_split, training_cost
+from replica.models.residual import initialise
 from replica.plan import cost_of, make_plan
+from replica.residual import by_hand
 from replica.settings.load import expand, load_config, load_studies
 from replica.settings.study import SCALES
 from replica.settings.user import Config
@@ -72,21 +80,80 @@ def test_more_work_asks_for_more(studies):
 
 
 @pytest.mark.parametrize(("study", "run", "milliseconds"), [
-    ("depth", "rn1_mnist-depth2", 18), ("depth", "rn1_mnist-depth34", 116),
-    ("depth", "rn1_cifar10-depth2", 42), ("depth", "rn1_cifar10-depth34", 92),
-    ("depth", "rn2_mnist-depth34", 94), ("depth", "t11_mnist-depth2", 49),
+    ("depth", "rn1_mnist-depth2", 14), ("depth", "rn1_mnist-depth34", 68),
+    ("depth", "rn1_cifar10-depth2", 46), ("depth", "rn1_cifar10-depth34", 67),
+    ("depth", "rn2_mnist-depth34", 68), ("depth", "t11_mnist-depth8", 118),
     ("dufm", "rec_width-L6-width256", 38), ("low_rank", "fig2_top", 1.6),
     ("low_rank", "fig3_right_wide-width256", 8.6), ("low_rank", "fig2_bottom", 86),
 ])  # fmt: skip
 def test_the_time_of_a_step_is_near_what_was_measured(studies, study, run, milliseconds):
-    """CPU time of a step of all seeds, measured on a machine that had more to do than cores."""
+    """A step of all seeds: those of depth on an idle core, the others on one of many busy ones."""
     spec = expand(studies[study], run.partition("-")[0], Config(scale="desktop"))[run]
     steps = spec.steps if spec.kind == "dufm" else spec.epochs
     if spec.kind != "dufm":
         steps *= 10 * spec.per_class // spec.batch
     cost = training_cost(spec, spec.seeds)
     assert cost.gpu_slots == 0 and cost.threads == 1
-    assert 1 / 1.7 < 1e3 * cost.work.seconds / steps / milliseconds < 1.3
+    assert 1 / 1.7 < 1e3 * cost.work.seconds / steps / milliseconds < 1.4
+
+
+class BytesMoved(TorchDispatchMode):
+    """The bytes of all operands and results of the operations in a block, without views."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        found = operation(*arguments, **(options or {}))
+        is_empty = operation.__name__.startswith(("empty", "new_"))
+        if not (operation.is_view or is_empty):
+            tensors = tree_leaves((arguments, options, found))
+            self.bytes += sum(self._stored(x) for x in tensors if isinstance(x, torch.Tensor))
+        return found
+
+    @staticmethod
+    def _stored(x):
+        """What is expanded is stored, and read, once."""
+        sides = (size for size, stride in zip(x.shape, x.stride(), strict=True) if stride)
+        return x.element_size() * math.prod(sides)
+
+
+def bytes_moved(spec, positions):
+    """In a block of a residual network, for each matrix and position of a sample."""
+    found = {}
+    for depth in (5, 10):
+        deep = spec.model_copy(update={"depth": depth})
+        generators, inputs = [torch.Generator().manual_seed(0)] * 5, 64
+        params = initialise(deep, inputs, positions, 10, generators, torch.float32)
+        params = {name: value.to("meta") for name, value in params.items()}
+        shape = (5, spec.batch, *([positions] if positions > 1 else []))
+        tokens = spec.network.kind == "tokens"
+        data = torch.zeros(shape, dtype=torch.int64) if tokens else torch.zeros(*shape, inputs)
+        places = torch.zeros(5, spec.batch, dtype=torch.int64, device="meta")
+        with BytesMoved() as moved:
+            by_hand.gradients(params, deep, data.to("meta"), places, places)
+        found[depth] = moved.bytes
+    matrices = spec.network.mlp + 2 * getattr(spec.network, "attention", 0)
+    return (found[10] - found[5]) / (5 * 5 * spec.batch * positions * matrices)
+
+
+@pytest.mark.parametrize(
+    "run, positions, kilobytes",
+    [
+        ("rn1_mnist", 1, 7.8),
+        ("rn2_mnist", 1, 4.8),
+        ("t11_cifar10", 16, 6.7),
+        ("t11_imdb", 128, 9.2),
+    ],
+)
+def test_a_gpu_gets_half_of_its_bandwidth_for_a_position(studies, run, positions, kilobytes):
+    spec = next(iter(expand(studies["depth"], run, Config(scale="paper")).values()))
+    moved = bytes_moved(spec, positions)
+    assert moved == pytest.approx(1000 * kilobytes, rel=0.01)
+    # An H200 has 4.8 TB/s.
+    seconds = moved / (4.8e12 / 2)
+    assert seconds <= SECONDS_PER_UNIT["position on a GPU"] <= 2.1 * seconds
 
 
 def test_where_a_cluster_runs_what(root):

@@ -12,7 +12,8 @@ from typing import Literal
 
 # Seconds of one unit of work of each kind; on one core unless it says that it is on a GPU. Those on
 # a core were measured on a virtual machine with the runs of the laptop scale, those on a GPU are
-# guesses; `make bench` measures them on another machine (see replica.estimates).
+# guesses unless they name a source; `make bench` measures them on another machine (see
+# replica.estimates).
 SECONDS_PER_UNIT = {
     # Operations of matrix products of a few dozen columns, of kernel matrices and factorisations.
     # No laptop run has stacks in float64 or kernels in float32: half and twice the other precision.
@@ -46,7 +47,8 @@ SECONDS_PER_UNIT = {
     "body step": 5e-3,
     # The same without a body on a GPU: some hundred kernels, whatever their batch and width.
     "head step on a GPU": 2e-3,
-    # A step of a matrix of width 64 on a position of a sample.
+    # A step of a matrix of width 64 on a position of a sample. A GPU moves 5 to 9 kB for it, at
+    # half of the memory bandwidth of an H200, 4.8 TB/s.
     "position": 4e-7,
     "position on a GPU": 4e-9,
     # A token through a layer of width 64 of a decoder and back.

@@ -13,8 +13,6 @@ from replica.kinds.base import BYTES, CIFAR10, SAMPLES, Kind, Name, Strict
 POSITIONS_PER_MATRIX = 50_000
 # Samples of a class from which residual networks are worth a GPU.
 MANY_SAMPLES = 1000
-# Numbers of an array that stays in the cache of a core; how much longer a step takes beyond it.
-CACHED, BEYOND_CACHE = 2**18, 1.5
 
 
 class ResidualNetwork(Strict):
@@ -130,8 +128,7 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     rows = seeds * batch * positions
     embedding = pixels / positions / 64 / 2
     wide = (spec.width / 64) ** 2
-    slower = BEYOND_CACHE if rows * spec.width > CACHED else 1
-    amount = rows * (slower * matrices + embedding) * wide
+    amount = rows * (matrices + embedding) * wide
     # A dozen arrays of the size of the features are kept for the gradient; at the end in float64,
     # of one member.
     each = max(4 if spec.precision == "float32" else 8, 8 / seeds)
@@ -139,7 +136,7 @@ def _residual_cost(spec: ResidualSpec, seeds: int) -> Cost:
     on_cores = small(Work("position", steps * amount), memory)
     if not _is_large(spec):
         return on_cores
-    amount = rows * (matrices + embedding) * wide + matrices * POSITIONS_PER_MATRIX
+    amount += matrices * POSITIONS_PER_MATRIX
     return replace(on_gpu(Work("position on a GPU", steps * amount), 8000, 2), on_cores=on_cores)
 
 
