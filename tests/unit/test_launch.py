@@ -187,6 +187,18 @@ def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "asks"),
+    [
+        ([], True), (["-j1"], True), (["all", "-j", "1"], True), (["mol", "pages"], True),
+        (["results/smoke/index.html"], True), (["mol"], False), (["--keep-going", "mol"], False),
+        (["results/smoke/mol/figures/rec_b9_filter.svg", "--prioritize", "all"], False),
+    ],
+)  # fmt: skip
+def test_one_study_does_not_ask_for_the_pages_of_all(arguments, asks):
+    assert launch._asks_for_pages(SimpleNamespace(results="results/smoke"), arguments) == asks
+
+
 @pytest.mark.slow
 def test_the_ending_names_claims_only_where_they_were_decided(tmp_path, capsys):
     import pandas as pd

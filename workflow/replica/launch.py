@@ -46,6 +46,7 @@ from replica import (
 from replica.data import at_hand
 from replica.data.fetch import FetchError, fetch_dataset
 from replica.plan import Plan, keys, supply, words
+from replica.targets import asked_for
 
 
 class AlreadyRunning(RuntimeError):
@@ -134,7 +135,8 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]
-        if artifacts.has_key(plan.root / plan.results / pages.FRONT, pages.INCOMPLETE):
+        incomplete = artifacts.has_key(plan.root / plan.results / pages.FRONT, pages.INCOMPLETE)
+        if incomplete and _asks_for_pages(plan, arguments):
             # Snakemake does not know that they are not those that its job made.
             arguments = [*(arguments or ["all"]), "--forcerun", "pages"]
         began = time.time()
@@ -180,6 +182,12 @@ def _fetch(plan: Plan) -> None:
                 # Its own job will fail and say why; all else goes on.
                 continue
         at_hand.forget(entry, data)
+
+
+def _asks_for_pages(plan: Plan, arguments: Sequence[str]) -> bool:
+    """Whether the pages are among what is to be made; forcing them asks for all that they show."""
+    asked = asked_for(["snakemake", *arguments])
+    return not asked or not {"all", "pages", f"{plan.results}/{pages.FRONT}"}.isdisjoint(asked)
 
 
 def _keep_digests(plan: Plan) -> None:

@@ -711,13 +711,15 @@ def _rfm_metrics(inputs: Inputs) -> pd.DataFrame:
 
 
 def _grams(inputs: Inputs) -> pd.DataFrame:
-    """Entries of the Gram matrices; of the two scales of M the definition's."""
+    """Entries of the Gram matrices, to four decimals; of the two scales of M the definition's."""
     rows = inputs.measures[inputs.measures["i"].notna()]
     rows = rows[rows["agop_norm"] == "mean"]
     keep = ["run", "dataset", "activation", "seed", "layer", "depth", "images"]
     keep += ["i", "j", "class_i", "class_j", "value"]
     integers = dict.fromkeys(["i", "j", "class_i", "class_j"], "int16")
     rows = rows[keep].astype(integers | {"layer": "int16", "value": "float32"})
+    # Digits that nobody sees would make two thirds of the file.
+    rows["value"] = rows["value"].round(4)
     return tidy(inputs, "gram", rows, [f"layer {l}" for l in rows["layer"]])
 
 
