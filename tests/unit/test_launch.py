@@ -1,5 +1,6 @@
 """Starting beside what is there: other programs, Slurm, homes; and what is said in the end."""
 
+import base64
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from replica import artifacts, last_words, launch
@@ -201,8 +203,6 @@ def test_one_study_does_not_ask_for_the_pages_of_all(arguments, asks):
 
 @pytest.mark.slow
 def test_the_ending_names_claims_only_where_they_were_decided(tmp_path, capsys):
-    import pandas as pd
-
     plan = SimpleNamespace(root=tmp_path, results="results/smoke", key=lambda name: "k",
                            config=SimpleNamespace(name=None, scale="smoke"))  # fmt: skip
     (tmp_path / plan.results).mkdir(parents=True)
@@ -339,6 +339,36 @@ def test_a_mark_changes_nothing_that_is_shown(tmp_path, ending):
         assert b"one--two" not in path.read_bytes()
     path.write_bytes(b"<a/>")
     assert artifacts.read_stamp(path) is None
+
+
+def test_results_from_elsewhere_are_known_by_their_stamp(tmp_path, capsys):
+    from replica import adoption
+
+    keys = {f"results/smoke/{name}.parquet": "key" for name in ("mine", "old", "theirs", "broken")}
+    made = dict.fromkeys(keys, "key") | {
+        "results/smoke/old.parquet": "another",
+        "results/smoke/theirs.parquet": "another",
+    }
+    notes = tmp_path / ".snakemake/metadata"
+    notes.mkdir(parents=True)
+    for name, key in made.items():
+        artifacts.write_table(tmp_path / name, pd.DataFrame({"x": [1]}), {"key": key})
+        if "theirs" not in name:
+            # Snakemake made it, and will see that it has another key.
+            (notes / base64.urlsafe_b64encode(name.encode()).decode()).touch()
+    (tmp_path / "results/smoke/broken.parquet").write_bytes(b"PAR1")
+    plan = SimpleNamespace(
+        root=tmp_path, artifacts=lambda: keys, parts={}, config=SimpleNamespace(data_dir="data")
+    )
+    assert adoption.unusable(plan) == {
+        "results/smoke/theirs.parquet": "made by other code or other settings",
+        "results/smoke/broken.parquet": "damaged",
+    }
+    assert adoption.delete_unusable(plan) == ["results/smoke/broken.parquet"]
+    assert {path.stem for path in tmp_path.glob("results/smoke/*")} == {"mine", "old"}
+    said = capsys.readouterr().out
+    assert "by other code or other settings: results/smoke/theirs.parquet; deleted." in said
+    assert "broken.parquet is damaged: deleted; it will be rebuilt." in said
 
 
 def test_times_of_files_that_are_not_mine_are_left_alone(tmp_path, monkeypatch):

@@ -1,13 +1,17 @@
 """Settings that have a name: where their results lie, and who knows of them."""
 
+import contextlib
 import dataclasses
 import shutil
+from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
-from replica import disk, estimates, evidence
+from replica import artifacts, disk, estimates, evidence, store
 from replica.__main__ import main
 from replica.configuration import ConfigError
 from replica.plan import make_plan, whole_plan, words
@@ -107,6 +111,26 @@ def test_the_scorecard_of_a_name_is_asked_for(root, tmp_path, monkeypatch, capsy
         "There is no scorecard of the scale smoke-b yet: "
         "run make SCALE=smoke CONFIG=name=b first.\n"
     )
+
+
+def test_states_from_elsewhere_are_stored_by_the_key_that_they_carry(root, tmp_path):
+    for folder in ("config", "workflow"):
+        (tmp_path / folder).symlink_to(root / folder)
+    plan = whole_plan(tmp_path, NAMED)
+    first, second, *_ = (plan.outputs(part) for part in plan.parts.values())
+    for outputs, keys in [(first, "aa"), (second, "bc")]:
+        for path, key in zip(outputs.values(), keys, strict=True):
+            if path.endswith(".parquet"):
+                artifacts.write_table(tmp_path / path, pd.DataFrame({"x": [1]}), {"key": key})
+            else:
+                artifacts.write_tensors(tmp_path / path, {"x": torch.ones(1)}, {"key": key})
+    disk.fill(plan)
+    # Those of the second are not of one training.
+    assert [path.name for path in (tmp_path / "results/store").iterdir()] == ["a"]
+    back = {name: tmp_path / f"back/{Path(path).name}" for name, path in first.items()}
+    with contextlib.chdir(tmp_path):
+        assert store.restore("a", back)
+    assert [artifacts.read_stamp(path)["key"] for path in back.values()] == ["a", "a"]
 
 
 def test_what_the_store_spares_is_planned(root, tmp_path):

@@ -525,10 +525,12 @@ def _redraw(options: argparse.Namespace) -> int:
     examples=["adopt --dry-run", "adopt --scale paper"],
 )  # fmt: skip
 def _adopt(options: argparse.Namespace) -> int:
+    from replica import disk
     from replica.adoption import adopt, not_current
 
     plan = _plan(options)
     if not options.dry_run:
+        disk.fill(plan)
         adopt(plan)
         return 0
     wrong = not_current(plan)

@@ -1,16 +1,23 @@
 """Which results are intact and current; and file times in the order in which results were made."""
 
+import base64
 import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
-from replica import artifacts
+from replica import artifacts, store
 from replica.data.prepare import verify
 from replica.data.registry import card_path
 from replica.plan import Plan
+
+DAMAGED = "damaged"
+# Files from elsewhere that a sentence names.
+NAMED = 3
 
 
 def not_current(plan: Plan) -> dict[str, str]:
@@ -25,7 +32,7 @@ def not_current(plan: Plan) -> dict[str, str]:
         try:
             for name, key in zip(there, found, strict=True):
                 if key is None:
-                    wrong[name] = "damaged"
+                    wrong[name] = DAMAGED
                 elif key != keys[name]:
                     wrong[name] = "made by other code or other settings"
         except BaseException:
@@ -70,27 +77,68 @@ def damaged_data(plan: Plan) -> dict[str, str]:
         try:
             verify(card)
         except (artifacts.CorruptArtifact, ValueError, KeyError):
-            wrong[os.path.relpath(card, plan.root)] = "damaged"
+            wrong[os.path.relpath(card, plan.root)] = DAMAGED
     return wrong
 
 
-def delete_damaged(plan: Plan) -> list[str]:
-    """Delete what is damaged and say so; returns the paths, to be rebuilt."""
-    damaged = [name for name, reason in not_current(plan).items() if reason == "damaged"]
-    for name in damaged:
+def unusable(plan: Plan) -> dict[str, str]:
+    """What is deleted before a run: path -> why.
+
+    That is what is damaged, and what came from elsewhere and is not current: of files that it did
+    not make Snakemake has no notes, and would take them for what they are called.
+    """
+    known = noted(plan.root / ".snakemake/metadata")
+    wrong = not_current(plan).items()
+    return {name: why for name, why in wrong if why == DAMAGED or name not in known}
+
+
+def noted(folder: Path) -> set[str]:
+    """The files that Snakemake has a note of in one of its folders; it names notes in base64."""
+    names = set()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "migration_underway":
+            # Long names are spread over folders.
+            code = "".join(x.removeprefix("@") for x in path.relative_to(folder).parts)
+            with suppress(ValueError):
+                names.add(base64.urlsafe_b64decode(code).decode())
+    return names
+
+
+def delete_unusable(plan: Plan) -> list[str]:
+    """Delete what is `unusable` and say so; returns the damaged files, to be rebuilt."""
+    return _delete(plan, unusable(plan))
+
+
+def _delete(plan: Plan, wrong: Mapping[str, str]) -> list[str]:
+    for name in wrong:
         artifacts.remove(plan.root / name)
-        print(f"{name} is damaged: deleted; it will be rebuilt.", flush=True)
-    return damaged
+    for sentence in in_words(wrong):
+        print(sentence, flush=True)
+    return [name for name, why in wrong.items() if why == DAMAGED]
 
 
-def adopt(plan: Plan) -> None:
+def in_words(wrong: Mapping[str, str], *, would: bool = False) -> list[str]:
+    """Sentences on files that are deleted, or would be, and why."""
+    damaged = "it would be deleted" if would else "deleted; it will be rebuilt"
+    found = [f"{name} is {why}: {damaged}." for name, why in wrong.items() if why == DAMAGED]
+    if others := [name for name, why in wrong.items() if why != DAMAGED]:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        found.append(
+            f"Made elsewhere, by other code or other settings: {', '.join(others[:NAMED])}{more}; "
+            f"{'they would be deleted' if would else 'deleted'}. States stay in {store.FOLDER}."
+        )
+    return found
+
+
+def adopt(plan: Plan) -> list[str]:
     """Make results from elsewhere usable: delete what is not current, order the file times.
 
     Without its own notes Snakemake has file times only: order them as the files were made.
+
+    Returns:
+        The damaged files, to be rebuilt.
     """
-    for name, reason in not_current(plan).items():
-        artifacts.remove(plan.root / name)
-        print(f"{name}: {reason}, deleted", flush=True)
+    damaged = _delete(plan, not_current(plan))
     front = plan.root / plan.results / "index.html"
     if front.exists() and not artifacts.has_key(front, plan.key("pages")):
         # Pages are made anew in seconds; without the front page Snakemake knows that they must be.
@@ -120,3 +168,4 @@ def adopt(plan: Plan) -> None:
             # Data sets may be a colleague's: older than what is made from them they are anyway.
             with suppress(OSError):
                 os.utime(path, (started + position, started + position))
+    return damaged

@@ -18,13 +18,23 @@ SETTINGS = "settings.yaml"
 
 
 def fill(plan: Plan) -> None:
-    """Keep the states of a plan that are current and not in the store yet."""
-    for name, part in plan.parts.items():
-        key, outputs = plan.key("train", *name), plan.outputs(part)
-        if (plan.root / store.FOLDER / key).exists():
-            continue
-        if all(artifacts.has_key(plan.root / path, key) for path in outputs.values()):
+    """Keep the states of a plan that are not in the store yet, by the key that they carry.
+
+    Those of other settings, which were copied from elsewhere, are deleted before a run.
+    """
+    for part in plan.parts.values():
+        outputs = plan.outputs(part)
+        key, *others = {_key(plan.root / path) for path in outputs.values()}
+        if key and not others and not (plan.root / store.FOLDER / key).exists():
             store.keep(key, outputs, plan.root)
+
+
+def _key(path: Path) -> str | None:
+    """The key that an artifact carries; None where it is not there, or not whole."""
+    try:
+        return str((artifacts.read_stamp(path) or {}).get("key", "")) or None
+    except (artifacts.CorruptArtifact, OSError):
+        return None
 
 
 def note_settings(plan: Plan) -> None:

@@ -5,7 +5,6 @@ in order first: its jobs, here and on the cluster, are stopped, Snakemake's lock
 artifacts that are damaged are deleted and made anew.
 """
 
-import base64
 import hashlib
 import json
 import os
@@ -128,10 +127,9 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if any((folder / "locks").glob("*")):
             print("An earlier run was killed; removing its lock.", file=sys.stderr)
             shutil.rmtree(folder / "locks")
-        if not (folder / "metadata").exists():
-            adoption.adopt(plan)
-        again = adoption.delete_damaged(plan)
         disk.fill(plan)
+        is_new = not (folder / "metadata").exists()
+        again = adoption.adopt(plan) if is_new else adoption.delete_unusable(plan)
         _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]
@@ -388,16 +386,8 @@ def running(root: Path) -> list[str]:
 
 
 def _begun(folder: Path) -> set[str]:
-    """The outputs of jobs that have begun, without the ending, which Snakemake names in base64."""
-    names = set()
-    for path in folder.rglob("*"):
-        if path.is_file() and path.name != "migration_underway":
-            # Long names are spread over folders.
-            code = "".join(x.removeprefix("@") for x in path.relative_to(folder).parts)
-            with suppress(ValueError):
-                name = base64.urlsafe_b64decode(code).decode()
-                names.add(re.sub(r"(\.history|\.labelled)?\.\w+$", "", name))
-    return names
+    """The outputs of jobs that have begun, without the ending."""
+    return {re.sub(r"(\.history|\.labelled)?\.\w+$", "", name) for name in adoption.noted(folder)}
 
 
 def build_report(
