@@ -15,12 +15,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
-from scipy.stats import linregress
+from scipy.stats import linregress, ttest_ind_from_stats
 from scipy.stats import t as student
 
 from replica import drawing
 from replica.measures.inputs import Inputs, tidy
 from replica.verdicts import (
+    CHANCE,
     FITS,
     HOLDS,
     UNDECIDABLE,
@@ -46,7 +47,7 @@ LEARNT = FITS
 STATIONARY = 0.1
 SETTLED = (
     f"gradient of the objective at most {STATIONARY} of that of its penalty, and a mean objective "
-    "not above that of fewer blocks"
+    "not above that of fewer blocks, beyond chance"
 )
 # Blocks from which on the paper sees straight lines, and how many such depths make a line.
 LARGE, LINE = 8, 3
@@ -376,7 +377,7 @@ def _of_seeds(inputs: Inputs, wanted: list[str], least_accuracy: float = 0.0) ->
     """Some metrics of each seed in long form, beside its `FACTS`; NaN for a seed that diverged.
 
     `kept`: neither diverged nor below `least_accuracy`. `above`: of a depth whose mean objective is
-    above that of fewer blocks. `converged`: settled, see `SETTLED`.
+    above that of fewer blocks, see `_depths_above`. `converged`: settled, see `SETTLED`.
     """
     rows = inputs.measures[inputs.measures["layer"].isna()].drop(columns="layer")
     seed = ["run", "seed"]
@@ -396,14 +397,33 @@ def _of_seeds(inputs: Inputs, wanted: list[str], least_accuracy: float = 0.0) ->
 
 
 def _depths_above(curve: pd.DataFrame) -> list[int]:
-    """The depths whose mean objective is above that of fewer blocks.
+    """The depths whose objective is above that of fewer blocks, beyond what chance shows.
 
     The least objective cannot rise with the depth: a block of zeros is the identity and costs
     nothing, and where λ changes with the depth it falls. All runs of a curve see the same samples.
+    Where deeper networks have the same minimum, every second mean of a few seeds is a little above
+    another: a rise counts where chance shows it in less than 5 % of cases (Welch's test).
     """
     runs = curve[curve["kept"]].drop_duplicates(["run", "seed"])
-    means = runs.groupby("depth")["objective"].mean()
-    return list(means.index[means > means.cummin()])
+    found: list[int] = []
+    lowest = None
+    for depth, own in runs.groupby("depth")["objective"]:
+        if lowest is not None and _is_above(own, lowest):
+            found.append(depth)
+        if lowest is None or own.mean() < lowest.mean():
+            lowest = own
+    return found
+
+
+def _is_above(own: pd.Series, other: pd.Series) -> bool:
+    """Whether the mean of a sample is above that of another one by more than chance.
+
+    Where neither varies but for rounding any rise counts, and so it does of a single value.
+    """
+    if min(len(own), len(other)) < 2 or np.isclose(own.std() + other.std(), 0, atol=ROUNDING):
+        return own.mean() > other.mean()
+    samples = [fact for x in (own, other) for fact in (x.mean(), x.std(), len(x))]
+    return ttest_ind_from_stats(*samples, equal_var=False, alternative="greater").pvalue < CHANCE
 
 
 def _series(rows: pd.DataFrame) -> pd.Series:
