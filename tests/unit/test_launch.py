@@ -357,17 +357,26 @@ def test_results_from_elsewhere_are_known_by_their_stamp(tmp_path, capsys):
             # Snakemake made it, and will see that it has another key.
             (notes / base64.urlsafe_b64encode(name.encode()).decode()).touch()
     (tmp_path / "results/smoke/broken.parquet").write_bytes(b"PAR1")
+    for name, key in [("f.svg", "another"), ("f.pdf", "key")]:
+        path = tmp_path / "results/smoke/mol/figures" / name
+        artifacts.write_bytes(path, b"drawn\n")
+        artifacts.mark(path, key=key, commit="c")
     plan = SimpleNamespace(
-        root=tmp_path, artifacts=lambda: keys, parts={}, config=SimpleNamespace(data_dir="data")
-    )
+        root=tmp_path, artifacts=lambda: keys, parts={}, config=SimpleNamespace(data_dir="data"),
+        results="results/smoke", studies={"mol": SimpleNamespace(figures=["f"])},
+        key=lambda *names: "key",
+    )  # fmt: skip
     assert adoption.unusable(plan) == {
         "results/smoke/theirs.parquet": "made by other code or other settings",
         "results/smoke/broken.parquet": "damaged",
+        "results/smoke/mol/figures/f.svg": "made by other code or other settings",
     }
     assert adoption.delete_unusable(plan) == ["results/smoke/broken.parquet"]
-    assert {path.stem for path in tmp_path.glob("results/smoke/*")} == {"mine", "old"}
+    left = {path.name for path in tmp_path.glob("results/smoke/**/*.*")}
+    assert left == {"mine.parquet", "old.parquet", "f.pdf"}
     said = capsys.readouterr().out
-    assert "by other code or other settings: results/smoke/theirs.parquet; deleted." in said
+    others = "results/smoke/theirs.parquet, results/smoke/mol/figures/f.svg"
+    assert f"by other code or other settings: {others}; deleted." in said
     assert "broken.parquet is damaged: deleted; it will be rebuilt." in said
 
 

@@ -15,7 +15,7 @@ from replica.data.prepare import verify
 from replica.data.registry import card_path
 from replica.plan import Plan
 
-DAMAGED = "damaged"
+DAMAGED, OTHERWISE = "damaged", "made by other code or other settings"
 # Files from elsewhere that a sentence names.
 NAMED = 3
 
@@ -34,11 +34,24 @@ def not_current(plan: Plan) -> dict[str, str]:
                 if key is None:
                     wrong[name] = DAMAGED
                 elif key != keys[name]:
-                    wrong[name] = "made by other code or other settings"
+                    wrong[name] = OTHERWISE
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return wrong | damaged_data(plan)
+    return wrong | _old_drawings(plan) | damaged_data(plan)
+
+
+def _old_drawings(plan: Plan) -> dict[str, str]:
+    """Drawings by other code, or of other data: path -> why."""
+    wrong = {}
+    for study in plan.studies:
+        for figure in plan.studies[study].figures:
+            for ending in ("svg", "pdf"):
+                name = f"{plan.results}/{study}/figures/{figure}.{ending}"
+                path, key = plan.root / name, plan.key("plot", study, figure)
+                if path.exists() and not artifacts.has_key(path, key):
+                    wrong[name] = OTHERWISE
+    return wrong
 
 
 def _leave_signals() -> None:
