@@ -6,14 +6,16 @@ import json
 import logging
 import os
 import random
+import signal
 import time
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from replica import watching
+from replica import status, watching
 from replica.estimates import Rates, job_table
 from replica.plan import make_plan
 from replica.watching import Look, Run, Watcher, display, estimate, in_words, lines, look_at, run_of
@@ -382,3 +384,20 @@ def test_a_line_that_is_half_written_is_left_out(tmp_path):
         json.dumps(planned()) + "\n" + json.dumps(running(1, 1000.0)) + '\n{"event": "do'
     )
     assert watching.recorded(tmp_path).jobs[1].state == "running"
+
+
+def test_ctrl_c_ends_a_watch_also_where_an_interrupt_would_be_lost(monkeypatch):
+    """As in a destructor, whose exceptions Python ignores."""
+    looks = []
+
+    def seen(plan, console):
+        looks.append(plan)
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+        return "seen"
+
+    monkeypatch.setattr(status, "_seen", seen)
+    before = signal.getsignal(signal.SIGINT)
+    status.watch("plan", Console(force_terminal=True, file=io.StringIO()))
+    assert looks == ["plan"] and signal.getsignal(signal.SIGINT) is before

@@ -1,5 +1,6 @@
 """How far a scale is, and what runs now: once in lines, or to watch from another terminal."""
 
+import signal
 import sys
 import time
 from typing import Any
@@ -73,13 +74,25 @@ def watch(plan: Plan, console: Console) -> None:
     if not console.is_terminal:
         print_status(plan)
         return
+    asked: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        # A KeyboardInterrupt is lost if it is raised in a destructor; a second Ctrl-C raises one.
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, stop)
     try:
         with Live(console=console, auto_refresh=False) as live:
-            while True:
+            while not asked:
                 live.update(_seen(plan, console), refresh=True)
-                time.sleep(EVERY)
+                until = time.monotonic() + EVERY
+                while not asked and time.monotonic() < until:
+                    time.sleep(0.1)
     except KeyboardInterrupt:
-        return
+        pass
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _seen(plan: Plan, console: Console) -> RenderableType:
