@@ -121,6 +121,11 @@ def test_a_head_that_has_not_settled_decides_nothing():
     assert verdict(dufm.claim_c4, rec_backbone=deep) == HOLDS
     moving = dufm.claim_c4({"rec_backbone": deep.assign(calm=False)})
     assert moving.verdict == UNDECIDABLE and "3 of 3 runs have not settled" in moving.detail
+    lost = deep.assign(calm=False)
+    lost.loc[lost["seed"] == 0, "status_run"] = "diverged"
+    found = dufm.claim_c4({"rec_backbone": lost})
+    assert found.verdict == UNDECIDABLE
+    assert found.detail.startswith("1 of 3 runs have diverged, 2 of 3 runs have not settled (the")
 
 
 def test_the_threshold_is_refuted_by_a_loss_below_a_half_above_it():

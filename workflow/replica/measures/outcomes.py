@@ -95,6 +95,14 @@ def outcomes(histories: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def not_calm(runs: pd.DataFrame) -> str:
+    """How many runs of `outcomes` have diverged or not settled, in words; "" where all have."""
+    lost = runs["status_run"] == "diverged"
+    still = ~runs["calm"].astype(bool) & ~lost
+    counts = [(lost, "have diverged"), (still, f"have not settled ({CALM_RULE})")]
+    return ", ".join(f"{own.sum()} of {len(runs)} runs {what}" for own, what in counts if own.any())
+
+
 def _calm(loss: pd.Series, steps: int) -> bool:
     """Whether the loss, over its last value and by step, stays constant over the last fifth."""
     part = loss.index / steps

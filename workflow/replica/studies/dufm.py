@@ -14,7 +14,14 @@ from matplotlib.figure import Figure
 
 from replica import drawing
 from replica.measures.inputs import Inputs, last_step, tidy
-from replica.measures.outcomes import CALM_RULE, ENDS, SETTLED, SETTLED_RULE, outcomes
+from replica.measures.outcomes import (
+    CALM_RULE,
+    ENDS,
+    SETTLED,
+    SETTLED_RULE,
+    not_calm,
+    outcomes,
+)
 from replica.measures.trends import more_often, wilson_interval
 from replica.theory import dnc
 from replica.verdicts import (
@@ -356,16 +363,14 @@ def claim_c4(tables: Tables) -> Verdict:
     falls = falls / start[start["metric"] == "nc1_ratio"].set_index(layers)["value"]
     cond = _largest(_forced(final), "cond")
     gap = runs["value"]
-    still = ~runs["calm"].astype(bool)
     detail = (
         f"{len(runs)} runs on {drawing.all_of(metrics['dataset'])}; "
         f"nc1_ratio <= {nc1.max():.1e}, at most {falls.max():.1e} of its start; "
         f"condition number <= {cond.max():.3f}; "
         f"objective/L_DNC - 1 from {gap.min():.1e} to {gap.max():.1e}"
     )
-    if still.any():
-        reason = f"{still.sum()} of {len(runs)} runs have not settled ({CALM_RULE}); {detail}"
-        return undecidable(reason, value=gap.max())
+    if why := not_calm(runs):
+        return undecidable(f"{why}; {detail}", value=gap.max())
     finite([nc1.max(), falls.max(), cond.max()], "metric at the end")
     ok = nc1.max() < 0.05 and falls.max() < 0.1 and cond.max() < 1.5
     ok = ok and gap.notna().all() and gap.between(-1e-4, 0.05).all()

@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from replica import drawing
 from replica.measures.inputs import Inputs, last_step, tidy
-from replica.measures.outcomes import CALM_RULE, ENDS, RANKS_RULE, RUN, SETTLED, outcomes
+from replica.measures.outcomes import ENDS, RANKS_RULE, RUN, SETTLED, not_calm, outcomes
 from replica.measures.trends import more_often, spearman, wilson_interval
 from replica.theory import dnc, srg
 from replica.verdicts import (
@@ -495,10 +495,8 @@ def claim_c4(tables: Tables) -> Verdict:
         f"{nc1.max():.1e}; low then full rank in {int(good.sum())} of {len(good)}"
     )
     value = float(runs["final_loss"].min())
-    still = ~runs["calm"].astype(bool)
-    if still.any():
-        reason = f"{still.sum()} of {len(runs)} runs have not settled ({CALM_RULE}); {detail}"
-        return undecidable(reason, value=value)
+    if why := not_calm(runs):
+        return undecidable(f"{why}; {detail}", value=value)
     if not (nc1.max() < 0.05 and good.all()):
         return decide(False, value=value, detail=detail)
     fall = reference - runs["final_loss"]
