@@ -354,6 +354,8 @@ def save(fig: Figure, stem: Path) -> None:
         # draws all of it twice for that.
         fig.set_dpi(72)
         engine.execute(fig)
+        # Panels of another height may have other ticks, whose numbers may be wider.
+        engine.execute(fig)
         with plt.rc_context({"figure.constrained_layout.use": False}):
             fig.set_layout_engine(None)
     for ending, dates in [("svg", {"Date": None}), ("pdf", {"CreationDate": None})]:
