@@ -1,5 +1,6 @@
 """Outcomes, tables and claims on runs that are known."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -394,3 +395,16 @@ def test_dufm_thresholds_are_drawn_from_the_closed_form():
     optima = {ratio: dict(dufm._optima(3, ratio)) for ratio in (0.9, 1.2, 1.8)}
     assert optima[0.9]["theory_global"].output > 2 / 3 and "theory_local" not in optima[0.9]
     assert optima[1.2]["theory_local"].loss > 0.5 and "theory_local" not in optima[1.8]
+
+
+def test_labels_stay_on_the_page_where_the_layout_changes_the_ticks(root, tmp_path):
+    """A footer of several lines makes these panels lower, and the numbers of their ticks wider."""
+    name = "fig3_middle_rank_decay"
+    table = pd.read_parquet(root / f"docs/evidence/desktop/low_rank/figures/{name}.parquet")
+    words = {"place": "Figure 3", "status": "published", "scale": "desktop",
+             "reconstructed": "all of this " * 20}  # fmt: skip
+    drawing.plot(low_rank.draw_fig3_middle_rank_decay, name, table, None, words, tmp_path / name)
+    drawn = (tmp_path / f"{name}.svg").read_text()
+    baselines = [float(x) for x in re.findall(r"rotate\(-90 (-?[\d.]+)", drawn)]
+    # The letters stand above the baseline, and so to its left: 6 points of them, 7 of margin.
+    assert len(baselines) == 2 and min(baselines) > 12

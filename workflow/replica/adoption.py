@@ -138,7 +138,8 @@ def in_words(wrong: Mapping[str, str], *, would: bool = False) -> list[str]:
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         found.append(
             f"Made elsewhere, by other code or other settings: {', '.join(others[:NAMED])}{more}; "
-            f"{'they would be deleted' if would else 'deleted'}. States stay in {store.FOLDER}."
+            f"{'they would be deleted' if would else 'deleted'}. "
+            f"States stay in {store.FOLDER}, where the file system has hard links."
         )
     return found
 

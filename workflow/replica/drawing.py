@@ -350,7 +350,7 @@ def save(fig: Figure, stem: Path) -> None:
                 # Between many decades minor ticks are clutter, and most of the file.
                 axis.set_minor_locator(NullLocator())
     if (engine := fig.get_layout_engine()) is not None:
-        # Laid out once, for both files, and in their points: left to itself each lays out anew, and
+        # Laid out here, for both files, and in their points: left to itself each lays out anew, and
         # draws all of it twice for that.
         fig.set_dpi(72)
         engine.execute(fig)

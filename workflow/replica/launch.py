@@ -127,9 +127,11 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if any((folder / "locks").glob("*")):
             print("An earlier run was killed; removing its lock.", file=sys.stderr)
             shutil.rmtree(folder / "locks")
-        disk.fill(plan)
-        is_new = not (folder / "metadata").exists()
-        again = adoption.adopt(plan) if is_new else adoption.delete_unusable(plan)
+        again: list[str] = []
+        if not DRY.intersection(arguments):
+            disk.fill(plan)
+            is_new = not (folder / "metadata").exists()
+            again = adoption.adopt(plan) if is_new else adoption.delete_unusable(plan)
         _keep_digests(plan)
         if again:
             arguments = [*(arguments or ["all"]), *again]

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 from scipy.stats import t as student
 
@@ -388,10 +387,7 @@ table_gain_by_factor = table_gain_by_size
 
 def draw_gain_by_size(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     """Left the accuracies of both, right the gain with its interval; a line a setting and n."""
-    # Browsers set long labels a little wider than they were measured.
-    layout = ConstrainedLayoutEngine(w_pad=8 / 72)
-    size = (7.5, 1.6 + 0.4 * len(table))
-    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout=layout)
+    figure, axes = plt.subplots(1, 2, figsize=(7.5, 1.6 + 0.4 * len(table)), sharey=True)
     y = np.arange(len(table))
     for column, series in (("baseline", "ResNet18"), ("fr", "FR-ResNet18")):
         look = _look(series) | {"linestyle": "none"}
