@@ -286,6 +286,19 @@ def test_an_undecided_claim_names_the_first_scale_that_would_decide_it(
     assert with_deciding_runs(card, tmp_path, "paper")["decided_by"].tolist() == ["", "", "a proof"]
 
 
+def test_a_scale_whose_results_leave_a_claim_open_does_not_decide_it(root, tmp_path):
+    """At the desktop scale there are trainings with 1,000 labels, and c2 is about 2,000."""
+    shutil.copytree(root / "config", tmp_path / "config")
+    card = pd.DataFrame({
+        "study": ["fc_low_data"], "claim": ["c2"], "verdict": [UNDECIDABLE], "decided_by": [""],
+    })  # fmt: skip
+    figure = "fig3a_supervised_cifar10"
+    (known,) = with_deciding_runs(card, root, "laptop")["decided_by"]
+    assert known.startswith(f"{figure} at the scale paper (")
+    (unknown,) = with_deciding_runs(card, tmp_path, "laptop")["decided_by"]
+    assert unknown.startswith(f"{figure} at the scale desktop (")
+
+
 def test_a_plan_says_what_bfloat16_costs_on_this_processor(root, monkeypatch, tmp_path):
     desktop = {"scale": "desktop", "studies": ["fc_low_data"]}
     forced = {"overrides": {"fc_low_data": {"plain_half": {"precision": "bfloat16"}}}}

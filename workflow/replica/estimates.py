@@ -23,6 +23,8 @@ from replica.settings.user import scale_of
 from replica.verdicts import UNDECIDABLE
 
 BENCHMARKS = "results/benchmarks.parquet"
+# Results in the repository, see `replica.evidence`.
+EVIDENCE, SCORECARD = Path("docs/evidence"), "scorecard.csv"
 # The rows of benchmarks that are read here; their cases are keys of `SECONDS_PER_UNIT`.
 UNIT_OF_WORK = "time of a unit of work"
 BFLOAT16 = (
@@ -166,7 +168,8 @@ def with_deciding_runs(card: pd.DataFrame, root: Path, label: str) -> pd.DataFra
     """A scorecard that says of each undecided claim which runs would decide it, and their hours.
 
     Those of the next scale at which its figures have runs, none of them a stand-in, with the
-    settings of the study's file; what the study's file says itself stays.
+    settings of the study's file; what the study's file says itself stays. A scale whose results in
+    the repository leave the claim undecided does not decide it.
 
     Args:
         label: what the results are called, see `Config.label`.
@@ -182,10 +185,22 @@ def with_deciding_runs(card: pd.DataFrame, root: Path, label: str) -> pd.DataFra
                 claim = claims.get(row["claim"])
                 if claim is None or claim["stand_in"] or card.at[index, "decided_by"]:
                     continue
-                if plan.parts_behind(str(study), claim["figures"]):
+                runs = plan.parts_behind(str(study), claim["figures"])
+                if runs and not _is_left_open(plan, row, claim["figures"]):
                     said = _hours_of(plan, jobs, str(study), claim["figures"])
                     card.at[index, "decided_by"] = said
     return card
+
+
+def _is_left_open(plan: Plan, row: pd.Series, figures: Sequence[str]) -> bool:
+    """Whether the repository has all tables that a plan makes for a claim, and no verdict on it."""
+    study, folder = row["study"], plan.root / EVIDENCE / plan.config.scale
+    made = [figure for figure in figures if plan.parts_behind(study, [figure])]
+    if not all((folder / study / f"figures/{figure}.parquet").exists() for figure in made):
+        return False
+    card = pd.read_csv(folder / SCORECARD)
+    same = (card["study"] == study) & (card["claim"] == row["claim"])
+    return bool((card.loc[same, "verdict"] == UNDECIDABLE).any())
 
 
 def _hours_of(plan: Plan, jobs: pd.DataFrame, study: str, figures: Sequence[str]) -> str:

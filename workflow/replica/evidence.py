@@ -18,13 +18,13 @@ import pandas as pd
 
 from replica import artifacts, estimates, pages, report, rulebook
 from replica.configuration import ConfigError
+from replica.estimates import SCORECARD
+from replica.estimates import EVIDENCE as FOLDER
 from replica.plan import Plan, make_plan, words
 from replica.provenance import begin, git_commit
 from replica.settings.load import load_studies
 from replica.settings.study import SCALES
 
-FOLDER = Path("docs/evidence")
-SCORECARD = "scorecard.csv"
 RUNS = "runs.csv"
 # The key of verdicts on some of the tables of a study.
 UNFINISHED = "unfinished"

@@ -1,0 +1,84 @@
+"""The tables of claims in docs/<study>.md against the committed scorecards."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from replica.verdicts import FAILS, HOLDS, UNDECIDABLE
+
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?")
+VERDICTS = {"holds": HOLDS, "hold": HOLDS, "does not hold": FAILS, "not decidable": UNDECIDABLE}
+# Numbers that the details of a verdict leave out, read off the table of its figure.
+OFF_THE_TABLE: dict[tuple[str, str, str], str] = {}
+
+
+def claims_of(cell):
+    """The claims that a first cell is about: `c4 the same`, `c1-c4, c10`, `c10, c11, c12 theory`."""
+    named = re.match(r"c\d+\w*(?:(?:, |-)c\d+\w*)*", cell)
+    found = []
+    for word in named[0].split(", ") if named else []:
+        first, _, last = word.partition("-")
+        found += [f"c{n}" for n in range(int(first[1:]), int(last[1:]) + 1)] if last else [first]
+    return found
+
+
+def cells(root):
+    """(study, claims, scale, cell) of every table of claims that says what a scale showed."""
+    for page in sorted((root / "docs").glob("*.md")):
+        if not (root / f"config/studies/{page.stem}.yaml").exists():
+            continue
+        head = None
+        for line in page.read_text(encoding="utf-8").splitlines():
+            row = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            if not row or head is None:
+                head = row or None
+            elif head[0] == "claim" and (claims := claims_of(row[0])):
+                for name, cell in zip(head[1:], row[1:], strict=True):
+                    if name not in ("published", "rests on"):
+                        yield page.stem, claims, "desktop" if "desktop" in name else "laptop", cell
+
+
+def is_rounded(text, numbers):
+    """Whether one of some numbers, or of their hundredfold, rounds to what a text says."""
+    digits, _, exponent = text.replace(",", "").partition("e")
+    last = 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+    said = abs(float(text.replace(",", "")))
+    return any(abs(abs(x) * by - said) <= 0.501 * last for x in numbers for by in (1, 100))
+
+
+@pytest.fixture(scope="module")
+def scorecards(root):
+    return {
+        scale: pd.read_csv(root / f"docs/evidence/{scale}/scorecard.csv").set_index(
+            ["study", "claim"]
+        )
+        for scale in ("laptop", "desktop")
+    }
+
+
+def test_the_verdicts_in_the_documents_are_those_of_the_scorecards(root, scorecards):
+    wrong, read = [], 0
+    for study, claims, scale, cell in cells(root):
+        said = re.match("|".join(VERDICTS), cell)
+        for claim in claims if said else []:
+            verdict = scorecards[scale].loc[(study, claim), "verdict"]
+            read += 1
+            if verdict != VERDICTS[said[0]]:
+                wrong.append((study, claim, scale, said[0], verdict))
+    assert not wrong and read > 100
+
+
+def test_the_numbers_in_the_tables_of_claims_are_those_of_the_scorecards(root, scorecards):
+    wrong, read = [], 0
+    for study, claims, scale, cell in cells(root):
+        known = OFF_THE_TABLE.get((study, claims[0], scale), "").split()
+        said = [text for text in NUMBER.findall(cell) if text not in known]
+        card = scorecards[scale]
+        # Of what has not run there is no verdict, and a document has no number of it either.
+        rows = [card.loc[(study, claim)] for claim in claims if (study, claim) in card.index]
+        words = " ".join(f"{row[['detail', 'value', 'statement']].to_list()}" for row in rows)
+        numbers = [float(text.replace(",", "")) for text in NUMBER.findall(words)]
+        read += len(said)
+        wrong += [(study, claims[0], scale, x) for x in said if not is_rounded(x, numbers)]
+    assert not wrong and read > 300
