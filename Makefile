@@ -1,11 +1,12 @@
 # make            environment, reproduction at the scale of config/config.yaml, report
+# make slurm      the same on a Slurm cluster; make status, make efficiency: its progress, what it used
 # make help       this list
 # make check      lint, and the quick tests of single functions and exact values: two minutes
 # make test       all tests, with whole workflows, faults and a cluster: a quarter of an hour
-# make slurm      the same on a Slurm cluster; make status, make efficiency: its progress, what it used
 # make watch      what runs now, in another terminal
 # make doctor     what this machine can do for a scale, and what would not work
 # make evidence   tables and verdicts of a finished run into docs/evidence; what has moved since
+# make clean      delete trained states in results/ that no scale needs any more
 # make docs       the documentation as a site with search and a gallery, in site/
 # make bench      the benchmarks: results/benchmarks.parquet and its figures
 # make profile    where the time of a whole reproduction goes
@@ -130,5 +131,6 @@ profile: .venv/installed
 reliability: .venv/tested
 	$(ALL) --reliability docs/reliability.md
 
-clean:
-	rm -rf results .snakemake .gallery site
+# Trained states that no scale needs; rm -rf results deletes all of them.
+clean: .venv/installed
+	@python -m replica clean --settings "$$REPLICA_SETTINGS"

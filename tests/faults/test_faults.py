@@ -266,7 +266,7 @@ def test_one_run_that_fails_stops_no_other(done, finished, tally):
     assert "Incomplete." in front and 'href="low_rank/index.html#fig6_k15_l7"' in front
     assert 'src="dufm/figures/rec_depth.svg"' in front
     card = pd.read_parquet(done / "results/smoke/scorecard.partial.parquet")
-    undecided = card[card["detail"].str.contains("its jobs did not finish")]
+    undecided = card[card["detail"].str.contains("its jobs have not finished")]
     assert set(undecided["study"]) == {"low_rank"} and len(card) == 16
     assert set(undecided["verdict"]) == {"not decidable at this scale"}
     finish(launch(done))

@@ -66,7 +66,7 @@ def test_killed_at_random_moments(tmp_path, tally):
     whole = (tmp_path / "whole").rename(tmp_path / "whole.safetensors")
     assert artifacts.content_digest(result) == artifacts.content_digest(whole)
     tally("SIGKILL of a training at random moments", 25)
-    tally("SIGKILL of a training, of these in the middle of writing a checkpoint", in_the_middle)
+    tally("SIGKILL of a training that was writing a checkpoint", in_the_middle)
 
 
 def test_sigterm_saves_and_ends_soon(tmp_path, undisturbed):

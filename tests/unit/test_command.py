@@ -72,6 +72,38 @@ def test_a_command_line_that_is_wrong_ends_with_2(words, capsys):
     assert end.value.code == 2 and "usage: replica" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    (["run", "--json"], "--json lists what a run would do: it goes with -n."),
+    (["run", "-n", "--cores", "2"], "options of Snakemake come after --, as in replica run -- --co"),
+    (["run", "-n", "--", "--config", "seeds=3"], "--config comes before --"),
+    (["run", "-n", "--scale", "smoke", "--config", "scale=laptop"],
+     "There are two scales: --scale smoke and scale=laptop."),
+    (["scorecard", "smoke", "--scale", "laptop"], "There are two scales: smoke and laptop."),
+    (["plan", "laptop"], "replica plan does not know laptop: a scale is given as --scale laptop."),
+    (["export", "scorecard", "--csv", "--json"], "There are two formats: csv and json."),
+])  # fmt: skip
+def test_a_command_line_that_contradicts_itself_is_refused(words, said, root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_set_right(capsys):
+    with pytest.raises(SystemExit):
+        main(["rnu"])
+    assert "there is no command rnu; did you mean run?" in capsys.readouterr().err
+
+
+def test_a_study_that_python_cannot_read_is_named(root, monkeypatch, capsys):
+    def unreadable(*_, **__):
+        compile("def draw(:", "workflow/replica/studies/dufm.py", "exec")
+
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(cli, "_plan", unreadable)
+    assert main(["plan"]) == 1
+    assert capsys.readouterr().err == "workflow/replica/studies/dufm.py, line 1: invalid syntax.\n"
+
+
 def test_what_fails_is_one_sentence_and_1(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for each in COMMANDS:

@@ -65,7 +65,7 @@ def test_a_claim_never_sees_a_table_without_a_value():
     for table, why in [
         (TABLE.iloc[:0], "no data in f"),
         (TABLE.assign(value=np.nan), "no run converged in f"),
-        (None, "no table of f: its jobs did not finish"),
+        (None, "no table of f: its jobs have not finished"),
     ]:
         row = claim_of(claim, {"e": TABLE, "f": table})
         assert (row["verdict"], row["detail"]) == (UNDECIDABLE, why)

@@ -306,12 +306,14 @@ def test_the_table_of_the_readme_counts_verdicts(tmp_path):
         path.parent.mkdir(parents=True)
         card = pd.DataFrame(rows[:kept], columns=["study", "rests_on", "verdict"])
         card.assign(claim="c", value=1.0).to_csv(path, index=False)
+    unfinished = tmp_path / evidence.FOLDER / "laptop/a/claims.parquet"
+    artifacts.write_table(unfinished, pd.DataFrame({"claim": ["c"]}), {"key": evidence.UNFINISHED})
     laptop, desktop = (f"[{s}](docs/evidence/{s}/scorecard.csv)" for s in ("laptop", "desktop"))
     assert evidence.readme_table(tmp_path).splitlines() == [
         f"| study | {laptop}: proven | {laptop}: on evidence "
         f"| {desktop}: proven | {desktop}: on evidence |",
         "| --- | --- | --- | --- | --- |",
-        "| `a` | 2 hold | 1 does not, 1 undecided | – | – |",
+        "| `a` | 2 hold | 1 does not, 1 undecided so far | – | – |",
         "| `b` | 1 holds | – | 1 holds | – |",
     ]
 

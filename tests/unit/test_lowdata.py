@@ -571,6 +571,7 @@ def test_what_the_data_cannot_give_is_named(digits, changes, words):
 # ------------------------------------------------------------------------------ claims
 
 EVIDENCE = [f"c{i}" for i in range(1, 14)]
+SUPERVISED = {"fig3a_supervised_cifar10": "cifar10", "fig3b_supervised_cifar100": "cifar100"}
 
 
 @pytest.fixture(scope="module")
@@ -607,8 +608,7 @@ def published_tables(root):
 
 
 def with_relative_gains(tables):
-    supervised = ("fig3a_supervised_cifar10", "fig3b_supervised_cifar100")
-    gains = pd.concat([fc_low_data._relative_gains(tables[figure]) for figure in supervised])
+    gains = pd.concat([fc_low_data._relative_gains(tables[figure]) for figure in SUPERVISED])
     return tables | {"fig3_relative_gain": gains}
 
 
@@ -761,6 +761,158 @@ def test_one_layer_has_to_be_the_best(claims, published_tables):
     tables = {"ablation_c_depth": table.assign(test_accuracy=better)}
     found = verdict(claims, "c13", tables)
     assert found.verdict == FAILS and found.value < 0
+
+
+def alike(table, accuracies, labels, seeds=3):
+    """A figure table with one accuracy a series, whatever the number of labels and the seed."""
+    first = table.drop_duplicates("series").set_index("series")
+    rows = itertools.product(accuracies, labels, range(seeds))
+    made = pd.DataFrame(rows, columns=["series", "n_labelled", "seed"])
+    columns = first.columns.difference(made.columns)
+    return made.join(first[columns], on="series").assign(
+        test_accuracy=made["series"].map(accuracies).astype(float)
+    )
+
+
+def with_noise(table, rng, spread=1.0):
+    return table.assign(test_accuracy=table["test_accuracy"] + rng.normal(0, spread, len(table)))
+
+
+def test_a_mean_over_labels_misses_as_seldom_as_one_gain(published_tables):
+    """Where FR alone varies its seeds are all the freedom there is, whatever the baseline has."""
+    rng = np.random.default_rng(0)
+    table = alike(
+        published_tables["fig3a_supervised_cifar10"],
+        {"ResNet18": 50, "FR-ResNet18": 50},
+        range(600),
+        seeds=2,
+    )
+    noise = rng.normal(0, np.where(table["series"] == "ResNet18", 0.05, 1))
+    gains = fc_low_data._gains(table.assign(test_accuracy=50 + noise))
+    pairs = [fc_low_data._overall(gains.iloc[i : i + 2], looks=4) for i in range(0, 600, 2)]
+    assert np.mean([abs(gain) > error for gain, error, _ in pairs]) < 0.06
+    assert np.mean([abs(gain) > wide for gain, _, wide in pairs]) < 0.03
+    # Of one number of labels the interval is Welch's.
+    assert fc_low_data._overall(gains.iloc[:1], 1)[1] == pytest.approx(gains["error"].iloc[0])
+
+
+def test_the_largest_of_many_gains_is_not_taken_for_the_published_one(claims, published_tables):
+    """Of 20 gains of 10 % the largest is often above 13 by chance."""
+    rng = np.random.default_rng(0)
+    verdicts = []
+    for _ in range(20):
+        tables = {
+            figure: with_noise(
+                alike(published_tables[figure], tens, fc_low_data.LABELS[dataset]), rng, 1.5
+            )
+            for figure, dataset in SUPERVISED.items()
+            for tens in [{"ResNet18": 50, "FR-ResNet18": 55}]
+        }
+        verdicts.append(verdict(claims, "c5", with_relative_gains(tables)).verdict)
+    assert verdicts.count(HOLDS) <= 1
+
+
+@pytest.mark.parametrize(
+    ("gain", "elsewhere", "wanted"),
+    [
+        (16, 0, HOLDS),
+        (8, 0, FAILS),
+        (8, 16, UNDECIDABLE),
+        (16, 30, UNDECIDABLE),
+        (30, 0, FAILS),
+    ],
+)
+def test_how_far_the_relative_gain_reaches(claims, published_tables, gain, elsewhere, wanted):
+    """In percent, where the published one is largest, and at 10,000 labels: the rest has none."""
+    tables = {}
+    for figure, dataset in SUPERVISED.items():
+        even = {"ResNet18": 50, "FR-ResNet18": 50}
+        table = alike(published_tables[figure], even, fc_low_data.LABELS[dataset])
+        at = {10_000: elsewhere, fc_low_data.LARGEST[figure]: gain}
+        percent = table["n_labelled"].map(at).fillna(0) * (table["series"] == "FR-ResNet18")
+        small = 0.1 * table["seed"]
+        tables[figure] = table.assign(test_accuracy=50 + percent / 2 + small)
+    assert verdict(claims, "c5", with_relative_gains(tables)).verdict == wanted
+
+
+@pytest.mark.parametrize("name", ["c6", "c7", "c8", "c9", "c12", "c13"])
+def test_the_opposite_of_a_claim_is_seldom_seen_by_chance(claims, published_tables, name):
+    """Series that are alike: of so many looks one is often outside of its own 95 % interval."""
+    rng = np.random.default_rng(0)
+    same = {}
+    for figure in claims[name].figures:
+        table = published_tables[figure]
+        table = table[table["n_labelled"] < 11_000]
+        same[figure] = table.assign(test_accuracy=60.0)
+    times = 40
+    verdicts = [
+        verdict(claims, name, {figure: with_noise(table, rng, 3) for figure, table in same.items()})
+        for _ in range(times)
+    ]
+    assert [found.verdict for found in verdicts].count(FAILS) <= 0.05 * times
+
+
+@pytest.mark.parametrize("name", ["c3", "c4", "c8", "c10"])
+def test_a_gain_just_outside_of_its_interval_is_one_of_many(claims, published_tables, name):
+    figure, series, other, n = {
+        "c3": ("fig3a_supervised_cifar10", "FR-ResNet18", "ResNet18", 9000),
+        "c4": ("fig3b_supervised_cifar100", "FR-ResNet18", "ResNet18", 12_000),
+        "c8": ("fig4a_architectures_cifar10", "FR-ResNet18", "ViT-B16", 3000),
+        "c10": ("ablation_b_ojkd", "OriginalHead", "ExtraHead", 3000),
+    }[name]
+    table = published_tables[figure]
+    at = table["n_labelled"] == n
+    ours = at & (table["series"] == series)
+    level = table["test_accuracy"].mask(at & table["series"].isin([series, other]), 80.0)
+    level += ours * table["seed"].map(dict(enumerate([-2.0, 1.0, 0.5, -1.0, 1.5])))
+
+    def lowered(by):
+        tables = {figure: table.assign(test_accuracy=level - by * ours)}
+        return verdict(claims, name, with_relative_gains(published_tables | tables)).verdict
+
+    pair = fc_low_data._paired_gains if name == "c10" else fc_low_data._gains
+    T = pair(table.assign(test_accuracy=level), other, series).loc[n, "T"]
+    assert lowered(T + 0.2) == UNDECIDABLE
+    assert lowered(T + 20) == FAILS
+
+
+@pytest.mark.parametrize("worse", [False, True])
+@pytest.mark.parametrize("name", ["c5", "c6", "c7", "c8", "c9", "c11", "c12", "c13"])
+def test_too_few_numbers_of_labels_decide_nothing(claims, published_tables, name, worse):
+    """Without the smallest of the published ones, whichever way the others point."""
+    for figure in claims[name].figures:
+        if figure in ("fig3_relative_gain", "al_c_caltech101", "al_d_caltech256"):
+            continue
+        table = published_tables[figure]
+        least = table["n_labelled"].min()
+        ours = table["series"].str.startswith("FR-R") | table["series"].isin(["FR", "OriginalHead"])
+        lower = table["test_accuracy"] - 30 * (worse & ours)
+        fewer = table.assign(test_accuracy=lower)[table["n_labelled"] > least]
+        tables = with_relative_gains(published_tables | {figure: fewer})
+        found = verdict(claims, name, tables)
+        assert found.verdict == UNDECIDABLE, (figure, found)
+        assert f"no training at n = {least:,};" in found.detail and found.value is not None
+
+
+def test_steps_are_taken_where_training_is_checked(claims, published_tables):
+    """One series starts at 2,000 labels; at 1,000 the others are untrained and decide nothing."""
+    table = published_tables["ablation_a_components"]
+    first, series = table["n_labelled"] == 1000, table["series"]
+    lower = table["test_accuracy"] - 60 * (first & (series == "512x64_no_activation"))
+    table = table.assign(train_accuracy=np.where(first, 50.0, 100.0), test_accuracy=lower)
+    tables = {"ablation_a_components": table[~(first & (series == "FR_no_LayerNorm"))]}
+    found = verdict(claims, "c12", tables)
+    assert found.verdict == UNDECIDABLE and found.value > -5
+    assert "no training at n = 1,000;" in found.detail and "n = 1000:" not in found.detail
+
+
+@pytest.mark.parametrize("name", EVIDENCE)
+def test_an_accuracy_that_is_no_number_is_not_skipped(claims, published_tables, name):
+    figure = next(figure for figure in claims[name].figures if figure != "fig3_relative_gain")
+    table = published_tables[figure].reset_index(drop=True)
+    lost = table.assign(test_accuracy=table["test_accuracy"].where(table.index > 0))
+    found = verdict(claims, name, published_tables | {figure: lost})
+    assert found.verdict == UNDECIDABLE and "test accuracy is a finite number" in found.detail
 
 
 @pytest.mark.parametrize(

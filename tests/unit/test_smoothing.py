@@ -652,7 +652,7 @@ def images(noise, rate, radius, correct, sigma_x=0.25):
         "panel": "image", "seed": np.repeat(np.arange(seeds), count), "dataset": "digits",
         "image": np.tile(np.arange(count), seeds), "label": np.tile(np.arange(count) % 5, seeds),
         "radius": radius.ravel(), "correct": correct.ravel(), "noise": noise, "rate": rate,
-        "sigma_b": 0.25, "n": 10_000, "alpha": 0.001,
+        "sigma_b": 0.25, "train_sigma": 0.25, "n": 10_000, "alpha": 0.001,
         "sigma_x": np.tile(np.broadcast_to(sigma_x, count), seeds),
     })  # fmt: skip
 
@@ -675,7 +675,8 @@ def made(better=1.0, *, seeds=3, spread=True, late_fall=0.0, order=1):
     tables = [images("constant", 0.0, raw, correct)]
     tables.append(images("knn", 0.01, better * raw * ratio, correct, 0.25 * ratio))
     tables.append(images("knn_mean", 0.01, raw, correct))
-    classifiers = {"panel": "classifier", "seed": np.arange(seeds), "late_fall": late_fall}
+    classifiers = {"panel": "classifier", "seed": np.arange(seeds), "train_sigma": 0.25,
+                   "late_fall": late_fall}  # fmt: skip
     return pd.concat([*tables, pd.DataFrame(classifiers)], ignore_index=True)
 
 
@@ -726,10 +727,24 @@ def test_the_trade_off_can_hold_and_fail():
 def test_evidence_needs_settled_classifiers_and_three_of_them(claim):
     good = {"better": 1.1} if claim is trade_off else {}
     assert claim(made(**good, seeds=2)).verdict == UNDECIDABLE
-    assert "2 classifiers of digits, 3 are needed" in claim(made(**good, seeds=2)).detail
+    assert "2 classifiers of digits at a σ_b, 3 are needed" in claim(made(**good, seeds=2)).detail
     early = claim(made(**good, late_fall=np.repeat([0.0, 0.1], [2, 1])))
     assert early.verdict == UNDECIDABLE and early.value == pytest.approx(claim(made(**good)).value)
     assert early.detail.startswith("2 of 3 runs have settled")
+    # Each σ_b needs its three, and those of another noise than is compared are no part of it.
+    table = made(**good)
+    other = table.assign(sigma_b=0.5, train_sigma=0.5)
+    found = claim(pd.concat([table, other[other["seed"] == 0]], ignore_index=True))
+    assert found.verdict == UNDECIDABLE and "1 classifier of digits at a σ_b" in found.detail
+    moving = table[table["panel"] == "classifier"].assign(train_sigma=0.26, late_fall=0.1)
+    assert claim(pd.concat([table, moving], ignore_index=True)).verdict == HOLDS
+
+
+def test_a_data_set_without_input_dependent_noise_is_not_left_out():
+    good = made(better=1.1)
+    constant = good[~good["noise"].isin(["knn", "knn_mean"])]
+    with pytest.raises(Undecided, match=r"no images of cert_acc_mnist with σ\(x\)"):
+        idrs.claim_c6({"matched_sigma": good, "cert_acc_mnist": constant})
 
 
 def test_near_cohens_radius_is_decided_before_training():
@@ -790,7 +805,14 @@ def ratios(mean, count=500):
 def test_the_mean_noise_holds_within_its_limits():
     assert idrs.claim_c9(ratios(1.052)).verdict == HOLDS
     assert idrs.claim_c9(ratios(1.0)).verdict == FAILS
+    with pytest.raises(Undecided, match="semi-elasticity"):
+        rows = ratios(1.05)["sigma_cifar10"].assign(elasticity=0.5)
+        rows.loc[3, "elasticity"] = np.nan
+        idrs.claim_c10({"sigma_hist": rows})
     assert idrs.claim_c9(ratios(1.08, 20)).verdict == UNDECIDABLE
+    # By Student's t the interval of two images is 12.7 times as wide as their difference.
+    two = {"rate": 0.01, "image": [0, 1], "sigma_ratio": [1.05, 1.06]}
+    assert idrs.claim_c9({"sigma_cifar10": pd.DataFrame(two)}).verdict == UNDECIDABLE
 
 
 @pytest.mark.slow

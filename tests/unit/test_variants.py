@@ -15,7 +15,7 @@ from replica import artifacts, disk, estimates, evidence, store
 from replica.__main__ import main
 from replica.configuration import ConfigError
 from replica.plan import make_plan, whole_plan, words
-from replica.targets import unknown_target
+from replica.targets import asked_for, unknown_target
 
 NAMED = {"scale": "smoke", "studies": ["dufm"], "name": "wider-head"}
 
@@ -74,6 +74,23 @@ def test_files_of_other_settings_are_told_from_those_of_another_scale(named, roo
         plain, f"results/smoke-b-c/{file}"
     )
     assert "add --config scale=laptop name=b." in said(plain, f"results/laptop-b/{file}")
+
+
+def test_a_figure_and_a_scale_are_no_targets(named):
+    def said(target):
+        return unknown_target(named, [], [target])
+
+    drawing = "results/smoke-wider-head/dufm/figures/rec_depth.svg"
+    assert said("dufm/rec_depth") == (
+        f"dufm/rec_depth is a figure and no target: its drawing is {drawing}."
+    )
+    assert f"did you mean {drawing}?" in said("rec_dept")
+    assert said("paper") == "paper is a scale and no target: --config scale=paper sets it."
+
+
+def test_options_that_snakemake_cannot_read_are_a_sentence():
+    with pytest.raises(RuntimeError, match=r"cannot read this command line: .*--cores"):
+        asked_for(["snakemake", "--cores", "two"])
 
 
 def test_settings_with_a_name_are_noted_and_keep_their_states(named, root, tmp_path):

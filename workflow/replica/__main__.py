@@ -5,15 +5,17 @@ one, write `@command(...)` over a `_name(options)` that calls a module of its ow
 """
 
 import argparse
+import difflib
 import gc
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from replica.gpu_check.__main__ import ARGUMENTS
 
@@ -132,17 +134,28 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
+class _Misused(Exception):
+    """A command line that contradicts itself, or asks for what its command does not do."""
+
+
 def _main(arguments: list[str] | None) -> int:
     from replica import refusals
     from replica.configuration import ConfigError
 
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
     if options.command is None:
+        if unknown:
+            parser.error(f"unknown: {' '.join(unknown)}")
         parser.print_help()
         return 2
     try:
+        if unknown:
+            raise _Misused(_not_known(options.command, unknown))
         return options.run(options)
+    except _Misused as error:
+        print(error, file=sys.stderr)
+        return 2
     except BrokenPipeError:
         raise
     except ModuleNotFoundError as error:
@@ -151,7 +164,22 @@ def _main(arguments: list[str] | None) -> int:
         print(error, file=sys.stderr)
     except OSError as error:
         print(refusals.sentence(error), file=sys.stderr)
+    except SyntaxError as error:
+        # A study that is being written, most likely.
+        print(f"{error.filename}, line {error.lineno}: {error.msg}.", file=sys.stderr)
     return 1
+
+
+def _not_known(command: str, words: Sequence[str]) -> str:
+    """A sentence on the words of a command line that its command does not know."""
+    from replica.settings.study import SCALES
+
+    said = f"replica {command} does not know {' '.join(words)}"
+    if words[0] in SCALES:
+        return f"{said}: a scale is given as --scale {words[0]}."
+    if command in ("run", "launch"):
+        return f"{said}: options of Snakemake come after --, as in replica run -- --cores 1."
+    return f"{said}: replica {command} --help lists what it knows."
 
 
 class _Everything(argparse.ArgumentParser):
@@ -178,6 +206,13 @@ class _Everything(argparse.ArgumentParser):
             f"{STATUS}.",
         ]
         return "\n".join(lines) + "\n"
+
+    def error(self, message: str) -> NoReturn:
+        if unknown := re.match(r"argument COMMAND: invalid choice: '([^']*)'", message):
+            close = difflib.get_close_matches(unknown[1], [each.name for each in COMMANDS], n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            message = f"there is no command {unknown[1]}{hint} (replica --help lists all)"
+        super().error(message)
 
 
 class _Version(argparse.Action):
@@ -239,6 +274,10 @@ def make_parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from replica.launch import launch
 
+    if options.json and not options.dry_run:
+        raise _Misused("--json lists what a run would do: it goes with -n.")
+    if mine := [word for word in options.arguments if word in ("--config", "-C")]:
+        raise _Misused(f"{mine[0]} comes before --, where Replica reads it too.")
     # It fetches first; then it knows which runs have their data.
     plan = _plan(options, whole=True)
     if options.dry_run:
@@ -360,6 +399,8 @@ def _scorecard(options: argparse.Namespace) -> int:
     from replica import artifacts
     from replica.report import print_scorecard
 
+    if options.scale not in (None, options.named or options.scale):
+        raise _Misused(f"There are two scales: {options.named} and {options.scale}.")
     options.scale = options.named or options.scale
     folder = _results(options)
     card = artifacts.read_table(_scorecard_file(folder))
@@ -440,9 +481,9 @@ def _diff(options: argparse.Namespace) -> int:
     argument("what", nargs="?", type=Path, metavar="WHAT",
              help="a figure (such as dufm/rec_depth), a Parquet file, scorecard, or published: all "
                   "published numbers beside ours; without it, a list of what there is"),
-    argument("--format", choices=["csv", "markdown", "latex", "json"], default="csv",
-             help="csv unless given"),
-    *(argument(f"--{form}", dest="format", action="store_const", const=form,
+    argument("--format", dest="formats", choices=["csv", "markdown", "latex", "json"],
+             action="append", default=[], help="csv unless given"),
+    *(argument(f"--{form}", dest="formats", action="append_const", const=form,
                help=f"the same as --format {form}") for form in ("csv", "json")),
     argument("-o", "--output", type=Path, metavar="FILE", help="instead of the terminal; in UTF-8"),
     argument("--from", dest="folder", type=Path, metavar="FOLDER",
@@ -455,10 +496,14 @@ def _export(options: argparse.Namespace) -> int:
     from replica import artifacts, export
 
     _in_project()
+    if len(set(options.formats)) > 1:
+        raise _Misused(f"There are two formats: {' and '.join(options.formats)}.")
     folder = options.folder or _results(options)
+    if options.folder and not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
     name = str(options.what or "")
     table = export.table_of(name, Path.cwd(), folder) if name else export.listed(folder)
-    data = export.as_text(table, options.format, name).encode()
+    data = export.as_text(table, (options.formats or ["csv"])[0], name).encode()
     if options.output:
         artifacts.write_bytes(options.output, data)
     else:
@@ -476,12 +521,16 @@ def _export(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from replica.adoption import not_current
 
-    wrong = not_current(_plan(options))
+    plan = _plan(options)
+    wrong = not_current(plan)
     if options.json:
         _print_json([{"file": name, "reason": reason} for name, reason in wrong.items()])
     else:
         for name, reason in wrong.items():
             print(f"{name}: {reason}")
+        if not wrong:
+            there = (plan.root / plan.results).exists()
+            print(f"{plan.results}: {'all is current' if there else 'nothing is there yet'}.")
     return 1 if wrong else 0
 
 
@@ -503,6 +552,8 @@ def _evidence(options: argparse.Namespace) -> int:
     moved = evidence.check(plan)
     for sentence in moved:
         print(sentence)
+    if options.check and not moved:
+        print(f"docs/evidence/{plan.config.scale}: all is current.")
     return 1 if moved and options.check else 0
 
 
@@ -671,8 +722,12 @@ def _entries(options: argparse.Namespace) -> list[str]:
     """The `key=value` entries of a command, the later ones over the earlier ones."""
     from replica.configuration import split_entries
 
-    scale = [f"scale={options.scale}"] if options.scale else []
-    return [*scale, *options.config, *split_entries(options.settings)]
+    given = [*options.config, *split_entries(options.settings)]
+    if not options.scale:
+        return given
+    if other := [one for one in given if one.startswith("scale=") and one[6:] != options.scale]:
+        raise _Misused(f"There are two scales: --scale {options.scale} and {other[-1]}.")
+    return [f"scale={options.scale}", *given]
 
 
 def _console(width: int) -> "Console":

@@ -18,12 +18,13 @@ import pandas as pd
 
 from replica import artifacts, estimates, pages, report, rulebook
 from replica.configuration import ConfigError
-from replica.estimates import SCORECARD
 from replica.estimates import EVIDENCE as FOLDER
+from replica.estimates import SCORECARD
 from replica.plan import Plan, make_plan, words
 from replica.provenance import begin, git_commit
 from replica.settings.load import load_studies
 from replica.settings.study import SCALES
+from replica.verdicts import UNDECIDABLE
 
 RUNS = "runs.csv"
 # The key of verdicts on some of the tables of a study.
@@ -475,7 +476,8 @@ def _changed(evidence: Evidence, card: pd.DataFrame) -> list[str]:
 def readme_table(root: Path) -> str:
     """How many claims hold in each study at each scale of which there is evidence, in Markdown.
 
-    The smoke scale is left out: it decides nothing.
+    The smoke scale is left out: it decides nothing. Where some figures are not there yet, a cell
+    ends in "so far".
     """
     cards = {
         scale: read_scorecard(root / FOLDER / scale / SCORECARD)
@@ -492,14 +494,20 @@ def readme_table(root: Path) -> str:
     lines = [_row(["study", *heads]), _row(["---"] * (1 + len(heads)))]
     for study in sorted({study for card in cards.values() for study in card["study"]}):
         cells = [
-            report.counted(
-                card.loc[(card["study"] == study) & (card["rests_on"] == kind), "verdict"]
-            )
-            for card in cards.values()
+            _counted(root / FOLDER / scale, card[card["rests_on"] == kind], study)
+            for scale, card in cards.items()
             for kind in report.RESTS_ON
         ]
         lines.append(_row([f"`{study}`", *cells]))
     return "\n".join(lines)
+
+
+def _counted(folder: Path, card: pd.DataFrame, study: str) -> str:
+    """How many claims of a study hold; "so far" where open ones may wait for further figures."""
+    verdicts = card.loc[card["study"] == study, "verdict"]
+    unfinished = artifacts.has_key(folder / _verdicts_of(study), UNFINISHED)
+    waits = unfinished and UNDECIDABLE in set(verdicts)
+    return f"{report.counted(verdicts)}{' so far' if waits else ''}"
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -60,7 +60,8 @@ def preview(
     )  # fmt: skip
     if answer.returncode:
         said = [line for line in answer.stderr.splitlines() if line.strip()]
-        raise RuntimeError(said[-1] if said else f"Snakemake ended with {answer.returncode}.")
+        why = said[-1] if said else f"Snakemake ended with {answer.returncode}."
+        raise RuntimeError(why.replace("__main__.py: error:", "Snakemake:"))
     jobs = jobs_in(answer.stdout + answer.stderr)
     return jobs, [*sentences, *data_of(plan, jobs)]
 
@@ -101,9 +102,10 @@ def jobs_in(text: str) -> pd.DataFrame:
 def print_preview(table: pd.DataFrame, sentences: Sequence[str], console: Console) -> None:
     """The jobs on the terminal, a line a study and rule, and the sentences below."""
     view = Table(header_style="bold", pad_edge=False)
-    for heading in ("study", "rule", "jobs", "of"):
+    for heading in ("study", "rule", "jobs", "for example"):
         view.add_column(heading, justify="right" if heading == "jobs" else "left", overflow="fold")
-    for study, rule, jobs, names in table.itertuples(index=False):
+    for study, rule, jobs, unordered in table.itertuples(index=False):
+        names = sorted(unordered)
         more = f" and {jobs - NAMED} more" if jobs > NAMED else ""
         view.add_row(study, rule, str(jobs), ", ".join(names[:NAMED]) + more)
     if len(table):

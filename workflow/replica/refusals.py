@@ -11,7 +11,7 @@ REASONS = {
     errno.EROFS: "the file system is read-only: choose another folder",
     errno.EACCES: "permission denied: make it readable and the folder writable",
     errno.EPERM: "the system does not permit it: only the owner may do this",
-    errno.ENOENT: "there is no such file or folder",
+    errno.ENOENT: "there is no such file or folder: check the path",
     errno.ENOTDIR: "a part of this path is a file, not a folder: move it away",
     errno.EISDIR: "this is a folder and not a file: move it away",
     errno.EEXIST: "something else is there already: move it away",

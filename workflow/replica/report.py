@@ -86,7 +86,7 @@ def _verdict(
         return undecidable("; ".join(spec["off"]))
     made = {figure: table for figure, table in tables.items() if table is not None}
     if absent := [figure for figure in tables if figure not in made]:
-        return undecidable(f"no table of {', '.join(absent)}: its jobs did not finish")
+        return undecidable(f"no table of {', '.join(absent)}: its jobs have not finished")
     for figure, table in made.items():
         if why := why_nothing(table):
             return undecidable(f"{why} in {figure}")

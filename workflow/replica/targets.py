@@ -14,12 +14,19 @@ def asked_for(command: Sequence[str]) -> list[str]:
 
     Args:
         command: `sys.argv`; of another program than Snakemake it has no targets.
+
+    Raises:
+        RuntimeError: Snakemake cannot read it.
     """
     if Path(command[0]).name != "snakemake" and Path(command[0]).parent.name != "snakemake":
         return []
     from snakemake.cli import get_argument_parser
+    from snakemake.exceptions import CliException
 
-    return get_argument_parser().parse_known_args(command[1:])[0].targets or []
+    try:
+        return get_argument_parser().parse_known_args(command[1:])[0].targets or []
+    except CliException as error:
+        raise RuntimeError(f"Snakemake cannot read this command line: {error}") from None
 
 
 def unknown_target(plan: Plan, rules: Iterable[Any], targets: Iterable[str]) -> str | None:
@@ -31,7 +38,7 @@ def unknown_target(plan: Plan, rules: Iterable[Any], targets: Iterable[str]) -> 
         targets: names of rules and files, as they stand on the command line.
     """
     rules = list(rules)
-    names = {rule.name for rule in rules}
+    names = {rule.name for rule in rules if not rule.has_wildcards()}
     for target in targets:
         known = target in names or (plan.root / target).exists()
         if not known and not any(_exists(plan, found) for found in _matches(rules, target)):
@@ -82,9 +89,19 @@ def _sentence(plan: Plan, names: set[str], target: str) -> str:
             f"{target}: the study {study} is not part of this run "
             f"({', '.join(plan.studies)}): add it to studies in config/config.yaml."
         )
+    if target in SCALES:
+        return f"{target} is a scale and no target: --config scale={target} sets it."
+    drawings = {
+        figure: f"{plan.results}/{study}/figures/{figure}.svg"
+        for study in plan.studies
+        for figure in plan.studies[study].figures
+    }
+    if (figure := Path(target).name) in drawings:
+        return f"{target} is a figure and no target: its drawing is {drawings[figure]}."
     files = [file for study in plan.studies for file in plan.targets(study)]
-    close = difflib.get_close_matches(target, [*names, *files, *plan.artifacts()], n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    candidates = [*names, *drawings, *files, *plan.artifacts()]
+    close = difflib.get_close_matches(target, candidates, n=1)
+    hint = f" (did you mean {drawings.get(close[0], close[0])}?)" if close else ""
     if study in plan.studies:
         there = f"the figures of {study} are {', '.join(plan.studies[study].figures)}"
     else:

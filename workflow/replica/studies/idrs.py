@@ -901,7 +901,7 @@ def claim_c5(tables: Tables) -> Verdict:
     claimed, opposite, differences, words, lacking = [], [], [], [], []
     for name in ("cert_acc_cifar10", "cert_acc_mnist"):
         images = _deciding(tables[name])
-        lacking += _lacking(tables[name])
+        lacking += _lacking(tables[name], images["train_sigma"], _classifiers_each(images))
         for sigma_b, own in images.groupby("sigma_b"):
             constant, knn = _of(own, "constant"), _of(own, "knn")
             ceiling = certificates.radius_ceiling(sigma_b, int(own["n"].max()), own["alpha"].max())
@@ -933,8 +933,8 @@ def claim_c6(tables: Tables) -> Verdict:
     claimed, opposite, differences, words, lacking = [], [], [], [], []
     for name in ("matched_sigma", "cert_acc_mnist"):
         images = _deciding(tables[name])
-        images = images[images["noise"] != "constant"]
-        lacking += _lacking(tables[name])
+        images = some(images[images["noise"] != "constant"], f"images of {name} with σ(x)")
+        lacking += _lacking(tables[name], images["train_sigma"], _classifiers_each(images))
         for sigma_b, own in images.groupby("sigma_b"):
             knn, mean = _of(own, "knn"), _of(own, "knn_mean")
             accuracy = _difference(knn, mean, lambda _, correct: correct.mean())
@@ -945,7 +945,6 @@ def claim_c6(tables: Tables) -> Verdict:
             differences.append(radius[0])
             words.append(f"{_place(images)}, σ_b = {sigma_b:g}: A(0) {accuracy[0]:+.4f} ± "
                          f"{accuracy[1]:.4f}, ACR {radius[0]:+.5f} ± {radius[1]:.5f}")  # fmt: skip
-    some(words, "images certified with σ(x)")
     detail = f"σ(x) minus constant at its mean, r = {RATE:g}: " + "; ".join(words)
     return _decided(claimed, opposite, float(np.mean(differences)), detail, lacking)
 
@@ -969,7 +968,8 @@ def claim_c7(tables: Tables) -> Verdict:
         f"{counts['dataset']}, {counts['n_images']:.0f} images, {counts['classifiers']:.0f} "
         f"classifiers, r = {RATE:g}; std over classes of A(0), σ(x) minus constant: "
     ) + "; ".join(words)
-    return _decided(lower, higher, float(rows["value"].mean()), detail, _lacking(table))
+    lacking = _lacking(table, rows["sigma_b"], int(rows["classifiers"].min()))
+    return _decided(lower, higher, float(rows["value"].mean()), detail, lacking)
 
 
 def claim_c8(tables: Tables) -> Verdict:
@@ -977,7 +977,7 @@ def claim_c8(tables: Tables) -> Verdict:
     ratios, words, lacking = [], [], []
     for name in ("cert_acc_cifar10", "cert_acc_mnist"):
         images = _deciding(tables[name])
-        lacking += _lacking(tables[name])
+        lacking += _lacking(tables[name], images["train_sigma"], _classifiers_each(images))
         for sigma_b, own in images.groupby("sigma_b"):
             knn, constant = (
                 certified.average_certified_radius(rows["radius"], rows["correct"])
@@ -996,7 +996,8 @@ def claim_c9(tables: Tables) -> Verdict:
     rows = tables["sigma_cifar10"].drop_duplicates(["rate", "image"])
     ratio = finite(rows.loc[np.isclose(rows["rate"], RATE), "sigma_ratio"], "σ(x)/σ_b")
     mean, error = ratio.mean(), ratio.std() / np.sqrt(len(ratio))
-    low, high = mean - 1.96 * error, mean + 1.96 * error
+    margin = stats.t.ppf(0.975, len(ratio) - 1) * error
+    low, high = mean - margin, mean + margin
     detail = f"{len(ratio)} test images, mean {mean:.4f}, 95 % interval [{low:.4f}, {high:.4f}]"
     outside = high < MEAN_RATIO[0] or low > MEAN_RATIO[1]
     if not outside and not (MEAN_RATIO[0] <= low and high <= MEAN_RATIO[1]):
@@ -1008,7 +1009,7 @@ def claim_c10(tables: Tables) -> Verdict:
     """σ(x) is r-semi-elastic on all pairs of certified images."""
     rows = tables["sigma_hist"]
     finite(rows["sigma_ratio"].where(rows["sigma_ratio"] > 0), "σ(x)")
-    largest = rows["elasticity"].max()
+    largest = finite(rows["elasticity"], "semi-elasticity of an image").max()
     return decide(
         bool(largest <= 1 + 1e-6),
         value=float(largest),
@@ -1099,18 +1100,27 @@ def _deciding(table: pd.DataFrame) -> pd.DataFrame:
     return images[np.isclose(images["rate"], RATE) | (images["noise"] == "constant")]
 
 
-def _lacking(table: pd.DataFrame) -> list[str]:
-    """What keeps the classifiers of a table from deciding, in words."""
-    classifiers = table[table["panel"] == "classifier"]
+def _classifiers_each(images: pd.DataFrame) -> int:
+    """The fewest classifiers of any noise at any σ_b."""
+    return int(some(images, "images").groupby(["sigma_b", "noise"])["seed"].nunique().min())
+
+
+def _lacking(table: pd.DataFrame, train_sigma: pd.Series, count: int) -> list[str]:
+    """What keeps the classifiers that are compared from deciding, in words.
+
+    Args:
+        train_sigma: the noise that these were trained with; a table may have others.
+        count: how many there are at each σ_b.
+    """
+    classifiers = table[(table["panel"] == "classifier") & table["train_sigma"].isin(train_sigma)]
     words = []
     try:
         settled(classifiers, classifiers["late_fall"] <= SETTLED, SETTLED_RULE)
     except Undecided as why:
         words.append(str(why))
-    count = classifiers["seed"].nunique()
     if count < CLASSIFIERS:
         names = drawing.all_of(table["dataset"])
-        words.append(f"{_classifiers_of(count)} of {names}, {CLASSIFIERS} are needed")
+        words.append(f"{_classifiers_of(count)} of {names} at a σ_b, {CLASSIFIERS} are needed")
     return words
 
 
