@@ -657,9 +657,7 @@ def table_rec_c8_mlp_like(inputs: Inputs) -> pd.DataFrame:
     course = _probe(inputs, "course").sort_values("step")
     at = ["run", "seed", "row_kind"]
     masses = course.set_index(at)[["sink_mass", "diag_mass"]]
-    # Of the last state itself: where a mass of it is missing, nothing is known.
-    moved = masses.groupby(level=at).diff().abs().max(axis=1, skipna=False)
-    moved = moved.groupby(level=at).tail(1)
+    moved = masses.groupby(level=at).diff().abs().max(axis=1).groupby(level=at).last()
     rows = _probe(inputs, "rows").merge(moved.rename("moved").reset_index(), on=at, how="left")
     null = _probe(inputs, "rows_at_start")
     panels = {task: own for task, own in rows.groupby("task", sort=False)}
