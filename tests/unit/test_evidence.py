@@ -1,6 +1,7 @@
 """What is collected in docs/evidence, what has moved since, and what can be made from it."""
 
 import json
+import shutil
 from importlib import import_module
 
 import pandas as pd
@@ -117,12 +118,26 @@ def test_the_command_says_by_its_status_whether_anything_has_moved(project, monk
     command = ["evidence", "--scale", "smoke", "--config", f"studies=[{STUDY}]"]
     assert main([*command, "--check"]) == 1
     assert capsys.readouterr().out == (
-        "There is no evidence of the scale smoke yet: make evidence SCALE=smoke.\n"
+        "There is no evidence of the scale smoke yet: make SCALE=smoke, then make evidence "
+        "SCALE=smoke.\n"
     )
     assert main(command) == 0 and main([*command, "--check"]) == 0
     assert f"{STUDY}: collected" in capsys.readouterr().out
     assert main([*command, f"overrides={{{STUDY}: {{fig5: {{lr: 0.123}}}}}}", "--check"]) == 1
     assert "fig5_small_k" in capsys.readouterr().out
+
+
+def test_evidence_of_data_that_are_not_here_says_so(root, tmp_path):
+    shutil.copytree(root / "config", tmp_path / "config")
+    listed = tmp_path / evidence.FOLDER / "desktop/agop/runs.csv"
+    listed.parent.mkdir(parents=True)
+    kept = root / evidence.FOLDER / "desktop/agop"
+    shutil.copy(kept / "runs.csv", listed)
+    (listed.parent / "figures").mkdir()
+    shutil.copy(kept / "figures/ext_no_agop.parquet", listed.parent / "figures")
+    plan = make_plan(tmp_path, {"scale": "desktop", "studies": ["agop"]})
+    said = evidence.check(plan)[-1]
+    assert said.startswith("It was collected on CIFAR-10 (JPEG), which a run with these settings")
 
 
 def test_what_is_not_finished_or_damaged_is_left_as_it_was(project):

@@ -346,12 +346,30 @@ def check(plan: Plan) -> list[str]:
         there = sum(name in evidence.stamps for name in figures)
         some = f"only {there} of {len(figures)} figures are collected so far."
         said.append(f"{study}: {some if there else 'nothing was collected yet.'}")
+    if others := _other_data(evidence):
+        said.append(
+            f"It was collected on {', '.join(others)}, which a run with these settings does not "
+            "read: a mirror that has such data makes it current (docs/data.md)."
+        )
     return said
+
+
+def _other_data(evidence: Evidence) -> list[str]:
+    """Titles of the data sets that collected runs have read and those of the plan do not."""
+    plan = evidence.plan
+    read = {name for part in plan.parts.values() for name in part.datasets}
+    lists = [evidence.folder / study / RUNS for study in plan.studies]
+    tables = [pd.read_csv(path) for path in lists if path.exists()]
+    there = {name for table in tables for name in table["dataset"].dropna()}
+    return [plan.registry[name].title for name in sorted((there - read) & set(plan.registry))]
 
 
 def _nothing(plan: Plan) -> str:
     scale = plan.config.scale
-    return f"There is no evidence of the scale {scale} yet: make evidence SCALE={scale}."
+    return (
+        f"There is no evidence of the scale {scale} yet: make SCALE={scale}, then "
+        f"make evidence SCALE={scale}."
+    )
 
 
 # ======================================================================================

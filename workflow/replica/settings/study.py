@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from replica.kinds.base import Name, Strict
-from replica.settings.validation import shown
+from replica.settings.validation import did_you_mean, shown
 
 Scale = Literal["smoke", "laptop", "desktop", "paper"]
 SCALES: tuple[str, ...] = get_args(Scale)
@@ -157,13 +157,15 @@ class StudySpec(Strict):
         for figure, spec in self.figures.items():
             for run in spec.runs:
                 if run not in self.runs:
-                    raise ValueError(f"figure {figure} names the unknown run {run!r}")
+                    hint = did_you_mean(run, self.runs)
+                    raise ValueError(f"figure {figure} names the unknown run {run!r}{hint}")
             if strangers := [run for run in spec.about if run not in spec.runs]:
                 raise ValueError(f"figure {figure} is about {strangers[0]!r}, not one of its runs")
         for claim, words in self.claims.items():
             for figure in words.figures:
                 if figure not in self.figures:
-                    raise ValueError(f"claim {claim} names the unknown figure {figure!r}")
+                    hint = did_you_mean(figure, self.figures)
+                    raise ValueError(f"claim {claim} names the unknown figure {figure!r}{hint}")
         return self
 
     def why_off(self, figure: str, scale: str) -> str:
