@@ -530,7 +530,8 @@ def _check(options: argparse.Namespace) -> int:
             print(f"{name}: {reason}")
         if not wrong:
             there = (plan.root / plan.results).exists()
-            print(f"{plan.results}: {'all is current' if there else 'nothing is there yet'}.")
+            said = "all is current" if there else "nothing is there yet"
+            print(f"{plan.results}: {said}.", file=sys.stderr)
     return 1 if wrong else 0
 
 
@@ -553,7 +554,7 @@ def _evidence(options: argparse.Namespace) -> int:
     for sentence in moved:
         print(sentence)
     if options.check and not moved:
-        print(f"docs/evidence/{plan.config.scale}: all is current.")
+        print(f"docs/evidence/{plan.config.scale}: all is current.", file=sys.stderr)
     return 1 if moved and options.check else 0
 
 

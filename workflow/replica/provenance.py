@@ -62,12 +62,12 @@ ITS_WORDS_COUNT = "Undecided"
 ONLY_WORDS = ("refusals", "last_words")
 
 
-def _syntax_tree(path: Path) -> ast.Module:
+def _syntax_tree(text: str, path: Path | str = "<unknown>") -> ast.Module:
     """Without words: docstrings, other bare strings, what errors and warnings say, descriptions.
 
-    Comments never reach the syntax tree.
+    Comments never reach the syntax tree. An error in the syntax names `path`.
     """
-    tree = ast.parse(_content(path), filename=str(path))
+    tree = ast.parse(text, filename=str(path))
     for node in [tree, *_statements(tree)]:
         for block in _blocks(node):
             block[:] = [part for part in block if not _is_bare_string(part)]
@@ -323,7 +323,7 @@ def _member(module: str, name: str) -> tuple[str, str | None]:
 def parse(module: str) -> _Module:
     """The top level of a module of this package."""
     result = _Module()
-    tree = _syntax_tree(_file(module))
+    tree = _syntax_tree(_content(_file(module)), _file(module))
     for statement in _statements(tree):
         if isinstance(statement, ast.Import):
             for alias in statement.names:
@@ -397,7 +397,7 @@ class _WithoutModules(ast.NodeTransformer):
 def _script_text(script: Path | str) -> str:
     """Text of a script, without where in this package its names come from."""
     statements, ours = [], set()
-    for statement in _syntax_tree(Path(script)).body:
+    for statement in _syntax_tree(_content(Path(script)), script).body:
         if isinstance(statement, ast.ImportFrom) and is_module(statement.module or ""):
             modules = {f"{statement.module}.{alias.name}": alias for alias in statement.names}
             ours |= {alias.asname or alias.name for m, alias in modules.items() if is_module(m)}
