@@ -31,6 +31,9 @@ try:
 except ConfigError as error:
     # One sentence, not a traceback: the user has to correct the configuration.
     sys.exit(f"Configuration: {error}")
+except SyntaxError as error:
+    # A study that is being written.
+    sys.exit(f"{error.filename}, line {error.lineno}: {error.msg}.")
 
 # Scripts and the report see the settings as they were read. Places are in no parameter of a rule:
 # changing one re-runs nothing.
