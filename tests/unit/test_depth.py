@@ -354,6 +354,13 @@ def test_marks_are_hollow_where_runs_have_not_settled_and_two_seeds_are_two_dots
     assert "8 of 10 runs settled" in figure.get_suptitle()
 
 
+def test_curves_of_unlike_numbers_of_seeds_are_told_apart():
+    other = measures(-0.3, "t11_mnist", "L-T11", seeds=2)
+    rows = table("fig2_mnist", measures(-0.3, seeds=3), other)
+    figure = depth.draw_fig2_mnist(rows, pd.DataFrame(columns=["figure", "series", "kind", "y"]))
+    assert ", 2 or 3 seeds (" in figure.get_suptitle()
+
+
 @pytest.mark.slow
 def test_every_figure_is_drawn_with_labels(root):
     published = pd.read_csv(root / "config/published/depth.csv")

@@ -781,12 +781,14 @@ def _settings(table: pd.DataFrame) -> str:
         ", ".join(str(value) for value in sorted(table[name].unique()))
         for name in ("epochs", "width")
     )
+    seeds = runs.groupby(["series", "depth"])["seed"].nunique()
+    listed = " or ".join(str(count) for count in sorted(seeds.unique()))
     kept = runs[runs["kept"]]
     left = len(runs) - len(kept)
     words = f"; {left} left out, not learnt or diverged" if left else ""
     return (
-        f"{named}d = {widths}, {epochs} epochs, {table['seed'].nunique()} seeds (mean and standard "
-        f"deviation of log10)\n{runs['converged'].sum()} of {len(runs)} runs settled{words}; "
+        f"{named}d = {widths}, {epochs} epochs, {listed} seeds (mean and standard deviation of "
+        f"log10)\n{runs['converged'].sum()} of {len(runs)} runs settled{words}; "
         f"gradient over that of the penalty at most {kept['gradient'].max():.3g}; hollow: not all "
         "seeds of that depth settled"
     )
