@@ -76,6 +76,7 @@ def test_a_command_line_that_is_wrong_ends_with_2(words, capsys):
     (["run", "--json"], "--json lists what a run would do: it goes with -n."),
     (["run", "-n", "--cores", "2"], "options of Snakemake come after --, as in replica run -- --co"),
     (["run", "-n", "--", "--config", "seeds=3"], "--config comes before --"),
+    (["run", "-n", "--", "--config=seeds=3"], "--config=seeds=3 comes before --"),
     (["run", "-n", "--scale", "smoke", "--config", "scale=laptop"],
      "There are two scales: --scale smoke and scale=laptop."),
     (["scorecard", "smoke", "--scale", "laptop"], "There are two scales: smoke and laptop."),
@@ -91,7 +92,7 @@ def test_a_command_line_that_contradicts_itself_is_refused(words, said, root, mo
 def test_a_misspelt_command_is_set_right(capsys):
     with pytest.raises(SystemExit):
         main(["rnu"])
-    assert "there is no command rnu; did you mean run?" in capsys.readouterr().err
+    assert "there is no command rnu (did you mean run?)" in capsys.readouterr().err
 
 
 def test_a_study_that_python_cannot_read_is_named(root, monkeypatch, capsys):

@@ -61,11 +61,15 @@ def cells(root):
 
 
 def is_rounded(text, numbers):
-    """Whether one of some numbers, or of their hundredfold, rounds to what a text says."""
+    """Whether one of some numbers, or of their hundredfold, rounds to what a text says.
+
+    Words may take the place of a sign ("falls by", "below"), but not of a minus that is written.
+    """
     digits, _, exponent = text.replace(",", "").partition("e")
     last = 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
-    said = abs(float(text.replace(",", "")))
-    return any(abs(abs(x) * by - said) <= 0.501 * last for x in numbers for by in (1, 100))
+    said = float(text.replace(",", ""))
+    known = numbers if said < 0 else map(abs, numbers)
+    return any(abs(x * by - said) <= 0.501 * last for x in known for by in (1, 100))
 
 
 @pytest.fixture(scope="module")

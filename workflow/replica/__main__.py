@@ -5,7 +5,6 @@ one, write `@command(...)` over a `_name(options)` that calls a module of its ow
 """
 
 import argparse
-import difflib
 import gc
 import json
 import os
@@ -209,9 +208,11 @@ class _Everything(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if unknown := re.match(r"argument COMMAND: invalid choice: '([^']*)'", message):
-            close = difflib.get_close_matches(unknown[1], [each.name for each in COMMANDS], n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            message = f"there is no command {unknown[1]}{hint} (replica --help lists all)"
+            # Imported here: it takes a while, and only a misspelt command needs it.
+            from replica.settings.validation import did_you_mean
+
+            hint = did_you_mean(unknown[1], [each.name for each in COMMANDS])
+            message = f"there is no command {unknown[1]}{hint}; replica --help lists all"
         super().error(message)
 
 
@@ -276,7 +277,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.json and not options.dry_run:
         raise _Misused("--json lists what a run would do: it goes with -n.")
-    if mine := [word for word in options.arguments if word in ("--config", "-C")]:
+    if mine := [w for w in options.arguments if w.partition("=")[0] in ("--config", "-C")]:
         raise _Misused(f"{mine[0]} comes before --, where Replica reads it too.")
     # It fetches first; then it knows which runs have their data.
     plan = _plan(options, whole=True)
