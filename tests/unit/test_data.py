@@ -164,6 +164,15 @@ def test_a_wrong_or_truncated_file_is_refused_and_named(serve, tmp_path, wrong):
     assert not (tmp_path / "raw").exists()
 
 
+def test_of_a_users_own_file_the_checksum_is_said_and_not_the_network(tmp_path):
+    (tmp_path / "input.txt").write_bytes(b"mine")
+    with pytest.raises(FetchError) as caught:
+        fetch_dataset(entry(files=DATA, urls=[]), [str(tmp_path)], tmp_path / "raw", **QUICK)
+    said = str(caught.value)
+    assert f"in config/datasets.yaml but {md5(b'mine')})" in said
+    assert "correct its checksum in config/datasets.yaml" in said and "network" not in said
+
+
 def test_no_network_is_one_sentence_and_leaves_nothing(tmp_path):
     toy = entry(files=DATA, urls=["http://127.0.0.1:9/"])
     with pytest.raises(FetchError, match=r"no connection.*Connect to the network"):

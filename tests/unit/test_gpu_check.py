@@ -1,5 +1,6 @@
 """The check of a GPU, rehearsed without one: every row is there, and what is wrong is said."""
 
+import argparse
 import ast
 import math
 import os
@@ -16,7 +17,7 @@ from pretend_gpu import pretend_gpu
 
 from replica import artifacts
 from replica.gpu_check import checks, command, processes
-from replica.gpu_check.__main__ import PACKAGES
+from replica.gpu_check.__main__ import ARGUMENTS, PACKAGES
 from replica.gpu_check.cases import difference, standard_errors
 from replica.gpu_check.checks import CHECKS, OK, SLOW, WRONG, Setup, row, truth
 from replica.gpu_check.processes import DONE, FAILED, NO_TIME, results
@@ -50,6 +51,16 @@ def test_a_rehearsal_has_every_row(root, tmp_path, capsys, monkeypatch):
     assert page.count("\n| ") == len(table) + 2 and f"- commit: {stamp['spec']['commit']}" in page
     said = capsys.readouterr().out
     assert said.count("\n") == len(table) + 3 and "a full GPU" in said
+
+
+@pytest.mark.parametrize("given", ["-1", "0", "nan", "inf", "soon"])
+def test_a_time_that_is_none_is_refused(given):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    for name, options in ARGUMENTS:
+        parser.add_argument(name, **options)
+    with pytest.raises(argparse.ArgumentError, match="--minutes"):
+        parser.parse_args(["--minutes", given])
+    assert parser.parse_args(["--minutes", "0.5"]).minutes == 0.5
 
 
 class Tiny(Setup):

@@ -210,6 +210,14 @@ def make(plan, *, measures: bool = True) -> None:
                 artifacts.write_table(plan.root / path, table, {"key": expected[path]})
 
 
+def test_a_figure_without_runs_is_left_out_though_it_is_asked_for(project):
+    values = {"studies": ["depth"], "extras": ["ext_variants"]}
+    assert "ext_variants" in make_plan(project, values).studies["depth"].figures
+    plan = make_plan(project, values | {"scale": "desktop"})
+    assert plan.left_out == ("ext_variants has no runs at this scale; it is left out.",)
+    assert plan.parts == make_plan(project, {"studies": ["depth"], "scale": "desktop"}).parts
+
+
 def test_runs_without_their_data_are_left_out_until_the_data_come(project):
     values = {"scale": "paper", "studies": STUDIES}
     whole = make_plan(project, values)

@@ -345,6 +345,18 @@ def test_without_a_terminal_there_is_a_line_a_job(tmp_path):
     assert [job.state for job in run.jobs.values()] == ["done", "waiting", "waiting", "failed"]
 
 
+def test_a_job_that_was_stopped_with_the_run_has_not_failed(tmp_path):
+    told = a_run(tmp_path)
+    asked = "Will exit after finishing currently running jobs (scheduler)."
+    said = hears(tmp_path, *told[:4], record(words=asked), *told[4:])
+    assert said.splitlines()[2:] == [
+        "1/4 stopped train_run a c/all: 13.0 s",
+        "1 of 4 jobs made in 13 s.",
+    ]
+    run = watching.recorded(tmp_path)
+    assert run.jobs[4].state == "stopped" and not run.blocked()
+
+
 def test_a_terminal_has_a_display_that_is_gone_in_the_end(tmp_path):
     said = hears(tmp_path, *a_run(tmp_path), terminal=True)
     assert "Scale smoke: 1 of 4 jobs" in said and "1/4 train_run" not in said

@@ -65,7 +65,7 @@ class Job:
         work: seconds of one core, or of a whole GPU, that it is expected to take.
         needs: ids of the jobs that it waits for.
         log: path of its log.
-        state: waiting, running, done or failed.
+        state: waiting, running, done, failed, or stopped with the run.
         began: when it was started or, on a cluster, submitted; since the epoch.
         seconds: that it took.
     """
@@ -109,6 +109,7 @@ class Run:
         cores: that it uses; None on a cluster.
         gpu: whether some jobs are for a GPU.
         began: since the epoch.
+        stopping: whether it was asked to end.
     """
 
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -116,6 +117,7 @@ class Run:
     cores: int | None = None
     gpu: bool = False
     began: float = 0.0
+    stopping: bool = False
 
     def hear(self, event: Event) -> Job | None:
         """Change as an event says; returns the job that it is about."""
@@ -124,6 +126,8 @@ class Run:
             self.jobs = {number: Job(*words) for number, *words in listed}
             self.scale, self.began = event["scale"], event["time"]
             self.cores, self.gpu = event["cores"], event["gpu"]
+        elif event["event"] == "stopping":
+            self.stopping = True
         # Targets without files of their own are not among them.
         job = self.jobs.get(event.get("job", -1))
         if job is None:
@@ -131,7 +135,9 @@ class Run:
         if event["event"] == "running":
             job.state, job.began, job.log = "running", event["time"], event["log"]
         elif event["event"] in ("done", "failed"):
-            job.state = event["event"]
+            # To Snakemake, a job that was stopped has failed.
+            stopped = self.stopping and event["event"] == "failed"
+            job.state = "stopped" if stopped else event["event"]
             # A job that failed before it began has no beginning.
             job.seconds = event["time"] - job.began if job.began else 0.0
         return job
@@ -411,7 +417,7 @@ def line(run: Run, job: Job) -> str:
     """A line on a job that has ended, for a file."""
     # Those that are made: what has failed may be tried again.
     made, total = len(run.of("done")), len(run.jobs)
-    said = "failed " if job.state == "failed" else ""
+    said = "" if job.state == "done" else f"{job.state} "
     return f"{made:>{len(str(total))}}/{total} {said}{job}: {job.seconds:.1f} s"
 
 
@@ -522,7 +528,7 @@ class Watcher:
             self._begin(event)
         elif event["event"] == "stopping":
             self._end()
-        elif job and job.state in ("done", "failed") and not self._live:
+        elif job and job.state in ("done", "failed", "stopped") and not self._live:
             self._say(line(self._run, job))
         if self._events:
             # A full disk stops no display.

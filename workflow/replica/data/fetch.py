@@ -99,10 +99,14 @@ def _fetch(
     with contextlib.suppress(OSError):  # something is in it
         folder.rmdir()
     where = "; ".join(reasons) or "nowhere, the registry has no address for it"
+    put = "put the file into a folder and name that folder under `mirrors` in config/config.yaml"
+    # Without an address it is the user's own file, and so is what the registry says of it.
+    advice = (
+        f"Connect to the network, or {put}." if entry.urls
+        else f"Either {put}; or, where it is there, correct its checksum in config/datasets.yaml."
+    )  # fmt: skip
     raise FetchError(
-        f"Could not fetch {name} of the data set {entry.name}: tried {where}. Connect to the "
-        f"network, or put the file into a folder and name that folder under `mirrors` in "
-        f"config/config.yaml."
+        f"Could not fetch {name} of the data set {entry.name}: tried {where}. {advice}"
     )
 
 

@@ -1,6 +1,7 @@
 """One transfer of one file: from a folder, or from a server, in words where it fails."""
 
 import errno
+import hashlib
 import http
 import os
 import zlib
@@ -45,11 +46,19 @@ def copy(source: Path, partial: Path, checksum: str) -> None:
         if source.exists() and not source.is_file():
             raise Unavailable("not a file")
         if not matches(source, checksum):
-            raise Unavailable(WRONG_CHECKSUM)
+            # The user's own file may be right, and what was written of it wrong.
+            raise Unavailable(f"{WRONG_CHECKSUM} but {_checksum(source, checksum)}")
     _write(_chunks(source), partial, "wb", source.name, 0)
     if not matches(partial, checksum):
         partial.unlink()
         raise Unavailable(WRONG_CHECKSUM)
+
+
+def _checksum(path: Path, like: str) -> str:
+    """The checksum of a file, by the function of another one."""
+    kind = like.partition(":")[0]
+    with open(path, "rb") as file:
+        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
 
 
 @contextmanager

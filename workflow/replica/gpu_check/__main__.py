@@ -4,6 +4,7 @@ It needs torch, numpy and the few packages below; Snakemake is none of them.
 """
 
 import argparse
+import math
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,12 @@ PACKAGES = {
 }  # fmt: skip
 
 
+def _minutes(given: str) -> float:
+    if not 0 < (minutes := float(given)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{given} is no time: give minutes, such as 8")
+    return minutes
+
+
 # What the command takes, as `add_argument` of argparse does.
 ARGUMENTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--data", {
@@ -28,7 +35,7 @@ ARGUMENTS: tuple[tuple[str, dict[str, Any]], ...] = (
         "type": Path, "default": Path("results/gpu"), "metavar": "FOLDER",
         "help": "where the table is written; docs/evidence/gpu is where it is kept",
     }),
-    ("--minutes", {"type": float, "default": 8.0, "help": "time for all of it"}),
+    ("--minutes", {"type": _minutes, "default": 8.0, "help": "time for all of it"}),
     ("--on", {
         "choices": ("cuda", "cpu"), "default": "cuda",
         "help": "cpu rehearses the command without a GPU, at sizes that say nothing",

@@ -62,6 +62,10 @@ def whole_plan(root: Path | str, values: dict[str, Any], source: Source = in_the
         }
         for slug, study in studies.items()
     }
+    left_out += tuple(
+        f"{why}; it is left out." for off in figures_off.values()
+        for figure, why in off.items() if figure in config.extras
+    )  # fmt: skip
     return Plan(root, config, studies, registry, parts, left_out, figures_off, instead)
 
 

@@ -178,8 +178,14 @@ class StudySpec(Strict):
         return f"{figure} {OFF_BY_DEFAULT}" if off else ""
 
     def at(self, scale: str, extras: list[str]) -> "StudySpec":
-        """This study at a scale: without the figures that are off there and no extras."""
-        figures = {
-            n: f for n, f in self.figures.items() if n in extras or not self.why_off(n, scale)
-        }
+        """This study at a scale: without the figures that are off there and no extras.
+
+        Those without runs there are left out even if they are asked for.
+        """
+
+        def is_made(figure: str) -> bool:
+            why = self.why_off(figure, scale)
+            return not why or (figure in extras and why.endswith(OFF_BY_DEFAULT))
+
+        figures = {name: spec for name, spec in self.figures.items() if is_made(name)}
         return self.model_copy(update={"figures": figures})

@@ -60,6 +60,9 @@ def _sentence(model: type[BaseModel], first: ErrorDetails) -> str:
         return f"the key {key} is missing{f': give {meant}' if meant else ''}."
     if not key:
         return f"{message}."
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        # What is wrong with keys together; all of them would hide it.
+        return f"{key}: {message}."
     return f"{key} = {shown(first['input'])} is not allowed: {_lower(message)}."
 
 
