@@ -84,7 +84,10 @@ def test_bad_configuration_is_named(values, words):
         (changed(figures__f__runs=["x"]), "figure f names the unknown run 'x'"),
         (changed(figures__f__about=["x"]), "figure f is about 'x', not one of its runs"),
         (changed(claims__c1__figures=["g"]), "claim c1 names the unknown figure 'g'"),
-        (changed(runs__r__origin={"published": ["K"]}), r"toy.yaml: runs.r: origin does not say where"),
+        (
+            changed(runs__r__origin={"published": ["K"]}),
+            r"toy.yaml: runs.r: origin does not say where",
+        ),
         (changed(study="other"), "the file is 'toy'"),
         (changed(figures__f__titel="x"), "unknown key figures.f.titel"),
     ],
