@@ -675,8 +675,8 @@ def made(better=1.0, *, seeds=3, spread=True, late_fall=0.0, order=1):
     tables = [images("constant", 0.0, raw, correct)]
     tables.append(images("knn", 0.01, better * raw * ratio, correct, 0.25 * ratio))
     tables.append(images("knn_mean", 0.01, raw, correct))
-    classifiers = {"panel": "classifier", "seed": np.arange(seeds), "train_sigma": 0.25,
-                   "late_fall": late_fall}  # fmt: skip
+    classifiers = {"panel": "classifier", "run": "base", "seed": np.arange(seeds),
+                   "train_sigma": 0.25, "late_fall": late_fall}  # fmt: skip
     return pd.concat([*tables, pd.DataFrame(classifiers)], ignore_index=True)
 
 
@@ -730,7 +730,12 @@ def test_evidence_needs_settled_classifiers_and_three_of_them(claim):
     assert "2 classifiers of digits at a σ_b, 3 are needed" in claim(made(**good, seeds=2)).detail
     early = claim(made(**good, late_fall=np.repeat([0.0, 0.1], [2, 1])))
     assert early.verdict == UNDECIDABLE and early.value == pytest.approx(claim(made(**good)).value)
-    assert early.detail.startswith("2 of 3 runs have settled")
+    assert early.detail.startswith("0 of 3 runs have settled")
+    # The loss of one of them varies; that of all of them says whether the training was long enough.
+    varied = claim(made(**good, late_fall=np.array([0.05, -0.03, 0.01])))
+    assert varied.verdict == claim(made(**good)).verdict
+    unknown = claim(made(**good, late_fall=np.array([0.0, np.nan, 0.0])))
+    assert unknown.verdict == UNDECIDABLE
     # Each σ_b needs its three, and those of another noise than is compared are no part of it.
     table = made(**good)
     other = table.assign(sigma_b=0.5, train_sigma=0.5)

@@ -49,12 +49,16 @@ WINDOWS = (0.02, 0.05, 0.08)
 WATERFALL = 0.02
 # Fewer classifiers do not show how much the luck of one training matters.
 CLASSIFIERS = 3
-# In the last sixth of the epochs the loss of a settled classifier is at most this share below that
-# of the sixth before; both have the last learning rate, a hundredth of the first.
+# In the last sixth of the epochs the loss of settled classifiers is, in the mean, at most this
+# share below that of the sixth before; both have the last learning rate, a hundredth of the first.
+# One alone says little: of three on digits at σ = 0.12 it falls by 5, 4 and -2 %.
 SETTLED = 0.02
 # The limits of the mean of σ(x)/σ_b: about 5 % above 1.
 MEAN_RATIO = (1.03, 1.08)
-SETTLED_RULE = "the training loss falls by at most 2 % from the fifth to the last sixth of epochs"
+SETTLED_RULE = (
+    "the mean training loss of a level of noise falls by at most 2 % from the fifth to the last "
+    "sixth of epochs"
+)
 SETTINGS = ["run", "dataset", "train", "train_sigma", "sigma_b", "noise", "rate", "k", "m", "norm"]
 IMAGE = [
     *[*SETTINGS, "seed", "n", "alpha", "image", "label", "correct", "abstain", "p_a", "sigma_x"],
@@ -1115,7 +1119,9 @@ def _lacking(table: pd.DataFrame, train_sigma: pd.Series, count: int) -> list[st
     classifiers = table[(table["panel"] == "classifier") & table["train_sigma"].isin(train_sigma)]
     words = []
     try:
-        settled(classifiers, classifiers["late_fall"] <= SETTLED, SETTLED_RULE)
+        falls = classifiers.groupby(["run", "train_sigma"])["late_fall"]
+        together = falls.transform(lambda own: own.mean(skipna=False))
+        settled(classifiers, together <= SETTLED, SETTLED_RULE)
     except Undecided as why:
         words.append(str(why))
     if count < CLASSIFIERS:
