@@ -299,6 +299,18 @@ def test_a_scale_whose_results_leave_a_claim_open_does_not_decide_it(root, tmp_p
     assert unknown.startswith(f"{figure} at the scale desktop (")
 
 
+def test_a_scale_at_which_a_figure_of_the_claim_is_off_does_not_decide_it(root, tmp_path):
+    """At the desktop scale c8 of agop has the MLP, but the ResNet only where extras name it."""
+    shutil.copytree(root / "config", tmp_path / "config")
+    card = pd.DataFrame({
+        "study": ["agop"], "claim": ["c8"], "verdict": [UNDECIDABLE], "decided_by": [""],
+    })  # fmt: skip
+    (said,) = with_deciding_runs(card, tmp_path, "laptop")["decided_by"]
+    assert said.startswith(
+        "fig2_nc1_layers_main, fig10_mlp_nfa, fig11_resnet_nfa at the scale paper ("
+    )
+
+
 def test_a_plan_says_what_bfloat16_costs_on_this_processor(root, monkeypatch, tmp_path):
     desktop = {"scale": "desktop", "studies": ["fc_low_data"]}
     forced = {"overrides": {"fc_low_data": {"plain_half": {"precision": "bfloat16"}}}}

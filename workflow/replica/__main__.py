@@ -261,8 +261,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 @command(
     "run", RUN, "run, or resume after a crash: leftover jobs and locks are removed first",
-    argument("arguments", nargs="*", metavar="TARGET", help="targets and options for Snakemake, "
-             "after --"),
+    argument("arguments", nargs="*", metavar="TARGET", help="targets, before --config or "
+             "after --, where Snakemake's options may follow"),
     argument("--slurm", action="store_true", help="run on a Slurm cluster, see profiles/slurm"),
     argument("-n", "--dry-run", action="store_true",
              help="only list the jobs that would run, by study and rule"), AS_JSON,

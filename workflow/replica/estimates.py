@@ -168,8 +168,9 @@ def with_deciding_runs(card: pd.DataFrame, root: Path, label: str) -> pd.DataFra
     """A scorecard that says of each undecided claim which runs would decide it, and their hours.
 
     Those of the next scale at which its figures have runs, none of them a stand-in, with the
-    settings of the study's file; what the study's file says itself stays. A scale whose results in
-    the repository leave the claim undecided does not decide it.
+    settings of the study's file; what the study's file says itself stays. A scale at which one of
+    these figures is off, or whose results in the repository leave the claim undecided, does not
+    decide it.
 
     Args:
         label: what the results are called, see `Config.label`.
@@ -186,6 +187,8 @@ def with_deciding_runs(card: pd.DataFrame, root: Path, label: str) -> pd.DataFra
                 if claim is None or claim["stand_in"] or card.at[index, "decided_by"]:
                     continue
                 runs = plan.parts_behind(str(study), claim["figures"])
+                if not plan.off[str(study)].keys().isdisjoint(claim["figures"]):
+                    continue
                 if runs and not _is_left_open(plan, row, claim["figures"]):
                     said = _hours_of(plan, jobs, str(study), claim["figures"])
                     card.at[index, "decided_by"] = said
@@ -337,7 +340,7 @@ def print_plan(plan: Plan, rates: Rates, console: Console) -> None:
         spared = jobs[pd.MultiIndex.from_frame(jobs[["study", "rule", "name"]]).isin(kept)]
         console.print(
             f"{len(kept)} of {len(plan.parts)} trainings and certifications are in {store.FOLDER} "
-            f"already, which spares {_hours_in_words(spared)}.",
+            f"already, which saves {_hours_in_words(spared)}.",
             highlight=False,
         )
     for line in plan_notes(plan, rates):
