@@ -240,6 +240,25 @@ def test_damaged_files_are_named_and_made_again(done, finished, tally):
     tally("damaged files of each kind, named and made again", len(victims) + 2)
 
 
+def test_only_what_is_asked_for_is_made_again_whatever_options_there_are(done, finished, tally):
+    """A damaged file is a target more, and neither displaces the others nor is displaced."""
+    mine = "results/smoke/dufm/measures/rec_backbone/all.parquet"
+    theirs = "results/smoke/low_rank/measures/fig6/all.parquet"
+    missing = done / "results/smoke/dufm/figures/rec_width.svg"
+    flip(done / mine)
+    flip(done / theirs)
+    missing.unlink()
+    said = finish(launch(done, "dufm", "--cores", "2"))
+    assert f"{mine} is damaged: deleted; it will be rebuilt" in said and theirs not in said
+    assert not not_whole(done / mine) and missing.exists() and not_whole(done / theirs)
+    # Options alone ask for everything.
+    missing.unlink()
+    said = finish(launch(done, "--cores", "2"))
+    assert f"{theirs} is damaged: deleted; it will be rebuilt" in said and missing.exists()
+    assert_equal(done, finished, "dufm", "low_rank")
+    tally("damaged files beside options and targets", 2)
+
+
 def test_a_job_does_not_trust_a_damaged_input(done):
     """Also under plain Snakemake, which knows nothing of checksums inside a file."""
     flip(done / "results/smoke/low_rank/measures/fig6/all.parquet")

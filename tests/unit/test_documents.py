@@ -94,6 +94,28 @@ def test_the_verdicts_in_the_documents_are_those_of_the_scorecards(root, scoreca
     assert not wrong and read > 100
 
 
+def test_the_correlations_of_the_page_are_those_of_the_evidence(root):
+    from replica.generalization.table import rank_correlations
+
+    tables = sorted(root.glob("docs/evidence/laptop/*/generalization/small.parquet"))
+    found = rank_correlations(pd.concat(map(pd.read_parquet, tables)))
+    own = found[found["measure"].eq("margin_q50") & found["gap"].eq("loss_gap")]
+    # A study with several families has a row of all of them besides.
+    own = own[own["kind"].eq("all") | ~own["study"].isin(own.loc[own["kind"].eq("all"), "study"])]
+    tested = found["chance"].notna().sum()
+    said = (
+        f"there are {own['networks'].sum()} networks of {own['settings'].sum()} settings and "
+        f"{tested} correlations (with the few networks of `dufm` and `low_rank`, which are too few "
+        f"to correlate): chance puts {0.05 * tested:.0f} below 5 %, "
+        f"{(found['chance'] < 0.05).sum()} are, and {(found['corrected'] < 0.05).sum()} remain."
+    )
+    page = " ".join((root / "docs/generalization.md").read_text(encoding="utf-8").split())
+    assert said in page
+    stars = found[found["corrected"].lt(0.05) & found["study"].eq("depth")]
+    for measure, value in zip(stars["measure"], stars["correlation"], strict=True):
+        assert f"{value:.2f} for `{measure}`" in page
+
+
 def test_the_numbers_in_the_tables_of_claims_are_those_of_the_scorecards(root, scorecards):
     wrong, read, used = [], 0, set()
     for study, claims, scale, cell in cells(root):

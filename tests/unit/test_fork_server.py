@@ -1,6 +1,7 @@
 """Scripts in forks of a process that has imported their libraries."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from replica import fork_server, last_words
+from replica import fork_server, last_words, provenance
 from replica.fork_server import Starter, StarterEnded, fork_scripts, is_as_known
 from replica.kinds import KINDS
 from replica.plan.servers import WITH_TORCH, server_modules, server_of
@@ -129,6 +130,36 @@ def test_a_dead_server_is_said_and_the_next_script_gets_a_new_one(script):
     assert starter.start(script(""), {}, 1)[1]()[0] == 0
 
 
+def test_a_module_that_cannot_be_imported_is_what_is_said(script, tmp_path, monkeypatch):
+    broken = tmp_path / "library/broken_study.py"
+    broken.parent.mkdir()
+    broken.write_text("x = 1\ny = z\n")
+    monkeypatch.setenv("PYTHONPATH", f"{broken.parent}:{os.environ.get('PYTHONPATH', '')}")
+    starter = Starter(["broken_study"])
+    why = re.escape(f"cannot be imported: NameError: name 'z' is not defined ({broken}, line 2)")
+    for _ in range(2):
+        with pytest.raises(StarterEnded, match=why):
+            starter.start(script(""), {}, 1)
+    broken.write_text("z = 1\n")
+    assert starter.start(script(""), {}, 1)[1]()[0] == 0
+
+
+def test_no_server_starts_with_other_code_than_the_keys_are_of(script, tmp_path, monkeypatch):
+    library = tmp_path / "workflow/replica"
+    library.mkdir(parents=True)
+    source = library / "study.py"
+    source.write_text("x = 1\n")
+    monkeypatch.setattr(provenance, "LIBRARY", library)
+    provenance._sources(library)
+    starter = Starter([], provenance.changed_source)
+    assert starter.start(script(""), {}, 1)[1]()[0] == 0
+    source.write_text("x = 2\n")
+    # The server that runs has the code from before.
+    assert starter.start(script(""), {}, 1)[1]()[0] == 0
+    with pytest.raises(StarterEnded, match=r"workflow/replica/study\.py has changed since"):
+        Starter([], provenance.changed_source).start(script(""), {}, 1)
+
+
 @pytest.mark.slow
 def test_scripts_end_with_the_process_that_asked_for_them(script, tmp_path):
     """SIGKILL of Snakemake: its jobs get SIGTERM, at which a training saves its state."""
@@ -232,7 +263,7 @@ def test_a_snakemake_that_starts_scripts_otherwise_is_left_alone(monkeypatch, ca
         assert not is_as_known(other)
         own = getattr(other, "execute_script", None)
         monkeypatch.setattr(script, "PythonScript", other)
-        fork_scripts(None, {"plain": []}, None)
+        fork_scripts(None, {"plain": []}, None, None)
         assert getattr(other, "execute_script", None) is own
         said = capsys.readouterr().err
         assert "starts scripts in an unexpected way" in said and said.count("\n") == 1
@@ -244,7 +275,7 @@ def test_a_snakemake_that_is_known_gets_forks(monkeypatch, capsys):
     class Same(script.PythonScript): ...
 
     monkeypatch.setattr(script, "PythonScript", Same)
-    fork_scripts(None, {"plain": []}, None)
+    fork_scripts(None, {"plain": []}, None, None)
     assert "execute_script" in vars(Same) and capsys.readouterr().err == ""
 
 
@@ -255,7 +286,7 @@ def test_a_job_that_is_to_be_tried_again_is_once(monkeypatch):
     ends, said = [], []
 
     class Starter:
-        def __init__(self, modules): ...
+        def __init__(self, modules, refuse): ...
 
         def start(self, fname, environment, threads):
             return os.getpid(), lambda: ends.pop(0)
@@ -264,7 +295,7 @@ def test_a_job_that_is_to_be_tried_again_is_once(monkeypatch):
 
     monkeypatch.setattr(script, "PythonScript", Same)
     monkeypatch.setattr(fork_server, "Starter", Starter)
-    fork_scripts(lambda rule, params: "plain", {"plain": []}, said.append)
+    fork_scripts(lambda rule, params: "plain", {"plain": []}, said.append, lambda: None)
     job = SimpleNamespace(
         container_img=None, conda_env=None, env_modules=None, rulename="train_run", params={},
         threads=1, resources={}, log=["a.log"],
@@ -278,3 +309,20 @@ def test_a_job_that_is_to_be_tried_again_is_once(monkeypatch):
     with pytest.raises(subprocess.CalledProcessError):
         Same.execute_script(job, "train.py")
     assert said[0]["words"] == "full again" and not ends
+
+
+def test_why_no_server_starts_is_the_last_word_of_a_job(monkeypatch):
+    from snakemake import script
+
+    class Same(script.PythonScript): ...
+
+    said = []
+    monkeypatch.setattr(script, "PythonScript", Same)
+    fork_scripts(lambda rule, params: "plain", {"plain": []}, said.append, lambda: "a.py changed")
+    job = SimpleNamespace(
+        container_img=None, conda_env=None, env_modules=None, rulename="train_run", params={},
+        threads=1, resources={}, log=["a.log"], bench_record=None,
+    )  # fmt: skip
+    with pytest.raises(StarterEnded, match=r"a\.py changed"):
+        Same.execute_script(job, "train.py")
+    assert said == [{"event": "words", "log": "a.log", "words": "a.py changed"}]

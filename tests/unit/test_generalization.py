@@ -27,7 +27,6 @@ from replica.generalization.table import (
     ORDERS,
     chance_level,
     generalization_html,
-    holm,
     measure_networks,
     rank_correlations,
 )
@@ -758,13 +757,6 @@ def test_chance_alone_is_found_as_often_as_it_says():
         corrected.append(known["corrected"].min())
     assert 0.02 < np.mean(np.array(levels) < 0.05) < 0.08
     assert np.mean(np.array(corrected) < 0.05) < 0.12
-
-
-def test_holms_correction_by_hand():
-    found = holm(np.array([0.03, np.nan, 0.01, 0.04, 0.5]))
-    assert found[[0, 2, 3, 4]] == pytest.approx([0.09, 0.04, 0.09, 0.5])
-    assert math.isnan(found[1]) and not len(holm(np.array([])))
-    assert holm(np.array([0.6, 0.7])).tolist() == [1, 1]
 
 
 def test_the_page_escapes_and_shows_every_family():

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from replica import artifacts, last_words, launch
+from replica.targets import asked_for
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,8 @@ def test_the_last_words_of_each_job_that_stayed_failed(tmp_path):
     ],
 )  # fmt: skip
 def test_one_study_does_not_ask_for_the_pages_of_all(arguments, asks):
-    assert launch._asks_for_pages(SimpleNamespace(results="results/smoke"), arguments) == asks
+    plan, asked = SimpleNamespace(results="results/smoke"), asked_for(["snakemake", *arguments])
+    assert launch._asks_for_pages(plan, asked) == asks
 
 
 @pytest.mark.slow
@@ -371,7 +373,15 @@ def test_results_from_elsewhere_are_known_by_their_stamp(tmp_path, capsys):
         "results/smoke/broken.parquet": "damaged",
         "results/smoke/mol/figures/f.svg": "made by other code or other settings",
     }
+    # Of a study of which nothing is asked for, they wait.
+    there = {"results/smoke/theirs.parquet", "results/smoke/broken.parquet"}
+    plan.studies["other"] = SimpleNamespace(figures=[])
+    assert set(adoption.unusable(plan, ["other"])) == there
+    for asked in (["mol"], ["results/smoke/mol/figures/f.pdf"], ["all"], ["other", "scorecard"]):
+        assert len(adoption.unusable(plan, asked)) == 3, asked
+    assert not adoption.are_all_noted(plan)
     assert adoption.delete_unusable(plan) == ["results/smoke/broken.parquet"]
+    assert adoption.are_all_noted(plan)
     left = {path.name for path in tmp_path.glob("results/smoke/**/*.*")}
     assert left == {"mine.parquet", "old.parquet", "f.pdf"}
     said = capsys.readouterr().out

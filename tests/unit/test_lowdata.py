@@ -796,6 +796,27 @@ def test_a_mean_over_labels_misses_as_seldom_as_one_gain(published_tables):
     assert fc_low_data._overall(gains.iloc[:1], 1)[1] == pytest.approx(gains["error"].iloc[0])
 
 
+@pytest.mark.parametrize("common", [0.0, 1.0])
+def test_a_mean_over_nested_sets_misses_as_seldom(published_tables, common):
+    """What a seed's set does to the gain it may do at all numbers of labels, which contain it."""
+    rng, labels, seeds = np.random.default_rng(0), range(4), 5
+    series = {"ResNet18": 50, "FR-ResNet18": 50}
+    table = alike(published_tables["fig3a_supervised_cifar10"], series, labels, seeds)
+    table = table.assign(labelled_set=table["seed"])
+    misses = []
+    for _ in range(200):
+        of_seed = common * rng.normal(size=seeds)
+        noise = rng.normal(size=len(table)) * 0.1 ** (common > 0)
+        gain = (table["series"] != "ResNet18") * of_seed[table["seed"]]
+        gains = fc_low_data._gains(table.assign(test_accuracy=50 + gain + noise))
+        mean, error, _ = fc_low_data._overall(gains, 1)
+        misses.append(abs(mean) > error)
+    # Three standard errors above 5 %.
+    assert np.mean(misses) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
+    one = gains.iloc[:1]
+    assert fc_low_data._overall(one, 1)[1] == pytest.approx(one["error"].iloc[0])
+
+
 def test_the_largest_of_many_gains_is_not_taken_for_the_published_one(claims, published_tables):
     """Of 20 gains of 10 % the largest is often above 13 by chance."""
     rng = np.random.default_rng(0)

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from replica import artifacts
+from replica.measures.inputs import Inputs, figure_table
+from replica.plan import make_plan
 from replica.published import COLUMNS, PARTNERS, published_beside_ours
 
 
@@ -86,6 +88,18 @@ def test_an_empty_table_has_no_partners(root, tmp_path):
     artifacts.write_table(folder / "fig2_top_dufm_k10.parquet", empty, {"key": "k"})
     beside = published_beside_ours(root, tmp_path, ["low_rank"])
     assert len(beside) == 4 and (beside["runs"] == 0).all()
+
+
+def test_a_figure_whose_runs_were_all_left_out_has_no_partners(root, tmp_path):
+    """Its table has the columns that all have, and no other."""
+    studies = make_plan(root, {"scale": "paper"}).studies
+    for study, spec in studies.items():
+        for figure in spec.figures:
+            inputs = Inputs(study, figure, "desktop", "scaled", pd.DataFrame(), pd.DataFrame())
+            empty = figure_table(lambda inputs: None, inputs, ["left_out"])
+            artifacts.write_table(tmp_path / study / f"figures/{figure}.parquet", empty, {})
+    beside = published_beside_ours(root, tmp_path, studies)
+    assert len(beside) > 500 and (beside["runs"] == 0).all()
 
 
 def test_every_partner_is_of_a_published_series(root):

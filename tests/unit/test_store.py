@@ -76,6 +76,27 @@ def test_a_training_does_not_need_hard_links(folder, monkeypatch):
     assert not store.restore("second", OUTPUTS)
 
 
+def test_a_state_is_kept_whole_or_not_at_all(folder, monkeypatch):
+    make("first")
+    link, linked = os.link, []
+
+    def once(source, target):
+        if linked:
+            raise OSError("no more links here")
+        linked.append(target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", once)
+    store.keep("first", OUTPUTS)
+    assert linked and list((folder / store.FOLDER).iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    store.keep("first", OUTPUTS)
+    store.keep("first", OUTPUTS)
+    assert [path.name for path in (folder / store.FOLDER).iterdir()] == ["first"]
+    assert store.restore("first", OUTPUTS)
+
+
 @pytest.fixture(scope="module")
 def plan(root):
     return make_plan(root, {"scale": "smoke"})
@@ -140,3 +161,11 @@ def test_what_no_plan_needs_is_named_with_what_it_frees(folder, plan):
     assert disk.unneeded(folder, [plan]) == {}
     assert len([*folder.glob("results/store/*/*")]) == 2
     assert artifacts.verify(OUTPUTS["states"])["key"] == "other"
+
+
+def test_a_mirror_that_is_away_is_named(root, tmp_path):
+    """Without it a plan takes the archive instead of the stand-in, and other states are needed."""
+    (tmp_path / "here").mkdir()
+    mirrors = [str(tmp_path / "here"), "https://example.org", str(tmp_path / "away")]
+    plans = [make_plan(root, {"scale": "smoke", "mirrors": mirrors}), make_plan(root, {})]
+    assert disk.mirrors_away(plans) == [str(tmp_path / "away")]

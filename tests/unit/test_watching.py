@@ -87,6 +87,8 @@ def test_what_needs_a_failed_job_is_not_waited_for_until_it_is_tried_again():
     assert (
         watching.outcome(run) == "0 of 4 jobs made in 10 s; 1 failed, and 2 need what these make."
     )
+    at_once = run_of([planned(), ended(1, 1001, "failed")])
+    assert watching.outcome(at_once).startswith("0 of 4 jobs made in 0 s; 1 failed")
     only_the_other = estimate(run, {}, 1010.0)
     assert only_the_other.ahead == pytest.approx(50)
     run.hear(running(1, 1011))

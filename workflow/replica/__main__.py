@@ -580,11 +580,13 @@ def _redraw(options: argparse.Namespace) -> int:
 def _adopt(options: argparse.Namespace) -> int:
     from replica import disk
     from replica.adoption import adopt, not_current
+    from replica.launch import alone
 
     plan = _plan(options)
     if not options.dry_run:
-        disk.fill(plan)
-        adopt(plan)
+        with alone(plan.root):
+            disk.fill(plan)
+            adopt(plan)
         return 0
     wrong = not_current(plan)
     for name, reason in wrong.items():
@@ -602,7 +604,7 @@ def _adopt(options: argparse.Namespace) -> int:
 )  # fmt: skip
 def _clean(options: argparse.Namespace) -> int:
     from replica import disk
-    from replica.launch import running
+    from replica.launch import alone, running
     from replica.settings.study import SCALES
 
     root = Path.cwd()
@@ -613,11 +615,18 @@ def _clean(options: argparse.Namespace) -> int:
         print(sentence, file=sys.stderr)
     if lines := running(root):
         raise RuntimeError("\n".join([*lines, "Nothing was deleted."]))
-    found = disk.unneeded(root, [*plans, *named])
-    for path, freed in found.items():
-        print(f"{path.relative_to(root)}: {freed / 1e6:,.1f} MB")
-        if not options.dry_run:
-            disk.free(path)
+    if away := disk.mirrors_away([*plans, *named]):
+        raise RuntimeError(
+            f"mirrors: there is no folder {away[0]} now, and states of runs on data in it would "
+            "seem to be of other settings. Nothing was deleted: make it available, or take it "
+            "out of mirrors."
+        )
+    with alone(root):
+        found = disk.unneeded(root, [*plans, *named])
+        for path, freed in found.items():
+            print(f"{path.relative_to(root)}: {freed / 1e6:,.1f} MB")
+            if not options.dry_run:
+                disk.free(path)
     outcome = "would be freed" if options.dry_run else "freed"
     size = sum(found.values()) / 1e6
     print(f"{size:,.1f} MB {outcome}." if found else "Every stored state is needed.")

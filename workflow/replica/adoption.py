@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -81,12 +81,19 @@ def current_correlations(plan: Plan) -> list[str]:
 
 
 def damaged_data(plan: Plan) -> dict[str, str]:
-    """Cards of the plan's data sets that do not match their arrays: path -> why."""
+    """Cards of the plan's data sets that do not match their arrays: path -> why.
+
+    Raises:
+        OSError: an array may not be read.
+    """
     wrong = {}
     for name in sorted({name for part in plan.parts.values() for name in part.datasets}):
         card = plan.root / card_path(plan.config.data_dir, name)
         if not card.exists():
             continue
+        for array in card.parent.glob("*.npy"):
+            # One that may not be read is not damaged: the error says so.
+            array.open("rb").close()
         try:
             verify(card)
         except (artifacts.CorruptArtifact, ValueError, KeyError):
@@ -94,15 +101,30 @@ def damaged_data(plan: Plan) -> dict[str, str]:
     return wrong
 
 
-def unusable(plan: Plan) -> dict[str, str]:
+def unusable(plan: Plan, asked: Sequence[str] = ()) -> dict[str, str]:
     """What is deleted before a run: path -> why.
 
     That is what is damaged, and what came from elsewhere and is not current: of files that it did
-    not make Snakemake has no notes, and would take them for what they are called.
+    not make Snakemake has no notes, and would take them for what they are called. What is wrong in
+    a study of which nothing is asked for waits: once deleted it would not be missed.
+
+    Args:
+        asked: the targets; none are all.
     """
     known = noted(plan.root / ".snakemake/metadata")
-    wrong = not_current(plan).items()
-    return {name: why for name, why in wrong if why == DAMAGED or name not in known}
+    named = {_study(plan, target) for target in asked} or {None}
+    found = not_current(plan).items()
+    wrong = {name: why for name, why in found if why == DAMAGED or name not in known}
+    if None in named:
+        return wrong
+    return {name: why for name, why in wrong.items() if _study(plan, name) in {None, *named}}
+
+
+def _study(plan: Plan, target: str) -> str | None:
+    """The study of a file of results, or that is a target; None for what belongs to several."""
+    parts = Path(target).parts
+    study = parts[2] if len(parts) > 2 else target
+    return study if study in plan.studies else None
 
 
 def noted(folder: Path) -> set[str]:
@@ -117,9 +139,15 @@ def noted(folder: Path) -> set[str]:
     return names
 
 
-def delete_unusable(plan: Plan) -> list[str]:
+def are_all_noted(plan: Plan) -> bool:
+    """Whether Snakemake has a note of every artifact of a plan that is there."""
+    known = noted(plan.root / ".snakemake/metadata")
+    return all(name in known for name in plan.artifacts() if (plan.root / name).exists())
+
+
+def delete_unusable(plan: Plan, asked: Sequence[str] = ()) -> list[str]:
     """Delete what is `unusable` and say so; returns the damaged files, to be rebuilt."""
-    return _delete(plan, unusable(plan))
+    return _delete(plan, unusable(plan, asked))
 
 
 def _delete(plan: Plan, wrong: Mapping[str, str]) -> list[str]:
@@ -144,15 +172,17 @@ def in_words(wrong: Mapping[str, str], *, would: bool = False) -> list[str]:
     return found
 
 
-def adopt(plan: Plan) -> list[str]:
-    """Make results from elsewhere usable: delete what is not current, order the file times.
+def adopt(plan: Plan) -> None:
+    """Make results from elsewhere usable: delete what is not current, and put the rest in order."""
+    _delete(plan, not_current(plan))
+    put_in_order(plan)
 
-    Without its own notes Snakemake has file times only: order them as the files were made.
 
-    Returns:
-        The damaged files, to be rebuilt.
+def put_in_order(plan: Plan) -> None:
+    """Give results file times in the order in which they are made; delete an old front page.
+
+    Of files without its own notes Snakemake has these times only.
     """
-    damaged = _delete(plan, not_current(plan))
     front = plan.root / plan.results / "index.html"
     if front.exists() and not artifacts.has_key(front, plan.key("pages")):
         # Pages are made anew in seconds; without the front page Snakemake knows that they must be.
@@ -182,4 +212,3 @@ def adopt(plan: Plan) -> list[str]:
             # Data sets may be a colleague's: older than what is made from them they are anyway.
             with suppress(OSError):
                 os.utime(path, (started + position, started + position))
-    return damaged

@@ -299,7 +299,8 @@ def has_key(path: Path | str, key: str | None) -> bool:
     """Whether a file is there and its stamp or mark carries a key; its data are not read."""
     try:
         return Path(path).exists() and (read_stamp(path) or {}).get("key") == key
-    except CorruptArtifact:
+    # A run may delete it between the two.
+    except (CorruptArtifact, FileNotFoundError):
         return False
 
 

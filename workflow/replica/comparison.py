@@ -137,12 +137,13 @@ def compare(a: Path, b: Path) -> Difference:
 
 
 def _stamps(folder: Path) -> dict[str, dict[str, Any]]:
-    """The stamps of figure tables and of verdicts, by path below the folder."""
-    paths = [*folder.glob("*/figures/*.parquet"), *folder.glob("*/claims.parquet")]
-    return {
-        path.relative_to(folder).as_posix(): artifacts.read_stamp(path) or {}
-        for path in sorted(paths)
-    }
+    """The stamps of figure tables and of verdicts, by path below the folder.
+
+    What somebody else has put beside them has none, and is left out.
+    """
+    paths = sorted([*folder.glob("*/figures/*.parquet"), *folder.glob("*/claims.parquet")])
+    stamps = {path.relative_to(folder).as_posix(): artifacts.read_stamp(path) for path in paths}
+    return {name: stamp for name, stamp in stamps.items() if stamp is not None}
 
 
 def _called(name: str) -> str:
@@ -175,7 +176,7 @@ def _numbers(a: Path, b: Path, stamps_a: Mapping, stamps_b: Mapping) -> pd.DataF
     columns = ["study", "figure", *spread.COLUMNS]
     parts = [part for part in found if len(part)]
     numbers = pd.concat(parts or [pd.DataFrame(columns=columns)], ignore_index=True)
-    far = spread.beyond(numbers["p"].astype(float))
+    far = spread.holm(numbers["p"].to_numpy(float)) < spread.LEVEL
     by = np.select(
         [far, numbers["p"].notna(), numbers["moved"].astype(bool)],
         [BEYOND, WITHIN, UNKNOWN],

@@ -8,6 +8,7 @@ import yaml
 
 from replica import artifacts, store
 from replica.configuration import ConfigError, read_yaml
+from replica.places import is_address
 from replica.plan import Plan, keys, whole_plan
 from replica.settings.study import SCALES
 
@@ -67,6 +68,15 @@ def named_plans(root: Path) -> tuple[list[Plan], list[str]]:
                 f"are not kept ({str(error).rstrip('.')})."
             )
     return plans, unknown
+
+
+def mirrors_away(plans: Sequence[Plan]) -> list[str]:
+    """Folders that settings name under `mirrors`, and that are not there now.
+
+    Without the data in them a plan may ask for runs on other data.
+    """
+    named = dict.fromkeys(mirror for plan in plans for mirror in plan.config.mirrors)
+    return [m for m in named if not is_address(m) and not (plans[0].root / m).is_dir()]
 
 
 def unneeded(root: Path, plans: Sequence[Plan]) -> dict[Path, int]:

@@ -201,6 +201,9 @@ def _is_left_open(plan: Plan, row: pd.Series, figures: Sequence[str]) -> bool:
     made = [figure for figure in figures if plan.parts_behind(study, [figure])]
     if not all((folder / study / f"figures/{figure}.parquet").exists() for figure in made):
         return False
+    # It is written after the tables.
+    if not (folder / SCORECARD).exists():
+        return False
     card = pd.read_csv(folder / SCORECARD)
     same = (card["study"] == study) & (card["claim"] == row["claim"])
     return bool((card.loc[same, "verdict"] == UNDECIDABLE).any())

@@ -216,7 +216,7 @@ def _all_runs(evidence: Evidence, study: str) -> pd.DataFrame:
     now = run_table(plan, study)
     if not path.exists():
         return now
-    before = pd.read_csv(path, keep_default_na=False, dtype={"key": str})
+    before = pd.read_csv(path, keep_default_na=False, dtype={"key": str, "commit": str})
     jobs = {(part.run, part.part): plan.key("train", study, part.run, part.part)
             for part in plan.parts.values() if part.study == study}  # fmt: skip
     there = set(zip(now["run"], now["part"], strict=True))

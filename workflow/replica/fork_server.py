@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from importlib import import_module
@@ -36,7 +37,7 @@ PREAMBLE = ("snakemake.logging", "snakemake.iocontainers")
 
 
 class StarterEnded(RuntimeError):
-    """The server has ended, and with it the jobs that it had started."""
+    """The server has ended, and with it the jobs that it had started, or it is not to start."""
 
 
 class Starter:
@@ -44,10 +45,15 @@ class Starter:
 
     Args:
         modules: what the server imports.
+        refuse: says why it is not to start, or nothing.
     """
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(
+        self, modules: Sequence[str], refuse: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._modules = [*PREAMBLE, *modules]
+        self._refuse = refuse
+        self._why = _ENDED
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._connection: Connection | None = None
@@ -78,16 +84,19 @@ class Starter:
             try:
                 connection.send((number, script, dict(environment), threads))
             except OSError:
-                raise StarterEnded(_ENDED) from None
+                raise StarterEnded(self._why) from None
 
         def next_answer() -> Any:
             if (answer := answers.get()) is None:
-                raise StarterEnded(_ENDED)
+                raise StarterEnded(self._why)
             return answer
 
         return next_answer(), next_answer
 
     def _serve(self) -> Connection:
+        if why := self._refuse():
+            raise StarterEnded(why)
+        self._why = _ENDED
         ours, theirs = multiprocessing.Pipe()
         handle = theirs.fileno()
         command = [sys.executable, "-m", __name__, str(handle), *self._modules]
@@ -102,7 +111,10 @@ class Starter:
         try:
             while True:
                 number, answer = connection.recv()
-                self._answers[number].put(answer)
+                if number is None:
+                    self._why = answer
+                else:
+                    self._answers[number].put(answer)
         except (EOFError, OSError):
             process.wait()
             with self._lock:
@@ -120,13 +132,19 @@ def serve(connection: Connection, modules: Sequence[str]) -> None:
 
     It hears requests (number, script, environment, threads), and says (number, process id) when
     a script has started and (number, (exit status, CPU seconds, last sentence)) when it has ended.
-    When the other side is gone the scripts get SIGTERM, at which trainings save their state.
+    If a module cannot be imported it says (None, why), and ends. When the other side is gone the
+    scripts get SIGTERM, at which trainings save their state.
     """
     # Ctrl-C and signals to the whole group are for the jobs; this process ends after them.
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.SIG_IGN)
     for module in modules:
-        import_module(module)
+        try:
+            import_module(module)
+        except Exception as error:
+            said = f"{module} cannot be imported: {last_words.sentence_of(error)}"
+            connection.send((None, f"{said} ({_place(error)})"))
+            raise
     # Collections would write to all that was imported, and so copy it into each fork.
     gc.collect()
     gc.freeze()
@@ -155,6 +173,12 @@ def serve(connection: Connection, modules: Sequence[str]) -> None:
             process.terminate()
         for _, process, _ in running.values():
             process.join()
+
+
+def _place(error: Exception) -> str:
+    """The file and line at which an exception was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 def _words(reader: int) -> str:
@@ -197,7 +221,10 @@ def run_script(
 
 
 def fork_scripts(
-    choose: Callable[[str, Any], str], modules: Mapping[str, Sequence[str]], tell: last_words.Tell
+    choose: Callable[[str, Any], str],
+    modules: Mapping[str, Sequence[str]],
+    tell: last_words.Tell,
+    refuse: Callable[[], str | None],
 ) -> None:
     """Let Snakemake run Python scripts in forks, where it would start an interpreter for each.
 
@@ -208,6 +235,7 @@ def fork_scripts(
         choose: from the rule's name and a job's parameters to the server that it needs.
         modules: what each server imports.
         tell: hears the last words of jobs, by their logs.
+        refuse: says why no server is to start any more, or nothing.
     """
     # Snakemake has no setting for the process of a script; the rest of what it does with one
     # (files, logs, benchmarks, what is left after a failure) stays as it is.
@@ -223,7 +251,7 @@ def fork_scripts(
             file=sys.stderr,
         )
         return
-    starters = {name: Starter(listed) for name, listed in modules.items()}
+    starters = {name: Starter(listed, refuse) for name, listed in modules.items()}
     interpreted = PythonScript.execute_script
 
     def execute_script(self: PythonScript, fname: str, edit: bool = False) -> None:
@@ -242,17 +270,22 @@ def fork_scripts(
                     stack.enter_context(benchmarked(pid if record else False, record))
                 return end()
 
-        status, cpu_seconds, words = attempt()
-        if status == last_words.TRY_AGAIN:
-            status, more_seconds, words = attempt()
-            cpu_seconds += more_seconds
+        log = next(iter(self.log), "")
+        try:
+            status, cpu_seconds, words = attempt()
+            if status == last_words.TRY_AGAIN:
+                status, more_seconds, words = attempt()
+                cpu_seconds += more_seconds
+        except StarterEnded as error:
+            tell({"event": "words", "log": log, "words": str(error)})
+            raise
         if record:
             # Exact, whereas Snakemake samples from time to time.
             record.running_time, record.cpu_time = time.time() - began, cpu_seconds
         if status:
             if status < 0:
                 words = last_words.killed(status, self.resources.get("mem_mb"))
-            tell({"event": "words", "log": next(iter(self.log), ""), "words": words})
+            tell({"event": "words", "log": log, "words": words})
             raise subprocess.CalledProcessError(status, f"python {fname}")
 
     PythonScript.execute_script = execute_script

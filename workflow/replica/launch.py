@@ -101,25 +101,15 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         AlreadyRunning, NoSlurm, SlurmSilent, Stopped: see there.
         OSError: the folder cannot be worked in.
     """
-    folder = plan.root / ".snakemake"
-    folder.mkdir(exist_ok=True)
-    holder = folder / "replica.holder"
-    lock = FileLock(folder / "replica.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise AlreadyRunning(_already(holder)) from None
-    with lock, _stoppable():
-        prefix = job_prefix(plan.root)
+    folder, prefix = plan.root / ".snakemake", job_prefix(plan.root)
+    with alone(plan.root), _stoppable():
         _cancel_orphans(prefix, needed=slurm)
-        _refuse_beside_snakemake(plan.root)
-        artifacts.remove(holder)
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         command = [sys.executable, "-m", "snakemake"]
         environment = caches(folder)
         _stop_leftover_processes(plan.root)
         _clear_results_folder(plan)
-        if not arguments:
+        asked, dry = asked_for(["snakemake", *arguments]), not DRY.isdisjoint(arguments)
+        if not asked and not dry:
             _fetch(plan)
         plan = supply.with_data(plan)
         if slurm:
@@ -127,25 +117,27 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if any((folder / "locks").glob("*")):
             print("An earlier run was killed; removing its lock.", file=sys.stderr)
             shutil.rmtree(folder / "locks")
-        again: list[str] = []
-        if not DRY.intersection(arguments):
+        forced: list[str] = []
+        if not dry:
             disk.fill(plan)
-            is_new = not (folder / "metadata").exists()
-            again = adoption.adopt(plan) if is_new else adoption.delete_unusable(plan)
+            forced = adoption.delete_unusable(plan, asked)
+            if not adoption.are_all_noted(plan):
+                adoption.put_in_order(plan)
         _keep_digests(plan)
-        if again:
-            arguments = [*(arguments or ["all"]), *again]
         incomplete = artifacts.has_key(plan.root / plan.results / pages.FRONT, pages.INCOMPLETE)
-        if incomplete and _asks_for_pages(plan, arguments):
+        if incomplete and _asks_for_pages(plan, asked):
             # Snakemake does not know that they are not those that its job made.
-            arguments = [*(arguments or ["all"]), "--forcerun", "pages"]
+            forced.append("pages")
+        if forced:
+            # They are targets too; others may stand anywhere among the arguments.
+            arguments = [*arguments, "--forcerun", *forced]
         began = time.time()
         # Both take all words up to the next option.
         settings = ["--logger", "replica", "--config", *config]
         status, events = _run(
             [*command, *arguments, *settings], plan.root, environment, slurm=slurm
         )
-        if DRY.intersection(arguments) or (status and not events):
+        if dry or (status and not events):
             # It did not come to any job, and has said why.
             return status
         if status == 0:
@@ -156,10 +148,39 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
             # On a disk that jobs have filled; why they failed is said all the same.
             print(error, file=sys.stderr)
             status = status or 1
+        except Exception as error:
+            # Where jobs failed because of a study, this may for the same reason.
+            said = last_words.sentence_of(error)
+            print(f"The report could not be built: {said}", file=sys.stderr)
+            status = status or 1
         _print_ending(plan, began, complete=status == 0)
         if status:
             _print_failures(events, plan.root, began)
         return status
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Within the block no reproduction runs in a project's folder, and none starts.
+
+    Raises:
+        AlreadyRunning: one runs.
+        OSError: the folder cannot be worked in.
+    """
+    folder = root / ".snakemake"
+    folder.mkdir(exist_ok=True)
+    holder = folder / "replica.holder"
+    lock = FileLock(folder / "replica.lock")
+    try:
+        # `running` may hold it for a moment.
+        lock.acquire(timeout=1)
+    except Timeout:
+        raise AlreadyRunning(_already(holder)) from None
+    with lock:
+        _refuse_beside_snakemake(root)
+        artifacts.remove(holder)
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
 
 
 def _fetch(plan: Plan) -> None:
@@ -184,9 +205,8 @@ def _fetch(plan: Plan) -> None:
         at_hand.forget(entry, data)
 
 
-def _asks_for_pages(plan: Plan, arguments: Sequence[str]) -> bool:
-    """Whether the pages are among what is to be made; forcing them asks for all that they show."""
-    asked = asked_for(["snakemake", *arguments])
+def _asks_for_pages(plan: Plan, asked: Sequence[str]) -> bool:
+    """Whether the pages are among the targets; forcing them asks for all that they show."""
     return not asked or not {"all", "pages", f"{plan.results}/{pages.FRONT}"}.isdisjoint(asked)
 
 
@@ -408,8 +428,9 @@ def build_report(
     command = [sys.executable, "-m", "snakemake", "--nolock", "--report", str(page)]
     settings = ["--workflow-profile", "none", "--quiet", "all", "--config", *config]
     if complete:
-        for path in partial:
-            artifacts.remove(path)
+        if not artifacts.has_key(folder / pages.FRONT, pages.INCOMPLETE):
+            for path in partial:
+                artifacts.remove(path)
         key = keys.report_key(plan)
         whole = all(artifacts.has_key(plan.root / path, k) for path, k in keys.shown(plan).items())
         if whole and not artifacts.has_key(page, key):
@@ -561,7 +582,7 @@ def _clear_results_folder(plan: Plan) -> None:
     for place in (folder, plan.root / ".snakemake"):
         artifacts.write_bytes(place / ".writable", bytes(TRIAL_BYTES))
         artifacts.remove(place / ".writable")
-    for below in (folder, plan.root / disk.CHECKPOINTS):
+    for below in (folder, plan.root / disk.CHECKPOINTS, plan.root / disk.COUNTS):
         for path in below.rglob(".*.tmp"):
             artifacts.remove(path)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from replica.adoption import DAMAGED, in_words, unusable
+from replica.adoption import in_words, unusable
 from replica.estimates import SHARED
 from replica.plan import Plan, supply
 from replica.targets import asked_for
@@ -44,15 +44,12 @@ def preview(
     Raises:
         RuntimeError: Snakemake refuses, with what it says.
     """
-    wrong = unusable(plan)
+    wrong = unusable(plan, asked_for(["snakemake", *arguments]))
     sentences = in_words(wrong, would=True)
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock"]
     command += ["--profile", "profiles/slurm"] if slurm else []
-    # A forced file is a target too, which one of a study that nobody asked for is not.
-    asked = {_study(target) for target in asked_for(["snakemake", *arguments])}
-    forced = [name for name, why in wrong.items()
-              if why == DAMAGED or asked <= {"all"} or _study(name) in asked]  # fmt: skip
-    command += [*arguments, *(["--forcerun", *forced] if forced else []), "--config", *config]
+    # What would be deleted is there still.
+    command += [*arguments, *(["--forcerun", *wrong] if wrong else []), "--config", *config]
     # Rich and Snakemake break no lines where they think that nobody reads.
     answer = subprocess.run(
         command, cwd=plan.root, env={**os.environ, "COLUMNS": "1000"}, capture_output=True,
@@ -64,12 +61,6 @@ def preview(
         raise RuntimeError(why.replace("__main__.py: error:", "Snakemake:"))
     jobs = jobs_in(answer.stdout + answer.stderr)
     return jobs, [*sentences, *data_of(plan, jobs)]
-
-
-def _study(target: str) -> str:
-    """The study of a file of results, or a target's name as it is."""
-    parts = Path(target).parts
-    return parts[2] if len(parts) > 2 else target
 
 
 def data_of(plan: Plan, jobs: pd.DataFrame) -> list[str]:

@@ -165,6 +165,21 @@ def _sources(library: Path) -> str:
     return key_of(python=sys.version_info[:2], files=files)
 
 
+def changed_source() -> str | None:
+    """A sentence on a source file that is no longer as this process read it, or None.
+
+    Keys that were found before are not those of what such a file makes.
+    """
+    folder = LIBRARY.parent
+    for path in sorted(folder.rglob("*.py")):
+        if path.read_text(encoding="utf-8") != _content(path):
+            return (
+                f"{path.relative_to(folder.parent)} has changed since this run began: "
+                "give the same command again, which makes what the change reaches."
+            )
+    return None
+
+
 @functools.cache
 def _content(path: Path) -> str:
     """The content of a file when this process first read it.

@@ -107,14 +107,15 @@ def _partners(
 ) -> pd.DataFrame:  # fmt: skip
     """The rows of a table that are the partners of a published number, with a finite value."""
     named, placed = re.fullmatch(partner.series, series), re.fullmatch(partner.x, x)
-    if named is None or placed is None:
+    # A table without rows may lack any column.
+    if named is None or placed is None or table.empty:
         return table.iloc[:0]
     if partner.prepare is not None:
         if partner.prepare not in prepared:
             prepared[partner.prepare] = partner.prepare(table)
         table = prepared[partner.prepare]
     wanted = {**partner.where, **named.groupdict(), **placed.groupdict()}
-    # A table without rows may lack columns.
+    # So may one of a scale without some of the runs.
     if not {*wanted, partner.y} <= set(table.columns):
         return table.iloc[:0]
     mine = np.isfinite(table[partner.y].astype(float))

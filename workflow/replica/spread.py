@@ -59,6 +59,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Collection[str] = ()) ->
         `only_b`, how many only one has; `at`, `at_a` and `at_b`: the point that differs most, and
         its means; `p`, see the module.
     """
+    if a.empty or b.empty:
+        return _of_one_side(a, b)
     common = [name for name in a.columns if name in b.columns]
     table = pd.concat([a[common].assign(_side=0), b[common].assign(_side=1)], ignore_index=True)
     table["_none"] = table["seed"] < 0
@@ -88,6 +90,19 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, settings: Collection[str] = ()) ->
     same = rows.columns.drop(["panel", "series", "also"]).to_list()
     rows["also"] = rows.groupby(same, dropna=False)["moved"].transform("size") - 1
     return rows.drop_duplicates(same, ignore_index=True)
+
+
+def _of_one_side(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `compare` where a table has no rows, as where its runs were left out."""
+    sides = []
+    for side, table in (("only_a", a), ("only_b", b)):
+        if len(table):
+            rows = table.groupby(["panel", "series"], dropna=False, sort=False)["seed"]
+            counts = (rows.size() // rows.nunique()).rename(side).reset_index()
+            sides.append(counts.assign(column="", also=0, points=0, moved=0, at=""))
+    found = pd.concat(sides or [pd.DataFrame()], ignore_index=True).reindex(columns=COLUMNS)
+    only = ["only_a", "only_b"]
+    return found.assign(**found[only].fillna(0).astype(int))
 
 
 def about(table: pd.DataFrame) -> list[str]:
@@ -233,11 +248,11 @@ def moments(seeds: pd.Series) -> pd.DataFrame:
                          "moved": moved, "p": p})  # fmt: skip
 
 
-def beyond(p: pd.Series, level: float = LEVEL) -> pd.Series:
-    """Which of the p of all series of a comparison are beyond the spread of seeds, by Holm's rule.
-
-    The chance that any is, where nothing differs but the seeds, is below `level`.
-    """
-    order = p.dropna().sort_values()
-    steps = (order * np.arange(len(order), 0, -1)).cummax()
-    return (steps < level).reindex(p.index, fill_value=False)
+def holm(chance: np.ndarray) -> np.ndarray:
+    """Chance levels corrected for how many they are (Holm 1979); NaN stays and does not count."""
+    corrected = chance.copy()
+    known = np.flatnonzero(np.isfinite(chance))
+    order = known[np.argsort(chance[known], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(factors * chance[order]))
+    return corrected

@@ -42,15 +42,21 @@ def restore(key: str, outputs: Mapping[str, str]) -> bool:
 
 
 def keep(key: str, outputs: Mapping[str, str], root: Path = Path()) -> None:
-    """Store what a job has made; nothing is stored on a file system without hard links."""
-    for name, path in outputs.items():
-        kept = root / _stored(key, name, path)
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.unlink(missing_ok=True)
-            os.link(root / path, kept)
-        except OSError:
-            return
+    """Store what a job has made, all of it or nothing.
+
+    Nothing is stored on a file system without hard links.
+    """
+    folder = root / FOLDER / key
+    links = folder.with_name(f".{key}.{os.getpid()}.tmp")
+    try:
+        links.mkdir(parents=True)
+        for name, path in outputs.items():
+            os.link(root / path, links / _stored(key, name, path).name)
+        # What was there was not whole, or is the same.
+        shutil.rmtree(folder, ignore_errors=True)
+        links.rename(folder)
+    except OSError:
+        shutil.rmtree(links, ignore_errors=True)
 
 
 def _stored(key: str, name: str, path: str) -> Path:

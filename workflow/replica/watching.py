@@ -423,7 +423,8 @@ def line(run: Run, job: Job) -> str:
 
 def outcome(run: Run) -> str:
     """A sentence on a run that has ended."""
-    took = max((job.began + job.seconds for job in run.jobs.values()), default=0.0) - run.began
+    ends = [job.began + job.seconds for job in run.jobs.values() if job.began]
+    took = max(ends, default=run.began) - run.began
     done, failed, blocked = len(run.of("done")), len(run.of("failed")), len(run.blocked())
     said = f"{done} of {len(run.jobs)} jobs made in {in_words(took)}"
     if failed:

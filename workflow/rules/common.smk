@@ -11,6 +11,7 @@ from replica.kinds import reader, training_settings
 from replica.last_words import listen
 from replica.plan import keys, make_plan, words
 from replica.plan.servers import server_modules, server_of
+from replica.provenance import changed_source
 from replica.configuration import ConfigError
 from replica.fork_server import fork_scripts
 from replica.targets import asked_for, unknown_target
@@ -52,7 +53,7 @@ wildcard_constraints:
     scale=plan.config.scale,
     # Empty where the settings have no name.
     name=plan.config.suffix or ".{0}",
-    run=r"[A-Za-z][A-Za-z0-9_.-]*",
+    run=r"[A-Za-z][A-Za-z0-9_.+-]*",
     part=r"(all|seed\d+)(-(slice|stage)\d+)?",
     figure=r"[a-z0-9_]+",
     networks=r"[A-Za-z][A-Za-z0-9_.-]*",

@@ -19,6 +19,7 @@ from replica.generalization.trained_networks import trained_networks
 from replica.measures.generalization import MEASURES, OUTCOMES, measure, parameter_count
 from replica.measures.trends import spearman
 from replica.progress import progress
+from replica.spread import holm
 from replica.verdicts import CHANCE
 
 NETWORK = ["study", "run", "kind", "dataset", "seed", "member"]
@@ -147,16 +148,6 @@ def _orders(n: int) -> np.ndarray:
     orders = np.random.default_rng(0).permuted(as_they_are, axis=1)
     orders[0] = as_they_are[0]
     return orders
-
-
-def holm(chance: np.ndarray) -> np.ndarray:
-    """Chance levels corrected for how many they are (Holm 1979); NaN stays and does not count."""
-    corrected = chance.copy()
-    known = np.flatnonzero(np.isfinite(chance))
-    order = known[np.argsort(chance[known], kind="stable")]
-    factors = len(order) - np.arange(len(order))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(factors * chance[order]))
-    return corrected
 
 
 def generalization_html(correlations: pd.DataFrame, table: pd.DataFrame, scale: str) -> str:

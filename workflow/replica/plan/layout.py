@@ -276,7 +276,7 @@ class Plan:
             "runtime": cost.minutes,
             "measuring": measuring_minutes(part.spec),
             "threads": cost.threads,
-            "gpu_percent": 100 * min(cost.gpu_slots, slots) // slots if on_gpu else 100,
+            "gpu_percent": max(1, 100 * min(cost.gpu_slots, slots) // slots) if on_gpu else 100,
             "gres": cluster.gpu if on_gpu else "",
             "slurm_partition": cluster.gpu_partition if on_gpu else cluster.partition,
         }

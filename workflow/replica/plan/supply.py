@@ -47,13 +47,9 @@ def _waited_for(plan: Plan) -> list[str]:
         names = dict.fromkeys(name for part in parts for name in part.datasets)
         names = {name: None for name in names if plan.registry[name].files}
         # Keys take seconds: they are asked for only where there is something that may carry one.
-        if names.keys() - found.keys() and not _is_made(plan, made):
+        if names.keys() - found.keys() and not plan.is_current(made):
             found |= names
     return list(found)
-
-
-def _is_made(plan: Plan, path: str) -> bool:
-    return (plan.root / path).exists() and plan.is_current(path)
 
 
 def in_words(plan: Plan, names: Iterable[str]) -> str:
@@ -88,8 +84,8 @@ def with_data(plan: Plan) -> Plan:
         return plan
     lacking: dict[tuple[str, str], str] = {}
     for part in plan.parts.values():
-        if not _is_made(plan, plan.states(part)) or (
-            plan.measured(part) and not _is_made(plan, plan.measures(part))
+        if not plan.is_current(plan.states(part)) or (
+            plan.measured(part) and not plan.is_current(plan.measures(part))
         ):
             for name in part.datasets:
                 if name in reasons:

@@ -614,7 +614,7 @@ def _gains(table: pd.DataFrame, before: str = "", after: str = "") -> pd.DataFra
     degrees of freedom are there for means over numbers of labels. Where all seeds share one
     labelled set, as published, the spread is that of networks alone, and the interval Welch's;
     where each seed has a set of its own, both series have the same, and the interval is that of
-    the differences.
+    the differences (`nested`: a seed's set contains its smaller ones).
 
     Raises:
         Undecided: a series is missing, or has one seed.
@@ -631,7 +631,8 @@ def _gains(table: pd.DataFrame, before: str = "", after: str = "") -> pd.DataFra
     squares = [both["square_new"], both["square_old"]]
     freedom = _freedom(squares, [both["free_new"], both["free_old"]])
     free = both[["free_new", "free_old"]].min(axis=None)
-    return _with_intervals(both["mean_new"] - both["mean_old"], sum(squares), freedom, free)
+    gains = _with_intervals(both["mean_new"] - both["mean_old"], sum(squares), freedom, free)
+    return gains.assign(nested=False)
 
 
 def _paired_gains(own: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
@@ -641,7 +642,8 @@ def _paired_gains(own: pd.DataFrame, before: str, after: str) -> pd.DataFrame:
     wide = some(wide.reindex(columns=[before, after]).dropna(), f"pair of {before} and {after}")
     pairs = (wide[after] - wide[before]).groupby("n_labelled").agg(["mean", "var", "count"])
     free = pairs["count"] - 1
-    return _with_intervals(pairs["mean"], pairs["var"] / pairs["count"], free, free.min())
+    gains = _with_intervals(pairs["mean"], pairs["var"] / pairs["count"], free, free.min())
+    return gains.assign(nested=True)
 
 
 def _with_intervals(
@@ -658,10 +660,14 @@ def _with_intervals(
 def _overall(gains: pd.DataFrame, looks: int) -> tuple[float, float, float]:
     """The mean gain over numbers of labels, half of its 95 % interval, and of one of `looks`.
 
-    Networks at different numbers of labels are independent.
+    Networks at different numbers of labels are independent, unless their labelled sets are nested:
+    then their errors may be the same, and the standard error is that of the sum of such.
     """
-    square = gains["square"].sum() / len(gains) ** 2
-    freedom = _freedom(gains["square"], gains["freedom"])
+    if gains["nested"].any():
+        square, freedom = np.sqrt(gains["square"]).mean() ** 2, gains["freedom"].min()
+    else:
+        square = gains["square"].sum() / len(gains) ** 2
+        freedom = _freedom(gains["square"], gains["freedom"])
     widths = _half_width(square, freedom), _half_width(square, freedom, looks)
     return gains["gain"].mean(), *widths
 
