@@ -71,7 +71,7 @@ def finish(process: subprocess.Popen, project: Path, status: int = 0) -> str:
 
 def jobs(project: Path) -> list[dict[str, str]]:
     """What Slurm's accounting knows of the jobs of this folder, in their order."""
-    from replica.launch import job_prefix
+    from replica.slurm_queue import job_prefix
 
     # Without a start, sacct knows of the jobs since midnight only.
     command = ["sacct", "-X", "-n", "-P", "--starttime", "now-1days"]

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from replica import artifacts, last_words, launch
+from replica import artifacts, last_words, launch, processes, slurm_queue
 from replica.targets import asked_for
 
 
@@ -45,15 +45,15 @@ from replica.targets import asked_for
     ],
 )
 def test_only_a_snakemake_counts_as_one(line, head):
-    assert launch.is_head(line.split()) is head
+    assert processes.is_head(line.split()) is head
 
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     """Puts shell scripts in the place of Slurm's commands."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(launch, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(launch, "LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(slurm_queue, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(slurm_queue, "LEAVING_SECONDS", 0.1)
 
     def put(**commands: str) -> None:
         for name, script in commands.items():
@@ -78,24 +78,24 @@ def slurm(tmp_path, monkeypatch):
 )
 def test_a_slurm_that_fails_stops_only_what_needs_it(slurm, capsys, commands, said):
     slurm(**commands)
-    with pytest.raises(launch.SlurmSilent) as caught:
-        launch._cancel_orphans("replica-x", needed=True)
+    with pytest.raises(slurm_queue.SlurmSilent) as caught:
+        slurm_queue.cancel_orphans("replica-x", needed=True)
     assert said in str(caught.value) and "\n" not in str(caught.value)
-    launch._cancel_orphans("replica-x", needed=False)
+    slurm_queue.cancel_orphans("replica-x", needed=False)
     assert "This run needs no Slurm and goes on." in capsys.readouterr().err
 
 
 def test_jobs_of_this_folder_are_told_from_others(slurm):
     slurm(squeue="printf '7 replica-x-1\\n8 other\\n\\n9\\n10 replica-x-2 b\\n'")
-    assert launch.queued("replica-x") == ["7", "10"]
+    assert slurm_queue.queued("replica-x") == ["7", "10"]
 
 
 def test_without_slurm_nothing_is_said(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
-    launch._cancel_orphans("replica-x", needed=False)
+    slurm_queue.cancel_orphans("replica-x", needed=False)
     assert capsys.readouterr().err == ""
-    with pytest.raises(launch.NoSlurm, match="There is no squeue here"):
-        launch._cancel_orphans("replica-x", needed=True)
+    with pytest.raises(slurm_queue.NoSlurm, match="There is no squeue here"):
+        slurm_queue.cancel_orphans("replica-x", needed=True)
 
 
 @pytest.mark.parametrize("home", ["/proc/nohome", "relative", "/dev/null"])
@@ -243,7 +243,7 @@ def test_outputs_that_are_being_made_are_read_from_snakemake_s_notes(tmp_path):
     (folder / f"@{code[:20]}").mkdir(parents=True)
     (folder / f"@{code[:20]}" / code[20:]).write_text("")
     (folder / "migration_underway").write_text("")
-    assert launch._begun(folder) == {"results/smoke/a/runs/b/all"}
+    assert processes._begun(folder) == {"results/smoke/a/runs/b/all"}
 
 
 def test_the_report_follows_what_it_shows_and_its_words(tmp_path, monkeypatch):

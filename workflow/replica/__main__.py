@@ -580,7 +580,7 @@ def _redraw(options: argparse.Namespace) -> int:
 def _adopt(options: argparse.Namespace) -> int:
     from replica import disk
     from replica.adoption import adopt, not_current
-    from replica.launch import alone
+    from replica.processes import alone
 
     plan = _plan(options)
     if not options.dry_run:
@@ -604,7 +604,7 @@ def _adopt(options: argparse.Namespace) -> int:
 )  # fmt: skip
 def _clean(options: argparse.Namespace) -> int:
     from replica import disk
-    from replica.launch import alone, running
+    from replica.processes import alone, running
     from replica.settings.study import SCALES
 
     root = Path.cwd()

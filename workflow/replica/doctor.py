@@ -27,9 +27,9 @@ from rich.text import Text
 
 from replica import estimates, refusals
 from replica.data import at_hand
-from replica.launch import NoSlurm, SlurmSilent, job_prefix, queued
 from replica.places import is_address
 from replica.plan import Plan, supply
+from replica.slurm_queue import NoSlurm, SlurmSilent, job_prefix, queued
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 COLOURS = {OK: "green", WARNING: "yellow", PROBLEM: "red"}

@@ -5,14 +5,11 @@ in order first: its jobs, here and on the cluster, are stopped, Snakemake's lock
 artifacts that are damaged are deleted and made anew.
 """
 
-import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +22,6 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from replica import (
@@ -33,31 +29,19 @@ from replica import (
     artifacts,
     disk,
     estimates,
-    fork_server,
     last_words,
     pages,
+    processes,
     provenance,
-    refusals,
     report,
     rulebook,
+    slurm_queue,
     watching,
 )
 from replica.data import at_hand
 from replica.data.fetch import FetchError, fetch_dataset
 from replica.plan import Plan, keys, supply, words
 from replica.targets import asked_for
-
-
-class AlreadyRunning(RuntimeError):
-    """Another reproduction works in this folder."""
-
-
-class NoSlurm(RuntimeError):
-    """There is no Slurm here."""
-
-
-class SlurmSilent(RuntimeError):
-    """There is a Slurm, and it does not answer or does not do what it was asked."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -69,11 +53,6 @@ class Stopped(KeyboardInterrupt):
 
 
 STOPPED = "Stopped. Run the same command again to resume."
-# Slurm's own limit for an answer is 10 s (MessageTimeout); a busy one may need more.
-ANSWER_SECONDS = 30
-# Slurm kills a job 30 s after it asked it to end (KillWait); then its node cleans up.
-LEAVING_SECONDS = 120
-SLURM = ("sbatch", "scancel", "squeue", "sacct")
 # Trainings save their state at their next step, other jobs end at once.
 STOPPING_SECONDS = 60
 # Figures that are listed by name where they are missing.
@@ -101,12 +80,12 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         AlreadyRunning, NoSlurm, SlurmSilent, Stopped: see there.
         OSError: the folder cannot be worked in.
     """
-    folder, prefix = plan.root / ".snakemake", job_prefix(plan.root)
-    with alone(plan.root), _stoppable():
-        _cancel_orphans(prefix, needed=slurm)
+    folder, prefix = plan.root / ".snakemake", slurm_queue.job_prefix(plan.root)
+    with processes.alone(plan.root), _stoppable():
+        slurm_queue.cancel_orphans(prefix, needed=slurm)
         command = [sys.executable, "-m", "snakemake"]
         environment = caches(folder)
-        _stop_leftover_processes(plan.root)
+        processes.stop_leftovers(plan.root)
         _clear_results_folder(plan)
         asked, dry = asked_for(["snakemake", *arguments]), not DRY.isdisjoint(arguments)
         if not asked and not dry:
@@ -157,30 +136,6 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         if status:
             _print_failures(events, plan.root, began)
         return status
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Within the block no reproduction runs in a project's folder, and none starts.
-
-    Raises:
-        AlreadyRunning: one runs.
-        OSError: the folder cannot be worked in.
-    """
-    folder = root / ".snakemake"
-    folder.mkdir(exist_ok=True)
-    holder = folder / "replica.holder"
-    lock = FileLock(folder / "replica.lock")
-    try:
-        # `running` may hold it for a moment.
-        lock.acquire(timeout=1)
-    except Timeout:
-        raise AlreadyRunning(_already(holder)) from None
-    with lock:
-        _refuse_beside_snakemake(root)
-        artifacts.remove(holder)
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield
 
 
 def _fetch(plan: Plan) -> None:
@@ -306,110 +261,6 @@ def _serves(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def job_prefix(root: Path) -> str:
-    """The beginning of the names of this folder's jobs on a cluster."""
-    return f"replica-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]}"
-
-
-def _cancel_orphans(prefix: str, *, needed: bool) -> None:
-    """The same where Slurm is needed; where it is not, one that fails stops nothing."""
-    try:
-        cancel_orphans(prefix)
-    except (NoSlurm, SlurmSilent) as error:
-        if needed:
-            raise
-        if isinstance(error, SlurmSilent):
-            print(f"{error} This run needs no Slurm and goes on.", file=sys.stderr)
-
-
-def cancel_orphans(prefix: str) -> int:
-    """Cancel the cluster jobs that a killed run left, and wait until they are gone.
-
-    Raises:
-        NoSlurm, SlurmSilent: see `queued`; also where the jobs do not end.
-    """
-    jobs = left = queued(prefix)
-    if jobs:
-        print(f"Cancelling {len(jobs)} jobs that an earlier run left.", file=sys.stderr)
-        _slurm(["scancel", *jobs])
-    deadline = time.monotonic() + LEAVING_SECONDS
-    while left := left and queued(prefix):
-        if time.monotonic() > deadline:
-            raise SlurmSilent(
-                f"Jobs of an earlier run were cancelled and are still in the queue of Slurm after "
-                f"{LEAVING_SECONDS} s ({', '.join(left)}): start again when squeue --me "
-                "no longer lists them."
-            )
-        time.sleep(1)
-    return len(jobs)
-
-
-def queued(prefix: str) -> list[str]:
-    """Ids of the jobs in the queue of Slurm whose names begin with `prefix`.
-
-    Raises:
-        NoSlurm: there is none here.
-        SlurmSilent: it does not answer.
-    """
-    answer = _slurm(["squeue", "--noheader", "--me", "--format=%i %j"])
-    pairs = [line.split(maxsplit=1) for line in answer.splitlines()]
-    return [pair[0] for pair in pairs if len(pair) == 2 and pair[1].startswith(prefix)]
-
-
-def _slurm(command: list[str]) -> str:
-    """What a command of Slurm answers."""
-    name = command[0]
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=True,
-            timeout=ANSWER_SECONDS, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise NoSlurm(
-            f"There is no {name} here: start a cluster run on a login node of Slurm."
-        ) from None
-    except OSError as error:
-        raise SlurmSilent(f"Slurm cannot be asked: {refusals.sentence(error)}") from None
-    except subprocess.TimeoutExpired:
-        raise SlurmSilent(
-            f"Slurm does not answer: {name} was given up after {ANSWER_SECONDS} s."
-        ) from None
-    except subprocess.CalledProcessError as error:
-        # The last line is what it gave up for; those before it are what it tried.
-        lines = (error.stderr or "").strip().splitlines()
-        said = lines[-1].strip() if lines else f"{name} ended with {error.returncode}"
-        raise SlurmSilent(f"Slurm does not answer: {said.rstrip('.')}.") from None
-    return answer.stdout
-
-
-def running(root: Path) -> list[str]:
-    """Who works in a project's folder now, and what is being made, in lines; none where nobody."""
-    folder = root / ".snakemake"
-    heads = [p for p in _own_processes() if is_head(_words(p)) and p.info["cwd"] == str(root)]
-    lines = []
-    if (folder / "replica.lock").exists():
-        try:
-            # Held for a moment; who cannot write to it cannot be told.
-            with FileLock(folder / "replica.lock", timeout=0):
-                pass
-        except Timeout:
-            lines.append(_already(folder / "replica.holder"))
-        except OSError:
-            pass
-    if not lines and not heads:
-        return []
-    lines = lines or [f"Snakemake runs in this folder (process {heads[0].pid})."]
-    if made := sorted(_begun(folder / "incomplete")):
-        more = f" and {len(made) - 10} more" if len(made) > 10 else ""
-        lines.append(f"being made or in the queue: {', '.join(made[:10])}{more}")
-    return lines
-
-
-def _begun(folder: Path) -> set[str]:
-    """The outputs of jobs that have begun, without the ending."""
-    return {re.sub(r"(\.history|\.labelled)?\.\w+$", "", name) for name in adoption.noted(folder)}
 
 
 def build_report(
@@ -549,7 +400,7 @@ def _end(process: subprocess.Popen) -> None:
                 with suppress(psutil.Error):
                     if late:
                         job.kill()
-                    elif job.name() not in SLURM:
+                    elif job.name() not in slurm_queue.COMMANDS:
                         job.terminate()
         if late:
             process.kill()
@@ -585,85 +436,3 @@ def _clear_results_folder(plan: Plan) -> None:
     for below in (folder, plan.root / disk.CHECKPOINTS, plan.root / disk.COUNTS):
         for path in below.rglob(".*.tmp"):
             artifacts.remove(path)
-
-
-def _already(holder: Path) -> str:
-    try:
-        who = holder.read_text(encoding="utf-8")
-    except OSError:
-        who = "another process"
-    return f"A reproduction runs in this folder already ({who}); wait for it, or stop it."
-
-
-def _refuse_beside_snakemake(root: Path) -> None:
-    """A Snakemake that was started by hand holds no lock of ours."""
-    for process in _own_processes():
-        if is_head(_words(process)) and process.info["cwd"] == str(root.resolve()):
-            raise AlreadyRunning(
-                f"Snakemake runs in this folder already (process {process.pid}); "
-                "wait for it, or stop it."
-            )
-
-
-def is_head(words: Sequence[str]) -> bool:
-    """Whether a command line is of a Snakemake that starts jobs.
-
-    It is where `snakemake` is the program, or the script or the module of a Python; a word of that
-    name elsewhere is another program's (`man snakemake`). The one inside a job has a mode.
-    """
-    return _program(words) == "snakemake" and "--mode" not in words
-
-
-def _program(words: Sequence[str]) -> str:
-    """What a command line runs: the program, or what it has a Python interpreter run."""
-    if not words:
-        return ""
-    name = Path(words[0]).name
-    if not re.fullmatch(r"(python|pypy)[\d.]*t?", name):
-        return name
-    rest = iter(words[1:])
-    for word in rest:
-        if not word.startswith("-") or word == "-":
-            return Path(word).name
-        if word.startswith("--"):
-            if word == "--check-hash-based-pycs":
-                next(rest, "")
-            continue
-        # Short options may stand together; the last of them may take the rest or the next word.
-        if found := re.match(r"-[^mcWX]*([mcWX])(.*)", word):
-            option, value = found.groups()
-            value = value or next(rest, "")
-            if option in "mc":
-                return value.partition(".")[0] if option == "m" else ""
-    return ""
-
-
-def _stop_leftover_processes(root: Path) -> None:
-    """End scripts of jobs whose Snakemake was killed; their checkpoints are kept."""
-    here = str(root.resolve())
-    left = [
-        process
-        for process in _own_processes()
-        if any(word.startswith(f"{here}/.snakemake/scripts/") for word in _words(process))
-        or (fork_server.__name__ in _words(process)[:3] and process.info["cwd"] == here)
-    ]
-    if left:
-        print("Stopping the jobs that an earlier run left.", file=sys.stderr)
-    for process in left:
-        process.terminate()
-    _, alive = psutil.wait_procs(left, timeout=20)
-    for process in alive:
-        process.kill()
-
-
-def _words(process: psutil.Process) -> list[str]:
-    return process.info["cmdline"] or []
-
-
-def _own_processes() -> list[psutil.Process]:
-    mine = os.getuid()
-    return [
-        process
-        for process in psutil.process_iter(["cmdline", "cwd", "uids"])
-        if process.info["uids"] and process.info["uids"].real == mine and process.pid != os.getpid()
-    ]

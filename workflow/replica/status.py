@@ -13,8 +13,9 @@ from replica import watching
 from replica.artifacts import side_by_side
 from replica.efficiency import current_jobs, progress_lines, progress_table
 from replica.estimates import hours_left, rates_of
-from replica.launch import NoSlurm, SlurmSilent, job_prefix, queued, running
 from replica.plan import Plan
+from replica.processes import running
+from replica.slurm_queue import NoSlurm, SlurmSilent, job_prefix, queued
 
 # Seconds between two looks.
 EVERY = 2
