@@ -87,7 +87,8 @@ def launch(plan: Plan, config: Sequence[str], arguments: Sequence[str], *, slurm
         environment = caches(folder)
         processes.stop_leftovers(plan.root)
         _clear_results_folder(plan)
-        asked, dry = asked_for(["snakemake", *arguments]), not DRY.isdisjoint(arguments)
+        asked = asked_for(["snakemake", *arguments]) if arguments else []
+        dry = not DRY.isdisjoint(arguments)
         if not asked and not dry:
             _fetch(plan)
         plan = supply.with_data(plan)
