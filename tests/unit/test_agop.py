@@ -724,6 +724,17 @@ def test_the_fall_is_due_to_the_agop_only_where_there_is_none_without():
             tables[name].loc[at, "nc1"] = 0
         assert agop.claim_c3(tables).verdict == verdict
         assert agop.claim_c3(tables).value == 0.925
+    # Three runs without AGOP that do not fall are coins, too, and five the fewest that count.
+    for seeds, verdict in ((3, UNDECIDABLE), (5, HOLDS)):
+        rows = [
+            made_metrics("ext", "relu", lambda l: 1.01**l).query(
+                "dataset == 'digits' and seed == 0"
+            )
+            for _ in range(seeds)
+        ]
+        plain = pd.concat([own.assign(seed=seed) for seed, own in enumerate(rows)])
+        found = agop.claim_c3(made_tables() | {"ext_no_agop": plain.assign(agop=False)})
+        assert found.verdict == verdict
     # Nor does one run without AGOP.
     one = made_tables()
     plain = made_metrics("ext", "relu", lambda l: 0.9999**l).assign(agop=False)

@@ -63,3 +63,20 @@ def test_the_scorecard_says_which_rule_and_settings_ran(tmp_path, monkeypatch):
     own = f"the rule {known}; the settings of these runs differ from those fixed then"
     assert said("laptop", "a", "other") == [own, ""]
     assert said("laptop", "other", "b") == [f"not fixed: the rule was changed after {known}", ""]
+    # Another settings at a scale that had none, a rule before its results, and one after them.
+    for day, seen, rule, settings in [
+        (3, True, "a", {"laptop": "b", "desktop": "c"}), (4, False, "A", {"laptop": "b"}),
+        (5, True, "d", {"laptop": "b"}), (6, True, "d", {"laptop": "e"}),
+        (7, True, "f", {"laptop": "e"}),
+    ]:  # fmt: skip
+        monkeypatch.setattr(
+            rulebook, "digests", lambda root, own=(rule, settings): {
+                ("s", "c1"): {"rule": own[0], "settings": own[1]}
+            }
+        )  # fmt: skip
+        rulebook.add_entries(tmp_path, f"of day {day}.", seen, datetime.date(2026, 1, day))
+    assert said("laptop", "f", "e")[0] == (
+        "2026-01-07, results seen: of day 7. Earlier changes with results seen: "
+        "(1) of day 5. (2) of day 6."
+    )
+    assert said("desktop", "f", "e")[0].endswith("results seen: (1) of day 5.")

@@ -6,7 +6,8 @@ where one of them has changed, and a test fails where none was added.
 """
 
 import datetime
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -165,14 +166,34 @@ def with_dates(
     words = []
     for study, claim in zip(card["study"], card["claim"], strict=True):
         entries = noted.get((study, claim), [])
-        words.append(_fixed(entries[-1], scale, ran[study, claim]) if entries else "")
+        words.append(_fixed(entries, scale, ran[study, claim]) if entries else "")
     return card.assign(fixed=words)
 
 
-def _fixed(entry: Entry, scale: str, ran: Digests) -> str:
+def _fixed(entries: Sequence[Entry], scale: str, ran: Digests) -> str:
+    entry = entries[-1]
     known = f"{entry.date}, results {entry.results}: {entry.reason}"
+    if earlier := _changed_when_seen(entries[:-1], scale):
+        known += " Earlier changes with results seen: "
+        known += " ".join(f"({n}) {each.reason}" for n, each in enumerate(earlier, 1))
     if ran.rule != entry.rule:
         return f"not fixed: the rule was changed after {known}"
     if ran.settings != entry.settings.get(scale, ran.settings):
         return f"the rule {known}; the settings of these runs differ from those fixed then"
     return known
+
+
+def _changed_when_seen(entries: Sequence[Entry], scale: str) -> list[Entry]:
+    """The entries that changed a rule, or its settings at a scale, when results were known.
+
+    The first entry changed nothing, and the first settings of a scale none of its results.
+    """
+    return [
+        entry
+        for before, entry in itertools.pairwise(entries)
+        if entry.results == "seen"
+        and (
+            entry.rule != before.rule
+            or before.settings.get(scale, "") not in ("", entry.settings.get(scale))
+        )
+    ]

@@ -500,7 +500,8 @@ def claim_c3(tables: Tables) -> Verdict:
     agree = share >= 0.95
     if agree and share < 1:
         detail = f"with exceptions: {detail}"
-    claimed = coin(whole, "greater") if agree and rises.all() else 1.0
+    both = max(coin(whole, "greater"), coin(rises, "greater"))
+    claimed = both if agree and rises.all() else 1.0
     # Two looks: at the runs with AGOP, and at those without.
     opposite = 2 * min(1.0 if agree else coin(whole, "less"), coin(rises, "less"))
     return by_chance(claimed, opposite, value=share, detail=detail)

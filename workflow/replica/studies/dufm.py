@@ -320,9 +320,9 @@ def claim_c2(tables: Tables) -> Verdict:
     end, metric = levels["end"], levels.index.get_level_values("metric")
     above, falling = end >= metric.map(LIMITS), end < levels["half"]
     fallen = (falling | (end < SMALL_SINE))[metric == "wsine"]
+    least = levels["start"].groupby("metric").min()
     words = [
-        f"{name} {largest['end', name].max():.2g} "
-        f"(at the start {largest['start', name].min():.2g} or more)"
+        f"{name} {largest['end', name].max():.2g} (at the start {least[name]:.2g} or more)"
         for name in LIMITS
     ]
     free = metrics["metric"].eq("cond") & metrics["layer"].eq(2) & metrics["relu"].eq("pre")

@@ -962,6 +962,7 @@ def claim_c10(tables: Tables) -> Verdict:
     skilled = extra.groupby("n_labelled")["test_accuracy"].mean() > SKILLED
     if not skilled.any():
         raise Undecided(f"the extra head is right on less than {SKILLED} % of the test images")
+    _, missing = _published_labels(skilled, LABELS["cifar10"])
     both = both[both["n_labelled"].isin(skilled.index[skilled])]
     gains = _paired_gains(both, "ExtraHead", "OriginalHead")
     wide = _half_width(gains["square"], gains["freedom"], len(gains))
@@ -973,7 +974,7 @@ def claim_c10(tables: Tables) -> Verdict:
         (gains["gain"] + wide < -0.5).any(),
         value=gains["gain"].min(),
         detail=f"{table['dataset'].iloc[0]}, original minus extra in pp: {words}",
-        lacking=[_training(table, ["OriginalHead", "ExtraHead"], gains.index)],
+        lacking=[missing, _training(table, ["OriginalHead", "ExtraHead"], gains.index)],
     )
 
 

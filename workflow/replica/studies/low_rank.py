@@ -615,10 +615,11 @@ def claim_c8(tables: Tables) -> Verdict:
         rank = int(finite(rank[rank["relu"] == "pre"]["value"], f"rank of M_3 at K = {K}").iloc[0])
         ratio = best["final_loss"] / best["loss_dnc"]
         ratios.append(ratio)
-        ok = ok and best["status_run"] == "below_dnc" and rank < K
+        still = bool(best["ranks_settled"])
+        ok = ok and best["status_run"] == "below_dnc" and rank < K and still
         lines.append(
             f"K = {K}: best of {len(own)} at {ratio:.4f} L_DNC, width {int(best['width'])}, "
-            f"rank(M_3) = {rank}"
+            f"rank(M_3) = {rank}{'' if still else ', still changing'}"
         )
     value, detail = float(np.max(ratios)), "; ".join(lines)
     if not ok:

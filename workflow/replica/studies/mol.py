@@ -23,7 +23,6 @@ from replica.verdicts import (
     CHANCE,
     Undecided,
     Verdict,
-    beyond,
     by_chance,
     decide,
     finite,
@@ -809,14 +808,14 @@ def claim_c9(tables: Tables) -> Verdict:
     if needed.shape[1] < 4:
         raise Undecided(f"{needed.shape[1]} numbers of objectives tell no law from another")
     N = needed.columns.to_numpy(float)
-    errors = _law_errors(needed)
-    rivals = [law for law in LAWS if law != "log N"]
-    slopes = np.polyfit(np.log(N), needed.to_numpy(float).T, 1)[0]
-    zero = np.zeros(len(slopes))
-    claimed = [beyond(errors[law], errors["log N"]) for law in rivals] + [beyond(slopes, zero)]
-    opposite = [beyond(errors["log N"], errors[law]) for law in rivals] + [beyond(zero, slopes)]
+    squares = _law_errors(needed)
+    rivals = squares.drop(columns="log N").min(axis=1)
     mean = needed.mean()
     slope = _line_fit(np.log(N), mean.to_numpy())[0]
+    nearest = squares["log N"] < rivals
+    rises = (needed.diff(axis=1).iloc[:, 1:] >= 0).all(axis=1) & (
+        needed.iloc[:, -1] > needed.iloc[:, 0]
+    )
     fits = ", ".join(
         f"{law} {_line_fit(growth(N), mean.to_numpy())[2]:.4f}" for law, growth in LAWS.items()
     )
@@ -826,9 +825,10 @@ def claim_c9(tables: Tables) -> Verdict:
     detail = (
         f"n* = {listed} (means of {len(needed)} draws of the problem; exact, in steps of 5); "
         f"{slope:.0f} samples more a unit of log N; the bound asks for {bound[0]:.0f} to "
-        f"{bound[-1]:.0f}, {1 / (2 * first['tolerance'] ** 2):.0f} a unit; R² of a line in {fits}"
+        f"{bound[-1]:.0f}, {1 / (2 * first['tolerance'] ** 2):.0f} a unit; R² of a line in {fits}; "
+        f"a line in log N leaves the smallest squares in {nearest.sum()} of {len(needed)} draws"
     )
-    return by_chance(max(claimed), len(opposite) * min(opposite), value=slope, detail=detail)
+    return decide(bool(nearest.all() and rises.all()), value=slope, detail=detail)
 
 
 # ======================================================================================
