@@ -23,7 +23,7 @@ OFF_THE_TABLE = {
     ("fc_low_data", "c13", "laptop"): "5.7",
     ("idrs", "c6", "laptop"): "0.017 0.031", ("idrs", "c8", "laptop"): "0.89 0.98",
     ("idrs", "c9", "laptop"): "0.9997 1.5",
-    ("low_rank", "c1", "laptop"): "20", ("low_rank", "c3", "laptop"): "20",
+    ("low_rank", "c1", "laptop"): "20",
     ("low_rank", "c7", "laptop"): "2 10", ("low_rank", "c9", "laptop"): "150,000 75,000",
     ("low_rank", "c1", "desktop"): "19 20", ("low_rank", "c2", "desktop"): "49",
     ("low_rank", "c4", "desktop"): "0.1687", ("low_rank", "c7", "desktop"): "4 12",

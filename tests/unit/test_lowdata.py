@@ -666,6 +666,13 @@ def test_no_claim_holds_without_a_gain(claims, published_tables):
             assert found.verdict == FAILS, (name, found)
 
 
+def test_one_number_of_labels_does_not_say_that_a_head_can_be_dropped(claims, published_tables):
+    table = published_tables["ablation_b_ojkd"]
+    assert verdict(claims, "c10", {"ablation_b_ojkd": table}).verdict == HOLDS
+    found = verdict(claims, "c10", {"ablation_b_ojkd": table[table["n_labelled"] == 1000]})
+    assert found.verdict == UNDECIDABLE and "no training at n = 2,000" in found.detail
+
+
 def test_a_head_that_makes_a_difference_cannot_be_dropped(claims, published_tables):
     table = published_tables["ablation_b_ojkd"]
     lower = table["test_accuracy"] - 5 * (table["series"] == "OriginalHead")
