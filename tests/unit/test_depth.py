@@ -5,7 +5,7 @@ from dataclasses import astuple
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import linregress, spearmanr
 
 from replica.measures.inputs import Inputs
 from replica.measures.trends import spearman
@@ -87,6 +87,30 @@ def test_the_interval_of_a_slope_covers_it_as_often_as_it_says():
         found = depth.slope(rows, "nc1")
         covered += found.low < -0.3 < found.high
     assert 0.91 < covered / 300 < 0.98
+
+
+@pytest.mark.slow
+def test_it_does_so_where_seeds_share_what_a_depth_deviates_from_the_line():
+    generator = np.random.default_rng(0)
+    depths, covered = [2, 3, 5, 8, 13], 0
+    exact = table("fig1_row1_rn1", measures(-0.3, depths=depths))
+    for _ in range(300):
+        of_depth = dict(zip(depths, generator.standard_normal(len(depths)), strict=True))
+        noise = 0.2 * exact["depth"].map(of_depth) + 0.02 * generator.standard_normal(len(exact))
+        found = depth.slope(exact.assign(value=exact["value"] * np.exp(noise)), "nc1")
+        covered += found.low < -0.3 < found.high
+    assert 0.91 < covered / 300 < 0.98
+
+
+def test_the_line_of_unequally_many_seeds_is_that_through_all_runs():
+    rows = table("fig1_row1_rn1", measures(-0.3, depths=[2, 5, 13]))
+    rows = rows[(rows["depth"] != 13) | (rows["seed"] == 0)]
+    rows = rows.assign(value=rows["value"] * np.exp(0.1 * np.arange(len(rows)) % 3))
+    own = rows[rows["metric"] == "nc1"]
+    fit = linregress(np.log(own["depth"]), np.log(own["value"]))
+    found = depth.slope(rows, "nc1")
+    assert found.slope == pytest.approx(fit.slope)
+    assert found.r_squared == pytest.approx(fit.rvalue**2)
 
 
 CLAIMS = [("c1", "fig1_row1_rn1"), ("c2", "fig1_row2_t11"), ("c3", "fig1_row3_text"),

@@ -8,6 +8,7 @@ figure `fig_extra_sensitivity` varies two of them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,8 +16,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
-from scipy.stats import linregress, ttest_ind_from_stats
 from scipy.stats import t as student
+from scipy.stats import ttest_ind_from_stats
 
 from replica import drawing
 from replica.measures.inputs import Inputs, tidy
@@ -468,15 +469,40 @@ class Slope:
 def slope(table: pd.DataFrame, metric: str) -> Slope:
     """Least squares of log metric on log depth, over all seeds that are kept; Student's interval.
 
-    NaN where there are fewer than two depths, without an interval where there are only two points.
+    NaN where there are fewer than two depths, without an interval where there are only two.
     """
     rows = _shown(table[table["metric"] == metric])
     if rows["depth"].nunique() < 2:
         return Slope(np.nan, np.nan, np.nan, np.nan)
-    fit = linregress(np.log(rows["depth"]), np.log(rows["value"]))
-    half = student.ppf(0.975, len(rows) - 2) * fit.stderr if len(rows) > 2 else np.nan
-    low, high = float(fit.slope - half), float(fit.slope + half)
-    return Slope(float(fit.slope), low, high, float(fit.rvalue**2))
+    fit = _line(np.log(rows["value"]), rows["depth"])
+    half = student.ppf(0.975, fit.freedom) * fit.error if fit.freedom else np.nan
+    return Slope(fit.slope, fit.slope - half, fit.slope + half, fit.r_squared)
+
+
+class _Line(NamedTuple):
+    """A straight line in log depth: its slope, standard error and degrees of freedom, and r²."""
+
+    slope: float
+    error: float
+    freedom: int
+    r_squared: float
+
+
+def _line(logs: pd.Series, depth: pd.Series) -> _Line:
+    """Least squares of the logarithms of a metric on that of the depth.
+
+    What a depth deviates from the line all its seeds have in common, so that the means of the
+    depths are the data: the error follows from their scatter, weighted by their seeds.
+    """
+    means = logs.groupby(depth).agg(["mean", "size"])
+    x, weight = np.log(means.index.to_numpy(float)), means["size"].to_numpy(float)
+    slope, intercept = np.polyfit(x, means["mean"], 1, w=np.sqrt(weight))
+    freedom = len(means) - 2
+    squares = (weight * (means["mean"] - slope * x - intercept) ** 2).sum()
+    spread = (weight * (x - np.average(x, weights=weight)) ** 2).sum()
+    error = float(np.sqrt(squares / freedom / spread)) if freedom else np.nan
+    r_squared = np.corrcoef(np.log(depth.astype(float)), logs)[0, 1] ** 2
+    return _Line(float(slope), error, freedom, float(r_squared))
 
 
 def mean_slope(curves: Sequence[pd.DataFrame]) -> Slope:
@@ -484,21 +510,21 @@ def mean_slope(curves: Sequence[pd.DataFrame]) -> Slope:
 
     The metrics of a row are averaged first, seed by seed, since they come from the same runs; rows
     are independent. Degrees of freedom after Welch and Satterthwaite. NaN where a row has fewer
-    than two depths, without an interval where it has only two points.
+    than two depths, without an interval where it has only two.
     """
-    lines, freedom = [], []
+    lines = []
     for curve in curves:
         rows = _shown(curve[curve["metric"].isin(telling(curve))])
         if rows["depth"].nunique() < 2:
             return Slope(np.nan, np.nan, np.nan, np.nan)
         logs = np.log(rows["value"]).groupby([rows["depth"], rows["seed"]]).mean()
-        lines.append(linregress(np.log(logs.index.get_level_values("depth")), logs))
-        freedom.append(len(logs) - 2)
+        lines.append(_line(logs, logs.index.get_level_values("depth").to_series(logs.index)))
     mean = float(np.mean([line.slope for line in lines]))
-    r_squared = float(np.mean([line.rvalue**2 for line in lines]))
+    r_squared = float(np.mean([line.r_squared for line in lines]))
+    freedom = np.array([line.freedom for line in lines])
     if min(freedom) < 1:
         return Slope(mean, np.nan, np.nan, r_squared)
-    variances = np.array([line.stderr**2 for line in lines])
+    variances = np.array([line.error**2 for line in lines])
     total, spread = variances.sum(), (variances**2 / freedom).sum()
     half = student.ppf(0.975, total**2 / spread) * total**0.5 / len(lines) if total else 0.0
     return Slope(mean, mean - half, mean + half, r_squared)
