@@ -538,8 +538,9 @@ def test_models_of_different_numbers_of_seeds_are_named_by_the_range():
     words = " ".join(" ".join(text.get_text() for text in drawn.findobj(Text)).split())
     plt.close(drawn)
     assert "mean and std over 1 to 2 seeds" in words
-    rows = pd.DataFrame({"series": ["a", "a", "b", "b"], "seed": [0, 1, 0, 1]})
-    assert [sinks._seeds_of(rows), sinks._seeds_of(rows.iloc[:1])] == ["2 seeds", "1 seed"]
+    rows = pd.DataFrame({"run": ["a", "a", "b", "b"], "seed": [0, 1, 0, 1]})
+    said = [drawing.seeds_of(rows), drawing.seeds_of(rows.iloc[:1])]
+    assert said == ["2 seeds", "1 seed"]
 
 
 # The probes of language models, as a run of each has them.

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -621,7 +622,7 @@ def _clean(options: argparse.Namespace) -> int:
             "seem to be of other settings. Nothing was deleted: make it available, or take it "
             "out of mirrors."
         )
-    with alone(root):
+    with nullcontext() if options.dry_run else alone(root):
         found = disk.unneeded(root, [*plans, *named])
         for path, freed in found.items():
             print(f"{path.relative_to(root)}: {freed / 1e6:,.1f} MB")

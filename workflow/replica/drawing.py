@@ -289,6 +289,15 @@ def all_of(words: pd.Series) -> str:
     return ", ".join(dict.fromkeys(words.dropna().astype(str)))
 
 
+def seeds_of(table: pd.DataFrame) -> str:
+    """How many seeds a run has, from the fewest to the most: `3 seeds`, `1 to 3 seeds`."""
+    counts = table.groupby("run")["seed"].nunique()
+    few, many = counts.min(), counts.max()
+    if few < many:
+        return f"{few} to {many} seeds"
+    return "1 seed" if many == 1 else f"{many} seeds"
+
+
 def reference_line(ax: Axes, series: str, y: float, label: str | None = None) -> None:
     """A horizontal line of a closed form, where it has a finite value."""
     if np.isfinite(y):

@@ -172,7 +172,8 @@ def changed_source() -> str | None:
     """
     folder = LIBRARY.parent
     for path in sorted(folder.rglob("*.py")):
-        if path.read_text(encoding="utf-8") != _content(path):
+        # An editor's lock is a link to nowhere.
+        if path.exists() and path.read_text(encoding="utf-8") != _content(path):
             return (
                 f"{path.relative_to(folder.parent)} has changed since this run began: "
                 "give the same command again, which makes what the change reaches."

@@ -412,8 +412,8 @@ def draw_ext_notebook(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     _legend_beside(figure, right)
     drawing.settings_line(
         figure,
-        f"six layers of width {_listed(layers['width'])} with batch normalisation, {_seeds(layers)}"
-        "; NC1 = tr Σ_W / tr Σ_B, the notebook's times K = 10",
+        f"six layers of width {_listed(layers['width'])} with batch normalisation, "
+        f"{drawing.seeds_of(layers)}; NC1 = tr Σ_W / tr Σ_B, the notebook's times K = 10",
     )
     return figure
 
@@ -817,7 +817,7 @@ def _rfm_settings(table: pd.DataFrame) -> str:
     features = drawing.all_of(runs["activation"].replace(FEATURES))
     words = [f"{kernels} kernel", f"ridge {_listed(runs['ridge'])}{jitter}",
              f"{_listed(runs['width'])} {features} features",
-             f"N = {_listed(runs['images'])}", _seeds(table),
+             f"N = {_listed(runs['images'])}", drawing.seeds_of(table),
              runs["precision"].iloc[0]]  # fmt: skip
     if (runs["width"] < 1024).any() and (runs["activation"] == "cos").any():
         words.append("with so few cos features NC1 reaches a plateau")
@@ -1166,11 +1166,6 @@ def _legend_beside(figure: Figure, *axes: plt.Axes) -> None:
         figure.legend(handles, names, loc="outside right center")
 
 
-def _seeds(table: pd.DataFrame) -> str:
-    count = table["seed"].nunique()
-    return "1 seed" if count == 1 else f"{count} seeds"
-
-
 def _of_spread(table: pd.DataFrame) -> str:
     """What the lines and bands are, by the number of seeds of each run."""
     counts = table.groupby("run")["seed"].nunique()
@@ -1181,7 +1176,7 @@ def _of_spread(table: pd.DataFrame) -> str:
 
 
 def _network_settings(table: pd.DataFrame) -> str:
-    words = f"five layers of width {_listed(table['width'])}, {_seeds(table)}"
+    words = f"five layers of width {_listed(table['width'])}, {drawing.seeds_of(table)}"
     if table["scale"].iloc[0] != "paper":
         words += "; settings differ from the paper's"
     return words

@@ -16,8 +16,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from scipy.stats import linregress, ttest_ind_from_stats
 from scipy.stats import t as student
-from scipy.stats import ttest_ind_from_stats
 
 from replica import drawing
 from replica.measures.inputs import Inputs, tidy
@@ -494,15 +494,14 @@ def _line(logs: pd.Series, depth: pd.Series) -> _Line:
     What a depth deviates from the line all its seeds have in common, so that the means of the
     depths are the data: the error follows from their scatter, weighted by their seeds.
     """
-    means = logs.groupby(depth).agg(["mean", "size"])
-    x, weight = np.log(means.index.to_numpy(float)), means["size"].to_numpy(float)
-    slope, intercept = np.polyfit(x, means["mean"], 1, w=np.sqrt(weight))
-    freedom = len(means) - 2
-    squares = (weight * (means["mean"] - slope * x - intercept) ** 2).sum()
-    spread = (weight * (x - np.average(x, weights=weight)) ** 2).sum()
+    x = np.log(depth.astype(float))
+    fit = linregress(x, logs)
+    # Over all runs, which is weighted by the seeds of a depth.
+    squares = ((logs.groupby(depth).transform("mean") - fit.intercept - fit.slope * x) ** 2).sum()
+    freedom = depth.nunique() - 2
+    spread = ((x - x.mean()) ** 2).sum()
     error = float(np.sqrt(squares / freedom / spread)) if freedom else np.nan
-    r_squared = np.corrcoef(np.log(depth.astype(float)), logs)[0, 1] ** 2
-    return _Line(float(slope), error, freedom, float(r_squared))
+    return _Line(float(fit.slope), error, freedom, float(fit.rvalue**2))
 
 
 def mean_slope(curves: Sequence[pd.DataFrame]) -> Slope:

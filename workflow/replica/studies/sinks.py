@@ -593,7 +593,7 @@ def draw_rec_c6_emergence(table: pd.DataFrame, published: pd.DataFrame) -> Figur
                    for row in defaults.itertuples())  # fmt: skip
     tokens = (lm["steps"] * lm["batch"] * lm["context"]).max() / 1e6
     drawing.settings_line(
-        figure, f"{OURS}; mean and std over {_seeds_of(lm)}; at the end {tokens:.3g} "
+        figure, f"{OURS}; mean and std over {drawing.seeds_of(lm)}; at the end {tokens:.3g} "
         f"million tokens were seen, and below 100 million Gu et al. find less than 1 % of sinks"
         f"{note}",
     )  # fmt: skip
@@ -1684,16 +1684,7 @@ def _head_line(figure: Figure, rows: pd.DataFrame, more: str = "") -> None:
     """What the figure is, the models in it, and more words."""
     models = []
     for series, own in rows.groupby("series", sort=False):
-        models.append(f"{series} ({_seeds_of(own)})")
+        models.append(f"{series} ({drawing.seeds_of(own)})")
     others = f"; and {len(models) - 3} other models" if len(models) > 3 else ""
     words = f"{OURS}; {'; '.join(models[:3])}{others}" + (f"; {more}" if more else "")
     drawing.settings_line(figure, words)
-
-
-def _seeds_of(rows: pd.DataFrame) -> str:
-    """How many seeds a series has, from the fewest to the most."""
-    counts = rows.groupby("series")["seed"].nunique()
-    few, many = counts.min(), counts.max()
-    if few < many:
-        return f"{few} to {many} seeds"
-    return "1 seed" if many == 1 else f"{many} seeds"
