@@ -57,6 +57,8 @@ def test_a_line_names_a_few(capsys):
     print_preview(jobs_in(many), [], Console(width=100))
     said = capsys.readouterr().out
     assert "f0, f1, f2 and 6 more" in said and "9 jobs would run; nothing was changed." in said
+    print_preview(jobs_in(many[: many.index("\nrule", 1)]), [], Console(width=100))
+    assert capsys.readouterr().out.endswith("1 job would run; nothing was changed.\n")
 
 
 def test_the_data_are_those_that_the_jobs_fetch(root):

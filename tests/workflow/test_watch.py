@@ -136,7 +136,7 @@ def test_the_reasons_of_failures_are_said_in_the_end_and_once(project):
     assert run.text.count(why) == 1 and "CalledProcessError" not in run.text
     _, _, last = run.text.partition("All that Snakemake said: .snakemake/log/")
     assert why in last and "To try again, give the same command" in last
-    assert "1 failed, and 1 need what these make." in run.text
+    assert "1 failed, and 1 needs what these make." in run.text
 
 
 def test_plain_snakemake_speaks_as_ever_and_with_the_logger_in_lines(project):

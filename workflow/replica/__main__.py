@@ -592,7 +592,8 @@ def _adopt(options: argparse.Namespace) -> int:
     wrong = not_current(plan)
     for name, reason in wrong.items():
         print(f"{name}: {reason}, would be deleted")
-    print(f"{len(wrong)} files would be deleted; nothing was changed.")
+    files = "file" if len(wrong) == 1 else "files"
+    print(f"{len(wrong)} {files} would be deleted; nothing was changed.")
     return 0
 
 

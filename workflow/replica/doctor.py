@@ -241,7 +241,8 @@ def slurm(plan: Plan) -> Finding:
         waiting = queued(job_prefix(plan.root))
     except (NoSlurm, SlurmSilent) as error:
         return Finding("Slurm", WARNING, str(error), "make slurm will not start; make works")
-    return Finding("Slurm", OK, f"answers; {len(waiting)} jobs of this folder in its queue")
+    jobs = "1 job" if len(waiting) == 1 else f"{len(waiting)} jobs"
+    return Finding("Slurm", OK, f"answers; {jobs} of this folder in its queue")
 
 
 def links(plan: Plan) -> Finding:

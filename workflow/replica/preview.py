@@ -103,8 +103,6 @@ def print_preview(table: pd.DataFrame, sentences: Sequence[str], console: Consol
         console.print(view)
     for sentence in sentences:
         console.print(sentence, highlight=False)
-    total = table["jobs"].sum()
-    console.print(
-        f"{total} jobs would run; nothing was changed." if total else "Nothing would run.",
-        highlight=False,
-    )
+    total = int(table["jobs"].sum())
+    would = f"{total} job{'s' * (total > 1)} would run; nothing was changed."
+    console.print(would if total else "Nothing would run.", highlight=False)

@@ -51,7 +51,8 @@ def cancel_orphans(prefix: str, *, needed: bool) -> None:
 def _cancel(prefix: str) -> None:
     jobs = left = queued(prefix)
     if jobs:
-        print(f"Cancelling {len(jobs)} jobs that an earlier run left.", file=sys.stderr)
+        which = "a job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+        print(f"Cancelling {which} that an earlier run left.", file=sys.stderr)
         _answer(["scancel", *jobs])
     deadline = time.monotonic() + LEAVING_SECONDS
     while left := left and queued(prefix):

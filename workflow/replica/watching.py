@@ -428,7 +428,9 @@ def outcome(run: Run) -> str:
     done, failed, blocked = len(run.of("done")), len(run.of("failed")), len(run.blocked())
     said = f"{done} of {len(run.jobs)} jobs made in {in_words(took)}"
     if failed:
-        said += f"; {failed} failed" + (f", and {blocked} need what these make" if blocked else "")
+        said += f"; {failed} failed"
+    if failed and blocked:
+        said += f", and {blocked} {'needs' if blocked == 1 else 'need'} what these make"
     return f"{said}."
 
 
@@ -486,7 +488,9 @@ def display(run: Run, looks: Mapping[int, Look], now: float, console: Console) -
         said = Text(f"failed: {job} (log: {job.log})", "red", no_wrap=True, overflow="ellipsis")
         shown.append(said)
     rest = [f"{len(failed) - FAILED_LINES} more failed"] if len(failed) > FAILED_LINES else []
-    rest += [f"{len(blocked)} jobs need what failed"] if (blocked := run.blocked()) else []
+    blocked = len(run.blocked())
+    needs = "job needs" if blocked == 1 else "jobs need"
+    rest += [f"{blocked} {needs} what failed"] if blocked else []
     if rest:
         shown.append(Text(", ".join(rest), "red"))
     # Whoever types Ctrl-C sees it behind the last line, which must not wrap.
