@@ -77,7 +77,8 @@ def rates_of(root: Path) -> Rates:
         return Rates()
     rows = read_table(path)
     rows = rows[(rows["quantity"] == UNIT_OF_WORK) & rows["case"].isin(list(SECONDS_PER_UNIT))]
-    return Rates(dict(zip(rows["case"], rows["value"], strict=True)), read_stamp(path)["device"])
+    device = (read_stamp(path) or {}).get("device", "")
+    return Rates(dict(zip(rows["case"], rows["value"], strict=True)), device)
 
 
 def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
@@ -102,12 +103,12 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
     for part in plan.parts.values():
         cost, study, stem = plan.cost(part), part.study, part.stem
         asked = plan.resources(part)
-        needs = {"mem_mb": asked["mem_mb"], "minutes": asked["runtime"]}
+        needs = {"mem_mb": int(asked["mem_mb"]), "minutes": int(asked["runtime"])}
         work = _as_computed_here(part, cost.work)
         add(study, part.rule, stem, work, cost.threads, gpu_slots=cost.gpu_slots, **needs)
         if plan.measured(part):
             # On a core, also where the training had a GPU.
-            needs["minutes"] = asked["measuring"]
+            needs["minutes"] = int(asked["measuring"])
             work = _as_computed_here(part, measuring_work(part.spec))
             add(study, "measure_run", stem, work, **needs)
     for study in plan.with_networks():
