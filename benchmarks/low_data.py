@@ -24,6 +24,7 @@ from replica.models.backbones import build_network
 from replica.plan import make_plan
 from replica.training import loop
 from replica.training.checkpoint import Checkpoint
+from replica.training.devices import can_compile
 
 TURNS = 3
 # Scale whose network it is, shape of an image, images, epochs.
@@ -80,7 +81,7 @@ def our_loop(model, images, labels, spec, epochs, device):
     """The loop of the project; returns images a second without the first epoch."""
     images = images.to(device).contiguous(memory_format=torch.channels_last)
     model = model.to(device, memory_format=torch.channels_last)
-    if device.type == "cuda" and shutil.which("cc"):
+    if device.type == "cuda" and shutil.which("cc") and can_compile():
         # As in replica.lowdata.training; the first epoch, which compiles, is not counted.
         model.compile()
     method, times = cross_entropies(model, spec), []

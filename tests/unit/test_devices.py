@@ -189,6 +189,10 @@ OF_TORCH = (
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError(
+            "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"
+        ),
     ],
 )
 def test_a_full_gpu_is_a_sentence_and_another_attempt(tmp_path, capfd, error):
@@ -245,3 +249,40 @@ def test_an_attempt_after_a_full_gpu_has_all_slots(two_gpus, monkeypatch, tmp_pa
     with jobs.open_job(job, 1):
         pass
     assert asked == [1, 4] and not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------------------------ compiling
+
+
+def test_what_compiles_for_a_gpu_needs_a_compiler_and_the_headers_of_python(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setenv("CC", "/usr/bin/cc")
+    assert not devices.can_compile()
+    (tmp_path / "Python.h").touch()
+    assert devices.can_compile()
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr(devices.shutil, "which", lambda name: "/usr/bin/clang" * (name == "clang"))
+    assert devices.can_compile()
+    monkeypatch.setattr(devices.shutil, "which", lambda name: None)
+    assert not devices.can_compile()
+
+
+@pytest.mark.parametrize("possible", [True, False])
+def test_a_network_that_cannot_be_compiled_runs_as_it_is(monkeypatch, capsys, possible):
+    def compiler(graph, inputs):
+        raise RuntimeError("Python.h: No such file or directory")
+
+    monkeypatch.setattr(devices, "can_compile", lambda: possible)
+    network = torch.nn.Linear(2, 1)
+    network.compile(backend=compiler)
+    try:
+        devices.compile_where_possible(torch.device("cuda"))
+        if possible:
+            with pytest.raises(Exception, match=r"Python\.h"):
+                network(torch.ones(1, 2))
+        else:
+            assert network(torch.ones(1, 2)).shape == (1, 1)
+            assert "nothing is compiled" in capsys.readouterr().err
+    finally:
+        torch.compiler.set_stance("default")
+        torch.compiler.reset()

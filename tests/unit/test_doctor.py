@@ -142,7 +142,11 @@ def test_gpus_as_torch_and_the_driver_see_them(project, monkeypatch):
     monkeypatch.setattr(doctor, "driver", lambda: "H200, 535.1")
     assert "too old" in doctor.gpu(plan, jobs()).effect
     monkeypatch.setattr(doctor, "gpus", lambda: ["H200"])
+    monkeypatch.setattr(doctor, "_can_compile", lambda: True)
     assert doctor.gpu(cuda, jobs()).level == OK
+    monkeypatch.setattr(doctor, "_can_compile", lambda: False)
+    found = doctor.gpu(cuda, jobs())
+    assert found.level == WARNING and "python3-dev" in found.effect
 
 
 def script(folder, name, *lines):

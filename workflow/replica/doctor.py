@@ -202,6 +202,12 @@ def gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+def _can_compile() -> bool:
+    from replica.training.devices import can_compile
+
+    return can_compile()
+
+
 def driver() -> str:
     """The GPUs and the driver that nvidia-smi lists; "" where it is not there or fails."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -217,7 +223,13 @@ def gpu(plan: Plan, jobs: pd.DataFrame) -> Finding:
     """GPUs, seen by torch and by the driver, against what the plan has for them."""
     names, listed, hours = gpus(), driver(), jobs["gpu_hours"].sum()
     if names:
-        return Finding("GPU", OK, f"{', '.join(names)} ({listed or 'no nvidia-smi'})")
+        found = f"{', '.join(names)} ({listed or 'no nvidia-smi'})"
+        if _can_compile():
+            return Finding("GPU", OK, found)
+        lacking = "without a C compiler or the headers of Python (python3-dev)"
+        return Finding(
+            "GPU", WARNING, found, f"{lacking} networks are not compiled, and are slower"
+        )
     found = f"torch finds none, nvidia-smi lists {listed}" if listed else "none"
     if plan.config.device == "cuda":
         return Finding("GPU", PROBLEM, found, "device is cuda: every training will fail")

@@ -17,6 +17,7 @@ from replica.generalization.on_gpu import measure_large_networks
 from replica.plan import Part, Plan, make_plan
 from replica.smoothing.certification import Base, certify
 from replica.training.checkpoint import Checkpoint
+from replica.training.devices import compile_where_possible
 from replica.training.jobs import Job
 
 RESNET20 = {"kind": "resnet", "depth": 20}
@@ -164,6 +165,7 @@ class Jobs:
 
     def run(self, part: Part, device: torch.device, checkpoint: Checkpoint | None = None) -> Made:
         """What a job leaves, as it is read back from its file."""
+        compile_where_possible(device)
         cards = {name: self.card(name) for name in part.datasets}
         before, start = part.previous_stage, part.starts_from
         states = None if start is None else self.on_cpu(start).states

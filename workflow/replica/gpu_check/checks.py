@@ -5,6 +5,7 @@ A rehearsal runs the same parts on the processor, at sizes that say nothing.
 
 import importlib
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from replica.gpu_check.cases import (
 from replica.gpu_check.processes import SPAWN
 from replica.kinds.attention import PretrainedSpec, Probes
 from replica.training.checkpoint import Checkpoint
-from replica.training.devices import device_for, gpu_slots
+from replica.training.devices import can_compile, device_for, gpu_slots
 from replica.training.jobs import Job, open_job
 
 OK, WRONG, SLOW, NOT_RUN = "ok", "wrong", "slow", "not run"
@@ -162,7 +163,8 @@ def compiled(setup: Setup, name: str) -> list[Row]:
     far = difference(made.states, jobs.on_cpu(part).states)[1]
     # With the rounding of TF32.
     limit = 0.2
-    compiler = "" if shutil.which("cc") else "there is no C compiler (cc): it was not compiled"
+    possible = shutil.which("cc") and can_compile()
+    compiler = "" if possible else "there is no C compiler, or no Python.h: it was not compiled"
     return [row("difference of states, relative", far, limit=limit, words=compiler),
             row("time with the compiler's own", seconds, "s")]  # fmt: skip
 
@@ -308,7 +310,11 @@ def _fills(setup: Setup, filled: Any, leave: Any) -> None:
             free = torch.cuda.mem_get_info(device)[0]
             kept = torch.empty(max(free - LEFT, 0), dtype=torch.uint8, device=device)
         filled.set()
-        leave.wait(120)
+        # If the check is ended before that, nobody says so.
+        parent = os.getppid()
+        until = time.monotonic() + 120
+        while not leave.wait(1) and os.getppid() == parent and time.monotonic() < until:
+            pass
         del kept
 
 

@@ -225,6 +225,9 @@ class LowDataSpec(Strict):
 
 def _low_data_cost(spec: LowDataSpec, seeds: int) -> Cost:
     passes = sum(spec.steps * spec.batch if spec.steps else (spec.epochs or 0) * n for n in spec.n)
+    if spec.method == "fixmatch":
+        # With each labelled image ten others, weakly and strongly augmented.
+        passes *= 21
     on_cores = None
     if isinstance(spec.network, StagedBackbone) and spec.dataset != "digits":
         flops = 6 * seeds * passes * products(spec.network, 32 // spec.pooling)

@@ -7,7 +7,9 @@ beside others is tried again with all of its slots.
 
 import os
 import re
+import shutil
 import sys
+import sysconfig
 import tempfile
 import time
 import traceback
@@ -24,7 +26,7 @@ from replica import last_words
 # Which GPUs CUDA shows to a process: by number, or by name.
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # How CUDA and the libraries on top of it say that the memory of a GPU is used up.
-FULL = re.compile(r"out of memory|ALLOC_FAILED")
+FULL = re.compile(r"out of memory|ALLOC(ATION)?_FAILED|CUBLAS_STATUS_NOT_INITIALIZED")
 
 
 class MissingDevice(RuntimeError):
@@ -108,7 +110,21 @@ def device_of_job(
         device_for(config["device"], slots, whole) as device,
         gpu_memory(name, note, alone=slots >= whole),
     ):
+        compile_where_possible(device)
         yield device
+
+
+def compile_where_possible(device: torch.device) -> None:
+    """From now on, networks on a GPU run as they are where they could not be compiled."""
+    if device.type == "cuda" and not can_compile():
+        print("No C compiler or no headers of Python: nothing is compiled.", file=sys.stderr)
+        torch.compiler.set_stance("force_eager")
+
+
+def can_compile() -> bool:
+    """Whether torch can compile for a GPU: Triton builds a module of Python, in C, for it."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return bool(compiler) and Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
 
 @contextmanager
