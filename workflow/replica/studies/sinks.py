@@ -1685,6 +1685,7 @@ def _head_line(figure: Figure, rows: pd.DataFrame, more: str = "") -> None:
     models = []
     for series, own in rows.groupby("series", sort=False):
         models.append(f"{series} ({drawing.seeds_of(own)})")
-    others = f"; and {len(models) - 3} other models" if len(models) > 3 else ""
+    left = len(models) - 3
+    others = f"; and {left} other model{'s' * (left > 1)}" if left > 0 else ""
     words = f"{OURS}; {'; '.join(models[:3])}{others}" + (f"; {more}" if more else "")
     drawing.settings_line(figure, words)
