@@ -77,8 +77,7 @@ def rates_of(root: Path) -> Rates:
         return Rates()
     rows = read_table(path)
     rows = rows[(rows["quantity"] == UNIT_OF_WORK) & rows["case"].isin(list(SECONDS_PER_UNIT))]
-    device = (read_stamp(path) or {}).get("device", "")
-    return Rates(dict(zip(rows["case"], rows["value"], strict=True)), device)
+    return Rates(dict(zip(rows["case"], rows["value"], strict=True)), read_stamp(path)["device"])
 
 
 def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
@@ -103,12 +102,12 @@ def job_table(plan: Plan, rates: Rates) -> pd.DataFrame:
     for part in plan.parts.values():
         cost, study, stem = plan.cost(part), part.study, part.stem
         asked = plan.resources(part)
-        needs = {"mem_mb": int(asked["mem_mb"]), "minutes": int(asked["runtime"])}
+        needs = {"mem_mb": asked["mem_mb"], "minutes": asked["runtime"]}
         work = _as_computed_here(part, cost.work)
         add(study, part.rule, stem, work, cost.threads, gpu_slots=cost.gpu_slots, **needs)
         if plan.measured(part):
             # On a core, also where the training had a GPU.
-            needs["minutes"] = int(asked["measuring"])
+            needs["minutes"] = asked["measuring"]
             work = _as_computed_here(part, measuring_work(part.spec))
             add(study, "measure_run", stem, work, **needs)
     for study in plan.with_networks():

@@ -67,7 +67,7 @@ def _reading() -> Iterator[None]:
         yield
     except OSError as error:
         known = {errno.ENOENT: "no such file", errno.EACCES: "permission denied"}
-        words = known.get(error.errno or 0) or (error.strerror or str(error)).lower()
+        words = known.get(error.errno) or (error.strerror or str(error)).lower()
         raise Unavailable(words) from error
 
 
