@@ -1,6 +1,7 @@
 """What jobs ask for follows from their specification."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -188,6 +189,14 @@ def test_stages_of_active_learning_on_a_cluster(root):
     assert not [run for _, run, _ in plan.parts if run.startswith("pretraining")]
     part = plan.parts["fc_low_data", "fr_c101", "seed0"]
     assert part.datasets == ["caltech101", "resnet18_imagenet"] and part.starts_from is None
+
+
+def test_fixmatch_counts_the_unlabelled_images(root):
+    """Ten for a labelled one, each weakly and strongly augmented."""
+    wanted = {"scale": "paper", "studies": ["fc_low_data"], "extras": ["optional_fixmatch"]}
+    part = make_plan(root, wanted).parts["fc_low_data", "fixmatch", "seed0"]
+    joint = replace(part, spec=part.spec.model_copy(update={"method": "joint"}))
+    assert cost_of(part).work.amount == 21 * cost_of(joint).work.amount
 
 
 def test_a_pretraining_that_is_none_is_named(root):
